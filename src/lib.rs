@@ -1,0 +1,22 @@
+//! heartlore learns emotion from the heartbeat: a hand-written numerical library and, on it, a complete system.
+//!
+//! Rooms, from the ground up (an arrow never runs backwards; `tests/rooms.rs` holds that):
+//! `heartlore_kernels` <- [`tensor`] <- [`graph`] <- [`nn`] <- [`train`] <- `cli`, and beside them, knowing no graph,
+//! [`signal`], [`data`], [`optim`], [`metrics`], [`report`], [`checkpoint`].
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod data;
+pub mod error;
+pub mod graph;
+pub mod metrics;
+pub mod nn;
+pub mod optim;
+#[cfg(feature = "report")]
+pub mod report;
+pub mod signal;
+pub mod tensor;
+pub mod train;
+
+pub use error::{Error, Result};
+pub use heartlore_kernels as kernels;
