@@ -1,0 +1,229 @@
+//! Vector tokens: a value of a token type is the proof that the CPU has the feature, so code above it needs no `unsafe`.
+//!
+//! A kernel is written once over [`Simd`], wrapped in a [`Task`], and run by [`Isa::run`], which enters a function
+//! compiled for the chosen instruction set; everything the task calls must be `#[inline(always)]` to be compiled with it.
+//!
+//! Why a task type and not a closure: a closure cannot be generic over the token.
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
+pub use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512};
+
+/// A vector of f32 lanes and the operations on it. Loads and stores are checked against the slice.
+///
+/// Every operation acts lane by lane unless it says otherwise and follows IEEE 754; `fma` may round once (hardware) or
+/// twice (portable), so results differ between instruction sets in the last bits, never between runs on one.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of [`Simd::LANES`] f32.
+    type V: Copy;
+    /// A vector of [`Simd::LANES`] u32.
+    type U: Copy;
+    /// A vector of [`Simd::LANES`] truth values.
+    type M: Copy;
+    /// Lanes of a vector.
+    const LANES: usize;
+    /// Vector registers the GEMM may count on.
+    const REGISTERS: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// The first `LANES` elements of `s`; panics if there are fewer.
+    fn load(self, s: &[f32]) -> Self::V;
+    /// The first `min(LANES, s.len())` elements of `s`, zero in the other lanes.
+    fn load_partial(self, s: &[f32]) -> Self::V;
+    /// Stores all lanes to the first `LANES` elements of `s`; panics if there are fewer.
+    fn store(self, v: Self::V, s: &mut [f32]);
+    /// Stores the first `min(LANES, s.len())` lanes.
+    fn store_partial(self, v: Self::V, s: &mut [f32]);
+    /// a + b.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a - b.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a * b.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a / b.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a * b + c.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; which operand a NaN yields is unspecified: callers handle NaN by `gt`/`select` or by a later sum.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; NaN as in [`Simd::max`].
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Square root, correctly rounded.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// Nearest integer, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// |a|.
+    fn abs(self, a: Self::V) -> Self::V {
+        self.from_bits(self.and_u32(self.to_bits(a), self.splat_u32(0x7fff_ffff)))
+    }
+    /// -a.
+    fn neg(self, a: Self::V) -> Self::V {
+        self.from_bits(self.xor_u32(self.to_bits(a), self.splat_u32(0x8000_0000)))
+    }
+    /// |a| with the sign of b.
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V {
+        let sign = self.splat_u32(0x8000_0000);
+        let mag = self.and_u32(self.to_bits(a), self.splat_u32(0x7fff_ffff));
+        self.from_bits(self.or_u32(mag, self.and_u32(self.to_bits(b), sign)))
+    }
+    /// 2^n for an integral float n in -126..=127, exact; other n give an unspecified value.
+    fn pow2i(self, n: Self::V) -> Self::V {
+        // n + 127 + 2^23 has its integer part in the low mantissa bits; shifted into the exponent field it is 2^n.
+        let biased = self.add(n, self.splat(127.0 + 8_388_608.0));
+        self.from_bits(self.shl_u32::<23>(self.to_bits(biased)))
+    }
+    /// a > b; false if either is NaN.
+    fn gt(self, a: Self::V, b: Self::V) -> Self::M;
+    /// Where `m`, `a`, else `b`.
+    fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
+    /// Sum of the lanes, by halves (the order is fixed for an instruction set).
+    fn sum(self, a: Self::V) -> f32;
+    /// Largest lane; NaN as in [`Simd::max`].
+    fn hmax(self, a: Self::V) -> f32;
+
+    /// All lanes `x`.
+    fn splat_u32(self, x: u32) -> Self::U;
+    /// 0, 1, 2, ...
+    fn iota_u32(self) -> Self::U;
+    /// a + b modulo 2^32.
+    fn add_u32(self, a: Self::U, b: Self::U) -> Self::U;
+    /// Exclusive or.
+    fn xor_u32(self, a: Self::U, b: Self::U) -> Self::U;
+    /// And.
+    fn and_u32(self, a: Self::U, b: Self::U) -> Self::U;
+    /// Or.
+    fn or_u32(self, a: Self::U, b: Self::U) -> Self::U;
+    /// a << N.
+    fn shl_u32<const N: u32>(self, a: Self::U) -> Self::U;
+    /// a >> N, zeros shifted in.
+    fn shr_u32<const N: u32>(self, a: Self::U) -> Self::U;
+    /// High and low 32 bits of the 64-bit products a * b.
+    fn mul_wide_u32(self, a: Self::U, b: Self::U) -> (Self::U, Self::U);
+    /// a < b for values below 2^31.
+    fn lt_u31(self, a: Self::U, b: Self::U) -> Self::M;
+    /// Stores all lanes; panics if `s` is shorter.
+    fn store_u32(self, a: Self::U, s: &mut [u32]);
+    /// The lanes' bits.
+    fn to_bits(self, a: Self::V) -> Self::U;
+    /// The floats with these bits.
+    fn from_bits(self, a: Self::U) -> Self::V;
+
+    /// Runs `task` inside a function compiled for this instruction set.
+    fn vectorize<K: Task>(self, task: K) -> K::Out;
+}
+
+/// Work that is generic over the vector token: a closure with a generic argument.
+pub trait Task {
+    /// What it returns.
+    type Out;
+    /// Does the work. Implementations are `#[inline(always)]`, and so is all they call.
+    fn run<S: Simd>(self, s: S) -> Self::Out;
+}
+
+/// An instruction set that this CPU has. Values can only be obtained by detection, so holding one is the proof.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Set);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+}
+
+impl Isa {
+    /// Plain Rust over arrays of eight; runs everywhere, auto-vectorised to the target's baseline.
+    pub const PORTABLE: Isa = Isa(Set::Portable);
+
+    /// The widest set this CPU has.
+    pub fn best() -> Isa {
+        *Self::available().last().unwrap_or(&Self::PORTABLE)
+    }
+
+    /// Every set this CPU has, narrowest first; [`Isa::PORTABLE`] is always the first.
+    pub fn available() -> Vec<Isa> {
+        #[allow(unused_mut)]
+        let mut sets = vec![Self::PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        {
+            sets.extend(Avx2::detect().map(|t| Isa(Set::Avx2(t))));
+            sets.extend(Avx512::detect().map(|t| Isa(Set::Avx512(t))));
+        }
+        #[cfg(target_arch = "aarch64")]
+        sets.extend(Neon::detect().map(|t| Isa(Set::Neon(t))));
+        sets
+    }
+
+    /// The set of this name (`portable`, `avx2`, `avx512`, `neon`) if this CPU has it.
+    pub fn by_name(name: &str) -> Option<Isa> {
+        Self::available().into_iter().find(|i| i.name() == name)
+    }
+
+    /// Its name, as [`Isa::by_name`] takes it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(_) => "neon",
+        }
+    }
+
+    /// f32 lanes of one vector.
+    pub fn lanes(self) -> usize {
+        struct Lanes;
+        impl Task for Lanes {
+            type Out = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::LANES
+            }
+        }
+        self.run(Lanes)
+    }
+
+    /// Runs `task` with this set's token.
+    #[inline]
+    pub fn run<K: Task>(self, task: K) -> K::Out {
+        match self.0 {
+            Set::Portable => Portable.vectorize(task),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(t) => t.vectorize(task),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(t) => t.vectorize(task),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(t) => t.vectorize(task),
+        }
+    }
+}
+
+impl std::fmt::Debug for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests;

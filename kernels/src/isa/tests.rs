@@ -1,0 +1,146 @@
+//! Every operation of every token against plain Rust, lane by lane.
+
+use super::*;
+
+/// Runs `check` once per instruction set of this CPU.
+struct Checks;
+
+fn lanes<S: Simd>(s: S, v: S::V) -> Vec<f32> {
+    let mut out = vec![f32::NAN; S::LANES];
+    s.store(v, &mut out);
+    out
+}
+
+fn lanes_u32<S: Simd>(s: S, v: S::U) -> Vec<u32> {
+    let mut out = vec![0; S::LANES];
+    s.store_u32(v, &mut out);
+    out
+}
+
+impl Task for Checks {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let xs: Vec<f32> = (0..S::LANES).map(|i| (i as f32 - 3.3) * 1.7).collect();
+        let ys: Vec<f32> = (0..S::LANES).map(|i| (i as f32 * 0.61).sin() * 4.0).collect();
+        let (x, y) = (s.load(&xs), s.load(&ys));
+        let each = |v: S::V, f: &dyn Fn(f32, f32) -> f32, name: &str| {
+            for (i, got) in lanes(s, v).into_iter().enumerate() {
+                let want = f(xs[i], ys[i]);
+                assert_eq!(got.to_bits(), want.to_bits(), "{name} lane {i}: {got} for {want}");
+            }
+        };
+        each(s.add(x, y), &|a, b| a + b, "add");
+        each(s.sub(x, y), &|a, b| a - b, "sub");
+        each(s.mul(x, y), &|a, b| a * b, "mul");
+        each(s.div(x, y), &|a, b| a / b, "div");
+        each(s.max(x, y), &f32::max, "max");
+        each(s.min(x, y), &f32::min, "min");
+        each(s.abs(x), &|a, _| a.abs(), "abs");
+        each(s.neg(x), &|a, _| -a, "neg");
+        each(s.copysign(x, y), &f32::copysign, "copysign");
+        each(s.sqrt(s.abs(x)), &|a, _| a.abs().sqrt(), "sqrt");
+        each(s.select(s.gt(x, y), x, y), &|a, b| if a > b { a } else { b }, "select");
+        for (i, got) in lanes(s, s.fma(x, y, x)).into_iter().enumerate() {
+            let want = f64::from(xs[i]) * f64::from(ys[i]) + f64::from(xs[i]);
+            assert!((f64::from(got) - want).abs() <= 1e-6 * (1.0 + want.abs()), "fma lane {i}");
+        }
+        for v in [0.5f32, 1.5, 2.5, -0.5, -1.5, 3.49, 1e9, -0.2, 8_388_607.5] {
+            let got = lanes(s, s.round(s.splat(v)))[0];
+            assert_eq!(got, v.round_ties_even(), "round {v}");
+        }
+        for n in -126..=127 {
+            assert_eq!(lanes(s, s.pow2i(s.splat(n as f32)))[0], 2f32.powi(n), "pow2i {n}");
+        }
+        let total: f64 = xs.iter().map(|&v| f64::from(v)).sum();
+        assert!((f64::from(s.sum(x)) - total).abs() < 1e-4);
+        assert_eq!(s.hmax(x), xs.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        // A NaN comparison is false.
+        assert_eq!(lanes(s, s.select(s.gt(s.splat(f32::NAN), x), x, y)), ys);
+
+        let a: Vec<u32> = (0..S::LANES as u32).map(|i| i.wrapping_mul(0x9E37_79B9) ^ 0xdead_beef).collect();
+        let av = s.from_u32_lanes(&a);
+        let b = 0xD251_1F53u32;
+        let bv = s.splat_u32(b);
+        let (hi, lo) = s.mul_wide_u32(av, bv);
+        let (hi, lo) = (lanes_u32(s, hi), lanes_u32(s, lo));
+        for i in 0..S::LANES {
+            let p = u64::from(a[i]) * u64::from(b);
+            assert_eq!((hi[i], lo[i]), ((p >> 32) as u32, p as u32), "mul_wide lane {i}");
+        }
+        let each_u32 = |v: S::U, f: &dyn Fn(u32) -> u32, name: &str| {
+            for (i, got) in lanes_u32(s, v).into_iter().enumerate() {
+                assert_eq!(got, f(a[i]), "{name} lane {i}");
+            }
+        };
+        each_u32(s.add_u32(av, bv), &|v| v.wrapping_add(b), "add_u32");
+        each_u32(s.xor_u32(av, bv), &|v| v ^ b, "xor");
+        each_u32(s.and_u32(av, bv), &|v| v & b, "and");
+        each_u32(s.or_u32(av, bv), &|v| v | b, "or");
+        each_u32(s.shl_u32::<16>(av), &|v| v << 16, "shl");
+        each_u32(s.shr_u32::<16>(av), &|v| v >> 16, "shr");
+        assert_eq!(lanes_u32(s, s.iota_u32()), (0..S::LANES as u32).collect::<Vec<_>>());
+        let half = s.splat_u32(S::LANES as u32 / 2);
+        let below = lanes(s, s.select(s.lt_u31(s.iota_u32(), half), s.splat(1.0), s.splat(0.0)));
+        assert_eq!(below.iter().sum::<f32>() as usize, S::LANES / 2);
+
+        // Partial loads fill with zero, partial stores leave the rest alone, for every count and any alignment.
+        let source: Vec<f32> = (0..S::LANES + 3).map(|i| i as f32 + 1.0).collect();
+        for start in 0..3 {
+            for n in 0..=S::LANES {
+                let got = lanes(s, s.load_partial(&source[start..start + n]));
+                for (i, g) in got.iter().enumerate() {
+                    assert_eq!(*g, if i < n { source[start + i] } else { 0.0 });
+                }
+                let mut dest = vec![-1.0; S::LANES + 3];
+                s.store_partial(s.load(&source), &mut dest[start..start + n]);
+                for (i, d) in dest.iter().enumerate() {
+                    let want = if (start..start + n).contains(&i) { source[i - start] } else { -1.0 };
+                    assert_eq!(*d, want, "start {start}, n {n}, element {i}");
+                }
+            }
+        }
+    }
+}
+
+/// Test-only: lanes from a slice, through the bits of floats.
+trait FromLanes: Simd {
+    fn from_u32_lanes(self, a: &[u32]) -> Self::U {
+        let floats: Vec<f32> = a.iter().map(|&x| f32::from_bits(x)).collect();
+        self.to_bits(self.load(&floats))
+    }
+}
+impl<S: Simd> FromLanes for S {}
+
+#[test]
+fn every_operation_of_every_token_equals_plain_rust() {
+    for isa in Isa::available() {
+        println!("token checked: {isa}");
+        isa.run(Checks);
+    }
+}
+
+#[test]
+fn names_are_found_again_and_unknown_ones_are_not() {
+    for isa in Isa::available() {
+        assert_eq!(Isa::by_name(isa.name()), Some(isa));
+    }
+    assert_eq!(Isa::by_name("mmx"), None);
+}
+
+struct ShortLoad;
+impl Task for ShortLoad {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let short = vec![0.0; S::LANES - 1];
+        let _ = std::hint::black_box(s.sum(s.load(std::hint::black_box(&short))));
+    }
+}
+
+#[test]
+fn a_load_past_the_end_panics_on_every_set() {
+    for isa in Isa::available() {
+        assert!(std::panic::catch_unwind(|| isa.run(ShortLoad)).is_err(), "{isa}");
+    }
+}

@@ -1,0 +1,255 @@
+//! AVX2 + FMA and AVX-512 tokens.
+//!
+//! Soundness: a token's field is private, so outside this file a token comes only from `detect`, which asks the CPU.
+//! Every intrinsic below needs just the feature the token proves; loads and stores check the slice first.
+#![allow(unsafe_code)]
+
+use super::{Simd, Task};
+use core::arch::x86_64::*;
+
+/// Proof that the CPU has AVX2 and FMA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx2(());
+
+/// Proof that the CPU has AVX-512 F, BW, DQ and VL (and AVX2, FMA).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512(());
+
+impl Avx2 {
+    /// The token, if this CPU has AVX2 and FMA.
+    pub fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+}
+
+impl Avx512 {
+    /// The token, if this CPU has AVX-512 F, BW, DQ and VL.
+    pub fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && Avx2::detect().is_some())
+        .then_some(Self(()))
+    }
+}
+
+/// Methods whose body is one expression of intrinsics on registers.
+macro_rules! register_ops {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $body:expr;)*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: $ty),*) -> $ret {
+                // SAFETY: `self` proves that the CPU has the feature; the intrinsics touch registers only.
+                unsafe { $body }
+            }
+        )*
+    };
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn enter_avx2<K: Task>(token: Avx2, task: K) -> K::Out {
+    task.run(token)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn enter_avx512<K: Task>(token: Avx512, task: K) -> K::Out {
+    task.run(token)
+}
+
+/// All bits set in the first `n` of eight lanes.
+#[inline(always)]
+fn avx2_lane_mask(_: Avx2, n: usize) -> __m256i {
+    const M: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let window = &M[8 - n.min(8)..][..8];
+    // SAFETY: `window` has eight i32 (checked by the slicing above); the token proves AVX2.
+    unsafe { _mm256_loadu_si256(window.as_ptr().cast()) }
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+    type U = __m256i;
+    type M = __m256;
+    const LANES: usize = 8;
+    const REGISTERS: usize = 16;
+
+    register_ops! {
+        fn splat(x: f32) -> __m256 = _mm256_set1_ps(x);
+        fn add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+        fn sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        fn div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
+        fn fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        fn max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+        fn min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
+        fn sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
+        fn round(a: __m256) -> __m256 =
+            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        fn gt(a: __m256, b: __m256) -> __m256 = _mm256_cmp_ps::<_CMP_GT_OQ>(a, b);
+        fn select(m: __m256, a: __m256, b: __m256) -> __m256 = _mm256_blendv_ps(b, a, m);
+        fn sum(a: __m256) -> f32 = {
+            let h = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let h = _mm_add_ps(h, _mm_movehl_ps(h, h));
+            _mm_cvtss_f32(_mm_add_ss(h, _mm_movehdup_ps(h)))
+        };
+        fn hmax(a: __m256) -> f32 = {
+            let h = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+            _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)))
+        };
+        fn splat_u32(x: u32) -> __m256i = _mm256_set1_epi32(x as i32);
+        fn iota_u32() -> __m256i = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        fn add_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi32(a, b);
+        fn xor_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_xor_si256(a, b);
+        fn and_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
+        fn or_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
+        fn mul_wide_u32(a: __m256i, b: __m256i) -> (__m256i, __m256i) = {
+            // mul_epu32 multiplies the even lanes; the odd ones are shifted down, multiplied and put back.
+            let even = _mm256_mul_epu32(a, b);
+            let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+            let hi = _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd);
+            let lo = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_slli_epi64::<32>(odd));
+            (hi, lo)
+        };
+        fn lt_u31(a: __m256i, b: __m256i) -> __m256 = _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a));
+        fn to_bits(a: __m256) -> __m256i = _mm256_castps_si256(a);
+        fn from_bits(a: __m256i) -> __m256 = _mm256_castsi256_ps(a);
+    }
+    #[inline(always)]
+    fn shl_u32<const N: u32>(self, a: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2; registers only.
+        unsafe { _mm256_sll_epi32(a, _mm_cvtsi32_si128(N as i32)) }
+    }
+    #[inline(always)]
+    fn shr_u32<const N: u32>(self, a: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2; registers only.
+        unsafe { _mm256_srl_epi32(a, _mm_cvtsi32_si128(N as i32)) }
+    }
+    #[inline(always)]
+    fn load(self, s: &[f32]) -> __m256 {
+        let s = &s[..8];
+        // SAFETY: `s` has eight f32, checked above; `self` proves AVX2.
+        unsafe { _mm256_loadu_ps(s.as_ptr()) }
+    }
+    #[inline(always)]
+    fn load_partial(self, s: &[f32]) -> __m256 {
+        let mask = avx2_lane_mask(self, s.len());
+        // SAFETY: the mask switches off every lane at or past `s.len()`; masked lanes are not read.
+        unsafe { _mm256_maskload_ps(s.as_ptr(), mask) }
+    }
+    #[inline(always)]
+    fn store(self, v: __m256, s: &mut [f32]) {
+        let s = &mut s[..8];
+        // SAFETY: `s` has eight f32, checked above; `self` proves AVX2.
+        unsafe { _mm256_storeu_ps(s.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn store_partial(self, v: __m256, s: &mut [f32]) {
+        let mask = avx2_lane_mask(self, s.len());
+        // SAFETY: the mask switches off every lane at or past `s.len()`; masked lanes are not written.
+        unsafe { _mm256_maskstore_ps(s.as_mut_ptr(), mask, v) }
+    }
+    #[inline(always)]
+    fn store_u32(self, a: __m256i, s: &mut [u32]) {
+        let s = &mut s[..8];
+        // SAFETY: `s` has eight u32, checked above; `self` proves AVX2.
+        unsafe { _mm256_storeu_si256(s.as_mut_ptr().cast(), a) }
+    }
+    #[inline(always)]
+    fn vectorize<K: Task>(self, task: K) -> K::Out {
+        // SAFETY: `self` proves that the CPU has AVX2 and FMA.
+        unsafe { enter_avx2(self, task) }
+    }
+}
+
+/// Ones in the lowest `n` of sixteen bits.
+#[inline(always)]
+fn avx512_lane_mask(n: usize) -> __mmask16 {
+    if n >= 16 { !0 } else { (1u16 << n) - 1 }
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    type U = __m512i;
+    type M = __mmask16;
+    const LANES: usize = 16;
+    const REGISTERS: usize = 32;
+
+    register_ops! {
+        fn splat(x: f32) -> __m512 = _mm512_set1_ps(x);
+        fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fn fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        fn sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
+        fn round(a: __m512) -> __m512 =
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        fn gt(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b);
+        fn select(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_blend_ps(m, b, a);
+        fn sum(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
+        fn hmax(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
+        fn splat_u32(x: u32) -> __m512i = _mm512_set1_epi32(x as i32);
+        fn iota_u32() -> __m512i = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        fn add_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
+        fn xor_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
+        fn and_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
+        fn or_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
+        fn mul_wide_u32(a: __m512i, b: __m512i) -> (__m512i, __m512i) = {
+            // As for AVX2: even lanes, odd lanes, interleave.
+            let even = _mm512_mul_epu32(a, b);
+            let odd = _mm512_mul_epu32(_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
+            let hi = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64::<32>(even), odd);
+            let lo = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64::<32>(odd));
+            (hi, lo)
+        };
+        fn lt_u31(a: __m512i, b: __m512i) -> __mmask16 = _mm512_cmplt_epi32_mask(a, b);
+        fn to_bits(a: __m512) -> __m512i = _mm512_castps_si512(a);
+        fn from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
+    }
+    #[inline(always)]
+    fn shl_u32<const N: u32>(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512 F; registers only.
+        unsafe { _mm512_slli_epi32::<N>(a) }
+    }
+    #[inline(always)]
+    fn shr_u32<const N: u32>(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512 F; registers only.
+        unsafe { _mm512_srli_epi32::<N>(a) }
+    }
+    #[inline(always)]
+    fn load(self, s: &[f32]) -> __m512 {
+        let s = &s[..16];
+        // SAFETY: `s` has sixteen f32, checked above; `self` proves AVX-512.
+        unsafe { _mm512_loadu_ps(s.as_ptr()) }
+    }
+    #[inline(always)]
+    fn load_partial(self, s: &[f32]) -> __m512 {
+        // SAFETY: the mask switches off every lane at or past `s.len()`; masked lanes are not read.
+        unsafe { _mm512_maskz_loadu_ps(avx512_lane_mask(s.len()), s.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, s: &mut [f32]) {
+        let s = &mut s[..16];
+        // SAFETY: `s` has sixteen f32, checked above; `self` proves AVX-512.
+        unsafe { _mm512_storeu_ps(s.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn store_partial(self, v: __m512, s: &mut [f32]) {
+        // SAFETY: the mask switches off every lane at or past `s.len()`; masked lanes are not written.
+        unsafe { _mm512_mask_storeu_ps(s.as_mut_ptr(), avx512_lane_mask(s.len()), v) }
+    }
+    #[inline(always)]
+    fn store_u32(self, a: __m512i, s: &mut [u32]) {
+        let s = &mut s[..16];
+        // SAFETY: `s` has sixteen u32, checked above; `self` proves AVX-512.
+        unsafe { _mm512_storeu_si512(s.as_mut_ptr().cast(), a) }
+    }
+    #[inline(always)]
+    fn vectorize<K: Task>(self, task: K) -> K::Out {
+        // SAFETY: `self` proves every feature that the function enables.
+        unsafe { enter_avx512(self, task) }
+    }
+}

@@ -1,0 +1,294 @@
+//! Random numbers that belong to a computation: Philox4x32-10, a counter-based generator.
+//!
+//! Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. A block cipher turns a
+//! 128-bit counter and a 64-bit key into 128 random bits; there is no state, so any number can be drawn alone, in any
+//! order, on any thread. The paper reports that Philox4x32 passes BigCrush from 7 rounds on; 10 is its safe default.
+//!
+//! Here the key is mixed from (seed, step), and the counter is `[place, row, sample, op]`: a training step, a window or a
+//! single operation can be replayed alone. Decisions of dropout take 16 random bits each, eight to a counter: the keep
+//! probability is a multiple of 2^-16 ([`Dropout::keep`]), and the scale is its exact inverse, so the mean is exact.
+//!
+//! The bits are the same on every instruction set: a row's decisions come in blocks of [`BLOCK`] elements whose layout
+//! does not depend on the vector width.
+
+use crate::Real;
+use crate::isa::Simd;
+
+/// Names the random numbers of one operation on one sample in one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Key {
+    /// The run's seed.
+    pub seed: u64,
+    /// The optimiser step (or any number that changes from pass to pass).
+    pub step: u64,
+    /// The sample's number in the whole batch, not in a worker's share of it.
+    pub sample: u32,
+    /// The operation's number in the program.
+    pub op: u32,
+}
+
+impl Key {
+    /// The same key for the sample `n` places on.
+    #[must_use]
+    pub fn sample(self, n: usize) -> Self {
+        Self { sample: self.sample.wrapping_add(n as u32), ..self }
+    }
+
+    /// The generator this key names.
+    pub fn stream(self) -> Stream {
+        let k = mix(self.seed ^ mix(self.step.wrapping_add(0x9E37_79B9_7F4A_7C15)));
+        Stream { key: [k as u32, (k >> 32) as u32], sample: self.sample, op: self.op }
+    }
+}
+
+/// SplitMix64's finaliser (Steele, Lea, Flood 2014): a bijection that spreads every input bit over the output.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Multipliers and key increments of Philox4x32 (table 2 of the paper).
+const M0: u32 = 0xD251_1F53;
+const M1: u32 = 0xCD9E_8D57;
+const W0: u32 = 0x9E37_79B9;
+const W1: u32 = 0xBB67_AE85;
+const ROUNDS: usize = 10;
+
+/// One block: 128 random bits for `counter` under `key`.
+#[inline]
+pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for _ in 0..ROUNDS {
+        let p0 = u64::from(M0) * u64::from(counter[0]);
+        let p1 = u64::from(M1) * u64::from(counter[2]);
+        counter = [
+            (p1 >> 32) as u32 ^ counter[1] ^ key[0],
+            p1 as u32,
+            (p0 >> 32) as u32 ^ counter[3] ^ key[1],
+            p0 as u32,
+        ];
+        key = [key[0].wrapping_add(W0), key[1].wrapping_add(W1)];
+    }
+    counter
+}
+
+/// The random numbers of one [`Key`].
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    key: [u32; 2],
+    sample: u32,
+    op: u32,
+}
+
+/// Elements whose dropout decisions one call of [`Stream::multipliers`] draws: 16 counters of eight 16-bit numbers.
+pub const BLOCK: usize = 128;
+
+impl Stream {
+    /// 128 random bits at (`row`, `place`).
+    #[inline]
+    pub fn bits(&self, row: u32, place: u32) -> [u32; 4] {
+        philox([place, row, self.sample, self.op], self.key)
+    }
+
+    /// A uniform number in [0, 1) with 53 random bits, for index `i` of `row`.
+    #[inline]
+    pub fn uniform(&self, row: u32, i: u32) -> f64 {
+        let b = self.bits(row, i);
+        (((u64::from(b[0]) << 32) | u64::from(b[1])) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// Whether element `i` of `row` is kept: the scalar definition of the layout.
+    #[inline]
+    pub fn keeps(&self, dropout: Dropout, row: u32, i: usize) -> bool {
+        let (block, r) = (i / BLOCK, i % BLOCK);
+        let (slot, lane) = (r / 16, r % 16);
+        let word = self.bits(row, (block * 16 + lane) as u32)[slot / 2];
+        let number = if slot % 2 == 0 { word & 0xffff } else { word >> 16 };
+        number < dropout.threshold
+    }
+
+    /// Multipliers of the elements `block * BLOCK ..` of `row`: `1 / keep` where kept, 0 where dropped.
+    #[inline(always)]
+    pub fn multipliers<S: Simd>(&self, s: S, d: Dropout, row: u32, block: u32, out: &mut [f32; BLOCK]) {
+        let (scale, zero) = (s.splat(d.scale::<f32>()), s.splat(0.0));
+        let threshold = s.splat_u32(d.threshold);
+        let low = s.splat_u32(0xffff);
+        let (m0, m1) = (s.splat_u32(M0), s.splat_u32(M1));
+        let mut lane = 0;
+        while lane < 16 {
+            let mut c0 = s.add_u32(s.splat_u32(block * 16 + lane as u32), s.iota_u32());
+            let mut c1 = s.splat_u32(row);
+            let mut c2 = s.splat_u32(self.sample);
+            let mut c3 = s.splat_u32(self.op);
+            let [mut k0, mut k1] = self.key;
+            for _ in 0..ROUNDS {
+                let (h0, l0) = s.mul_wide_u32(c0, m0);
+                let (h1, l1) = s.mul_wide_u32(c2, m1);
+                c0 = s.xor_u32(s.xor_u32(h1, c1), s.splat_u32(k0));
+                c1 = l1;
+                c2 = s.xor_u32(s.xor_u32(h0, c3), s.splat_u32(k1));
+                c3 = l0;
+                k0 = k0.wrapping_add(W0);
+                k1 = k1.wrapping_add(W1);
+            }
+            for (w, c) in [c0, c1, c2, c3].into_iter().enumerate() {
+                let even = s.select(s.lt_u31(s.and_u32(c, low), threshold), scale, zero);
+                let odd = s.select(s.lt_u31(s.shr_u32::<16>(c), threshold), scale, zero);
+                s.store(even, &mut out[w * 32 + lane..]);
+                s.store(odd, &mut out[w * 32 + 16 + lane..]);
+            }
+            lane += S::LANES;
+        }
+    }
+}
+
+/// A dropout probability, quantised to 2^-16.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    threshold: u32,
+}
+
+impl Dropout {
+    /// Nothing is dropped.
+    pub const NONE: Dropout = Dropout { threshold: 1 << 16 };
+
+    /// Drops with probability `p`, rounded to the nearest multiple of 2^-16.
+    ///
+    /// # Panics
+    /// Unless `0 <= p < 1` and the rounded keep probability is above 0.
+    pub fn new(p: f64) -> Self {
+        assert!((0.0..1.0).contains(&p), "dropout: probability must be in [0, 1), got {p}");
+        let threshold = ((1.0 - p) * 65536.0).round() as u32;
+        assert!(threshold > 0, "dropout: probability {p} rounds to 1");
+        Self { threshold }
+    }
+
+    /// The keep probability actually used.
+    pub fn keep(self) -> f64 {
+        f64::from(self.threshold) / 65536.0
+    }
+
+    /// 1 / keep: what a kept element is multiplied by.
+    pub fn scale<T: Real>(self) -> T {
+        T::of(65536.0 / f64::from(self.threshold))
+    }
+
+    /// True if nothing is dropped.
+    pub fn is_none(self) -> bool {
+        self.threshold == 1 << 16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+    use crate::isa::Task;
+
+    #[test]
+    fn philox_gives_the_published_known_answers() {
+        // kat_vectors of the authors' Random123 distribution, philox4x32 10.
+        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox([!0; 4], [!0; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        assert_eq!(
+            philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
+        );
+    }
+
+    struct Multipliers(Stream, Dropout, u32, u32);
+    impl Task for Multipliers {
+        type Out = [f32; BLOCK];
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> [f32; BLOCK] {
+            let mut out = [f32::NAN; BLOCK];
+            self.0.multipliers(s, self.1, self.2, self.3, &mut out);
+            out
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_draws_the_scalar_layout() {
+        let d = Dropout::new(0.3);
+        for (sample, op, row, block) in [(0, 0, 0, 0), (7, 3, 11, 2), (u32::MAX, 9, 1280, 5)] {
+            let stream = Key { seed: 42, step: 17, sample, op }.stream();
+            for isa in Isa::available() {
+                let got = isa.run(Multipliers(stream, d, row, block));
+                for (i, g) in got.iter().enumerate() {
+                    let keep = stream.keeps(d, row, block as usize * BLOCK + i);
+                    assert_eq!(*g, if keep { d.scale() } else { 0.0 }, "{isa} element {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn uniform_numbers_have_the_right_moments() {
+        let stream = Key { seed: 1, step: 2, sample: 3, op: 4 }.stream();
+        let n = 200_000;
+        let x: Vec<f64> = (0..n).map(|i| stream.uniform(0, i) - 0.5).collect();
+        let moment = |k: i32| x.iter().map(|v| v.powi(k)).sum::<f64>() / f64::from(n);
+        // Moments of the uniform distribution on [-1/2, 1/2]: 0, 1/12, 0, 1/80; five standard errors.
+        let root = f64::from(n).sqrt();
+        assert!(moment(1).abs() < 5.0 * (1.0f64 / 12.0).sqrt() / root);
+        assert!((moment(2) - 1.0 / 12.0).abs() < 5.0 * (1.0f64 / 180.0).sqrt() / root);
+        assert!(moment(3).abs() < 5.0 * (1.0f64 / 448.0).sqrt() / root);
+        assert!((moment(4) - 1.0 / 80.0).abs() < 5.0 * (1.0f64 / 2304.0 - 1.0 / 6400.0).sqrt() / root);
+        // Chi-square over 256 cells: mean 255, standard deviation sqrt(510) = 22.6.
+        let mut cells = [0u32; 256];
+        x.iter().for_each(|v| cells[((v + 0.5) * 256.0) as usize] += 1);
+        let e = f64::from(n) / 256.0;
+        let chi: f64 = cells.iter().map(|&c| (f64::from(c) - e).powi(2) / e).sum();
+        assert!((chi - 255.0).abs() < 5.0 * 22.6, "chi-square {chi}");
+    }
+
+    /// Correlation of the keep decisions of two streams over many elements.
+    fn correlation(a: Stream, b: Stream, lag: usize) -> f64 {
+        let d = Dropout::new(0.5);
+        let n = 20_000;
+        let sign = |s: Stream, i: usize| if s.keeps(d, (i / 1000) as u32, i % 1000) { 1.0 } else { -1.0 };
+        (0..n).map(|i| sign(a, i) * sign(b, i + lag)).sum::<f64>() / n as f64
+    }
+
+    #[test]
+    fn neighbouring_streams_are_independent() {
+        let base = Key { seed: 5, step: 6, sample: 7, op: 8 };
+        let bound = 5.0 / (20_000f64).sqrt();
+        for (name, other) in [
+            ("seed", Key { seed: 6, ..base }),
+            ("step", Key { step: 7, ..base }),
+            ("sample", Key { sample: 8, ..base }),
+            ("op", Key { op: 9, ..base }),
+            ("seed and step swapped", Key { seed: 6, step: 5, ..base }),
+        ] {
+            let c = correlation(base.stream(), other.stream(), 0);
+            assert!(c.abs() < bound, "{name}: correlation {c}");
+        }
+        for lag in [1, 16, 128] {
+            let c = correlation(base.stream(), base.stream(), lag);
+            assert!(c.abs() < bound, "lag {lag}: correlation {c}");
+        }
+        assert_eq!(correlation(base.stream(), base.stream(), 0), 1.0);
+    }
+
+    #[test]
+    fn the_keep_rate_is_the_quantised_probability_and_the_mean_is_kept() {
+        for p in [0.0, 0.1, 0.3, 0.5, 0.9] {
+            let d = Dropout::new(p);
+            assert!((d.keep() - (1.0 - p)).abs() <= 0.5 / 65536.0);
+            let stream = Key { seed: 3, ..Key::default() }.stream();
+            let n = 100_000usize;
+            let kept = (0..n).filter(|&i| stream.keeps(d, 0, i)).count() as f64 / n as f64;
+            let se = (d.keep() * (1.0 - d.keep()) / n as f64).sqrt();
+            assert!((kept - d.keep()).abs() <= 5.0 * se, "p {p}: kept {kept}");
+            assert!((d.keep() * d.scale::<f64>() - 1.0).abs() < 1e-15);
+        }
+        assert!(Dropout::new(0.0).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "probability must be in [0, 1)")]
+    fn dropping_everything_is_refused() {
+        Dropout::new(1.0);
+    }
+}
