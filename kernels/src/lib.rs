@@ -25,6 +25,8 @@ pub mod rng;
 pub mod vmath;
 
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod testing;
 
 pub use contract::{Beta, GradMut};
