@@ -12,11 +12,20 @@
 
 pub mod contract;
 
+pub mod adam;
+pub mod dropout;
+pub mod elementwise;
+pub mod embed;
 pub mod isa;
+pub mod losses;
+pub mod pool;
 pub mod real;
+pub mod reduce;
 pub mod rng;
 pub mod vmath;
 
+#[cfg(test)]
+mod proofs;
 #[cfg(test)]
 mod testing;
 

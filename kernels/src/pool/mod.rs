@@ -1,0 +1,73 @@
+//! Pooling: the rows of a sample to one row.
+//!
+//! | kind | value | derivative |
+//! |---|---|---|
+//! | [`Pool::Mean`] | y\[b, c\] = (1 / rows) sum over r of x\[b, r, c\] | dx\[b, r, c\] = dy\[b, c\] / rows |
+//! | [`Pool::Max`] | y\[b, c\] = max over r of x\[b, r, c\] | dy\[b, c\] to the first row that has the maximum |
+//! | [`Pool::First`] | y\[b\] = x\[b, 0\] | dy\[b\] to row 0 |
+//! | [`Pool::Last`] | y\[b\] = x\[b, rows - 1\] | dy\[b\] to the last row |
+//!
+//! Nothing is saved: the maximum is found again in the backward pass. Cost: one read of x and one FLOP an element, both
+//! ways. The mean sums in f64, row after row. A NaN is the maximum of its column (the first one, if there are several), so
+//! it propagates. The same bits on every instruction set: the plain loop is compiled for each.
+
+use crate::contract::{len, product, require};
+use crate::{GradMut, Isa, Real};
+
+mod reference;
+
+/// Which row stands for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The mean of the rows.
+    Mean,
+    /// The maximum of each column.
+    Max,
+    /// The first row (a CLS token).
+    First,
+    /// The last row.
+    Last,
+}
+
+/// Sizes of a pooling: \[batch, rows, cols\] to \[batch, cols\]; at least one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Samples.
+    pub batch: usize,
+    /// Rows pooled.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+}
+
+/// x: \[batch, rows, cols\], y: \[batch, cols\].
+///
+/// # Panics
+/// If sizes do not fit or there is no row.
+pub fn forward<T: Real>(isa: Isa, kind: Pool, d: Dims, x: &[T], y: &mut [T]) {
+    check("pool", d);
+    len("pool", "x", product("pool", &[d.batch, d.rows, d.cols]), x.len());
+    len("pool", "y", product("pool", &[d.batch, d.cols]), y.len());
+    isa.run(reference::Forward { kind, d, x, y });
+}
+
+/// dx: \[batch, rows, cols\] from x and dy: \[batch, cols\]; x is read by [`Pool::Max`] only.
+///
+/// # Panics
+/// If sizes do not fit or there is no row.
+pub fn backward<T: Real>(isa: Isa, kind: Pool, d: Dims, x: &[T], dy: &[T], dx: GradMut<'_, T>) {
+    let op = "pool backward";
+    check(op, d);
+    let n = product(op, &[d.batch, d.rows, d.cols]);
+    len(op, "x", n, x.len());
+    len(op, "dy", product(op, &[d.batch, d.cols]), dy.len());
+    len(op, "dx", n, dx.data.len());
+    isa.run(reference::Backward { kind, d, x, dy, dx });
+}
+
+fn check(op: &str, d: Dims) {
+    require(op, "a sample needs at least one row", d.rows, d.rows > 0);
+}
+
+#[cfg(test)]
+mod tests;
