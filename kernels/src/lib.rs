@@ -11,11 +11,14 @@
 //! * Sizes are checked at entry; a misfit panics with the operation, the expected and the actual size ([`contract`]).
 
 pub mod activation;
+pub mod attention;
 pub mod contract;
 
 pub mod isa;
+pub mod layer_norm;
 pub mod real;
 pub mod rng;
+pub mod softmax;
 pub mod vmath;
 
 #[cfg(test)]
