@@ -10,19 +10,23 @@
 //!   [`Beta::One`] accumulates. Parameter gradients always accumulate: the caller clears them once per step.
 //! * Sizes are checked at entry; a misfit panics with the operation, the expected and the actual size ([`contract`]).
 
-pub mod contract;
-
+pub mod activation;
 pub mod adam;
+pub mod attention;
+pub mod contract;
 pub mod dropout;
 pub mod elementwise;
 pub mod embed;
 pub mod isa;
+pub mod layer_norm;
 pub mod losses;
 pub mod pool;
 pub mod real;
 pub mod reduce;
 pub mod rng;
+pub mod softmax;
 pub mod vmath;
+
 
 #[cfg(test)]
 mod proofs;
