@@ -35,15 +35,15 @@ pub(crate) fn buffers(graph: &Graph, id: Id, differentiated: bool) -> Needs {
         }
         Op::LayerNorm { .. } => {
             let d = layer_norm_dims(graph, id);
-            (layer_norm::saved_len(d), scratch!(layer_norm::scratch_len, d))
+            (layer_norm::saved_len(d), layer_norm::scratch_len(d))
         }
         Op::Attention { .. } => {
             let d = attention_dims(graph, id);
             (attention::saved_len(d), scratch!(attention::scratch_len, d))
         }
-        Op::FeedForward { act, .. } => {
+        Op::FeedForward { .. } => {
             let d = feed_forward_dims(graph, id);
-            (feed_forward::saved_len(d, act), scratch!(feed_forward::scratch_len, d, act))
+            (feed_forward::saved_len(d), scratch!(feed_forward::scratch_len, d))
         }
         _ => (0, 0),
     };

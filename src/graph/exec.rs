@@ -8,6 +8,7 @@ use super::op::{Id, MAX_INPUTS, Op};
 use super::plan::{Plan, Step};
 use super::views::{Place, views};
 use crate::error::{Error, Result};
+use heartlore_kernels::activation::Activation;
 use heartlore_kernels::attention::{GradRows, Rows};
 use heartlore_kernels::layer_norm::Residual;
 use heartlore_kernels::rng::{Dropout, Key};
@@ -342,6 +343,8 @@ impl<T: Real> Exec<T> {
             Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid | Op::Reshape { .. } => {}
             Op::Linear { x, w, first, act, .. } => {
                 let d = cost::linear_dims(&graph, id);
+                // Only ReLU derives its slope from the result; for the others it may be gone by now.
+                let y = if act == Some(Activation::Relu) { y } else { &Place::Absent };
                 let reads = [at(x), at(w), y, saved, dy];
                 let (to, scratch, [x, w, y, saved, dy]) = open(&mut self.arena, params, grads, step, pass, reads);
                 let (rows_w, rows_b) = (first * d.inputs..(first + d.outputs) * d.inputs, first..first + d.outputs);
@@ -352,6 +355,8 @@ impl<T: Real> Exec<T> {
             }
             Op::Conv1d { x, w, act, .. } => {
                 let d = cost::conv1d_dims(&graph, id);
+                // Only ReLU derives its slope from the result; for the others it may be gone by now.
+                let y = if act == Some(Activation::Relu) { y } else { &Place::Absent };
                 let reads = [at(x), at(w), y, saved, dy];
                 let (to, scratch, [x, w, y, saved, dy]) = open(&mut self.arena, params, grads, step, pass, reads);
                 let [dx, dw, db, ..] = to;
@@ -584,7 +589,7 @@ fn attention_gradients<'a, T: Real>(
     width: usize,
 ) -> ([&'a mut [T]; 3], [Option<GradRows>; 3]) {
     let mut betas = [Beta::One; 3];
-    let mut buffers: [&'a mut [T]; 3] = [const { &mut [] }; 3];
+    let mut buffers: [&'a mut [T]; 3] = std::array::from_fn(|_| &mut [][..]);
     for (slot, gradient) in to.into_iter().take(3).enumerate() {
         let Some(mut g) = gradient else { continue };
         let mine = |s: &usize| pass.takes_part[*s] && pass.buffer[*s] == slot;

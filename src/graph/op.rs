@@ -476,7 +476,9 @@ impl Op {
         const ALL: [bool; MAX_INPUTS] = [true; MAX_INPUTS];
         const NONE: [bool; MAX_INPUTS] = [false; MAX_INPUTS];
         match self {
-            Op::Linear { act, .. } | Op::Conv1d { act, .. } => ([true, true, false, false, false], act.is_some()),
+            Op::Linear { act, .. } | Op::Conv1d { act, .. } => {
+                ([true, true, false, false, false], *act == Some(Activation::Relu))
+            }
             Op::LayerNorm { .. } => ([true, true, true, false, false], false),
             Op::Attention { .. } => (ALL, true),
             Op::FeedForward { .. } => ([true, true, true, true, false], false),

@@ -1,0 +1,182 @@
+//! Every operation's gradient, and those of random programs, against central differences in f64.
+//!
+//! Default: a few thousand random cases. More, for a release or a changed kernel:
+//!
+//! ```text
+//! HEARTLORE_GRADIENT_CASES=100000 cargo test --release --test gradients
+//! ```
+
+#[path = "gradients/cases.rs"]
+mod cases;
+#[path = "gradients/programs.rs"]
+mod programs;
+
+use heartlore::graph::check::{self, Point, Settings};
+use heartlore::graph::{Graph, Id, OpKind, trace};
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use std::collections::BTreeMap;
+
+/// Random cases in all; a quarter of them are random programs.
+fn budget() -> usize {
+    std::env::var("HEARTLORE_GRADIENT_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(4000)
+}
+
+/// Seeded numbers for building cases.
+pub struct Draw(u64);
+
+impl Draw {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+    /// In 1..=max.
+    pub fn size(&mut self, max: usize) -> usize {
+        1 + self.below(max)
+    }
+    /// In 0..n.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+    pub fn coin(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+/// A program, what to differentiate, and whether dropout is on.
+pub struct Case {
+    pub graph: Graph,
+    pub root: Id,
+    pub dropout: bool,
+}
+
+/// A point away from kinks, trying several seeds; `None` if the program has none nearby.
+fn point_for(case: &Case, seed: u64) -> Option<Point> {
+    (0..60).map(|i| Point::random(&case.graph, seed.wrapping_mul(977).wrapping_add(i))).map(tame(case)).find(|p| {
+        cases::far_from_kinks(case, p, seed)
+    })
+}
+
+/// Targets of the binary cross-entropy are probabilities and masks are zeros and ones: by the names the cases give.
+fn tame(case: &Case) -> impl Fn(Point) -> Point + '_ {
+    |mut point| {
+        for (id, values) in &mut point.inputs {
+            let name = &case.graph.node(*id).label;
+            if name.starts_with("mask") {
+                values.iter_mut().for_each(|v| *v = f64::from(*v > -0.4));
+            } else if name.starts_with("probability") {
+                values.iter_mut().for_each(|v| *v = 0.5 * (*v + 1.0));
+            }
+        }
+        point
+    }
+}
+
+fn check_case(case: &Case, seed: u64) -> Result<bool, String> {
+    let Some(point) = point_for(case, seed) else { return Ok(false) };
+    let settings = Settings { seed, dropout: case.dropout, elements: Some(24), ..Settings::default() };
+    let report = check::gradients(&case.graph, case.root, &point, settings).map_err(|e| e.to_string())?;
+    if report.passed() {
+        return Ok(true);
+    }
+    let plan = heartlore::graph::Plan::new(&case.graph, heartlore::graph::Want::training(case.root));
+    let program = plan.map(|p| trace::program(&case.graph, &p, 8)).unwrap_or_default();
+    Err(format!("{report}\nseed {seed}\n{program}"))
+}
+
+/// Runs `cases` cases of (size, seed), shrinking the size of a failing one.
+fn property(name: &str, cases: usize, max_size: usize, build: impl Fn(usize, u64) -> Case) -> usize {
+    let config = Config { cases: cases as u32, failure_persistence: None, ..Config::default() };
+    let seed = name.bytes().fold([7u8; 32], |mut s, b| {
+        s.rotate_left(1);
+        s[0] ^= b;
+        s
+    });
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let ran = std::cell::Cell::new(0);
+    let result = runner.run(&((1..=max_size), proptest::num::u64::ANY).prop_map(|x| x), |(size, seed)| {
+        match check_case(&build(size, seed), seed) {
+            Ok(done) => {
+                ran.set(ran.get() + usize::from(done));
+                Ok(())
+            }
+            Err(message) => Err(TestCaseError::fail(message)),
+        }
+    });
+    match result {
+        Ok(()) => ran.get(),
+        Err(TestError::Fail(reason, (size, seed))) => panic!("{name}: size {size}, seed {seed}: {reason}"),
+        Err(TestError::Abort(reason)) => panic!("{name}: {reason}"),
+    }
+}
+
+#[test]
+fn every_operation_and_random_programs_have_the_right_gradient() {
+    let budget = budget();
+    let kinds: Vec<OpKind> = OpKind::ALL.into_iter().filter(|k| !k.is_leaf()).collect();
+    let each = (budget * 3 / 4).div_ceil(kinds.len());
+    let mut ran: BTreeMap<&str, usize> = BTreeMap::new();
+    for kind in kinds {
+        ran.insert(kind.name(), property(kind.name(), each, 7, |size, seed| cases::of(kind, size, seed)));
+    }
+    let programs = property("programs", budget / 4, 30, programs::random);
+    println!("gradient cases per operation (each input used at least twice; f64; tolerance 1e-6 (1 + |g|)):");
+    for (name, n) in &ran {
+        println!("  {name:<14} {n}");
+        assert!(*n * 10 >= each * 9, "{name}: only {n} of {each} cases found a point away from kinks");
+    }
+    println!("  {:<14} {programs} of 3 to 30 operations", "programs");
+    let total = ran.values().sum::<usize>() + programs;
+    println!("  {:<14} {total}", "in all");
+    assert!(total * 10 >= budget * 8, "only {total} cases ran");
+}
+
+#[test]
+fn random_programs_use_every_operation() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..300 {
+        let case = programs::random(30, seed);
+        seen.extend(case.graph.nodes().iter().map(|n| n.op.kind()));
+    }
+    let missing: Vec<_> = OpKind::ALL.into_iter().filter(|k| !seen.contains(k)).collect();
+    assert!(missing.is_empty(), "random programs never use {missing:?}");
+}
+
+#[test]
+fn a_wrong_derivative_is_caught_and_located() {
+    // d/dx x^3 written as 2 x^2: the checker must fail, at the element with the largest error.
+    let x = [0.5, -1.0, 2.0];
+    let wrong: Vec<f64> = x.iter().map(|v| 2.0 * v * v).collect();
+    let report = check::function("x", |x| x.iter().map(|v| v.powi(3)).sum(), &x, &wrong, Settings::default());
+    assert!(!report.passed());
+    assert!(report.to_string().contains("DIFFER"));
+    let right: Vec<f64> = x.iter().map(|v| 3.0 * v * v).collect();
+    assert!(check::function("x", |x| x.iter().map(|v| v.powi(3)).sum(), &x, &right, Settings::default()).passed());
+    // A gradient of the wrong sign at one element only.
+    let mut sign = right.clone();
+    sign[1] = -sign[1];
+    let report = check::function("x", |x| x.iter().map(|v| v.powi(3)).sum(), &x, &sign, Settings::default());
+    assert_eq!(report.worst.unwrap().index, [1]);
+    // NaN never passes.
+    assert!(!check::function("x", |_| 0.0, &[1.0], &[f64::NAN], Settings::default()).passed());
+}
+
+#[test]
+fn a_kink_at_the_point_fails_the_check_rather_than_passing() {
+    use heartlore::kernels::activation::Activation;
+    let mut g = Graph::new();
+    let x = g.input("x", [1]).unwrap();
+    let y = g.activate(x, Activation::Relu).unwrap();
+    let point = Point { inputs: [(x, vec![0.0])].into(), ..Point::default() };
+    let report = check::gradients(&g, y, &point, Settings::default()).unwrap();
+    assert!(!report.passed() && report.culprit.is_some_and(|c| c.contains("activate")));
+}
