@@ -14,9 +14,10 @@
 //!    two poles are equally near to the circle, as in a band-pass symmetric about fs/4, rounding decides the order of
 //!    sections, there and here.)
 //!
-//! Why not numerator and denominator polynomials: the roots of a polynomial of degree 8 whose roots crowd near z = 1
-//! move by more than their distance to the unit circle when its coefficients are rounded to f64. The 0.8-50 Hz
-//! band-pass at 1000 Hz is unstable in that form (`tests/signal.rs` shows it) and exact as sections.
+//! Why not numerator and denominator polynomials: the roots of a polynomial of high degree whose roots crowd near z = 1
+//! move by more than their distance to the unit circle when its coefficients are rounded to f64. The 0.8-50 Hz band-pass
+//! of prototype order 8 is unstable in that form at 256 Hz (`tests/signal.rs` shows it), at 1000 Hz one of order 4 has lost
+//! all but three digits; as sections both are exact.
 
 use super::complex::Complex;
 use super::sos::Sos;

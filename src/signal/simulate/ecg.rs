@@ -287,15 +287,18 @@ fn beat_times_s(
     rng: &mut Rng,
 ) -> Vec<f64> {
     let mean_rr_s = 60.0 / p.mean_heart_rate_bpm;
+    // Short intervals are sampled more often than long ones, so the mean over beats of a signal with mean m and standard
+    // deviation s over time is m - s^2 / m; the level makes up for it.
+    let level_s = mean_rr_s + p.rr_sd_s * p.rr_sd_s / mean_rr_s;
     let lf_share = p.lf_hf_ratio / (1.0 + p.lf_hf_ratio);
     let (lf_s, hf_s) = (p.rr_sd_s * lf_share.sqrt(), p.rr_sd_s * (1.0 - lf_share).sqrt());
     let mut t = -SETTLE_S - mean_rr_s * (1.0 + rng.uniform());
     let mut times = vec![t];
     while t <= duration_s + mean_rr_s {
         // Breathing in (respiration rises) speeds the heart up: respiratory sinus arrhythmia.
-        let rr_s = mean_rr_s + lf_s * lf.at(t) - hf_s * respiration.at(t);
-        // Four standard deviations, reached once in 30 000 beats, keep the interval positive for every accepted parameter.
-        t += rr_s.clamp(mean_rr_s - 3.9 * p.rr_sd_s, mean_rr_s + 3.9 * p.rr_sd_s);
+        let change_s = lf_s * lf.at(t) - hf_s * respiration.at(t);
+        // This bound, passed once in 10 000 beats, keeps the interval positive for every accepted parameter.
+        t += level_s + change_s.clamp(-3.9 * p.rr_sd_s, 3.9 * p.rr_sd_s);
         times.push(t);
     }
     times
