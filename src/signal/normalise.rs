@@ -96,7 +96,8 @@ impl Scaler {
     /// Mean and standard deviation of one slice. The deviation is the population's (divided by n, NumPy's `ddof=0`).
     ///
     /// # Errors
-    /// [`Kind::Data`](crate::error::Kind::Data) for an empty slice or a sample that is not finite (naming the first).
+    /// [`Kind::Data`](crate::error::Kind::Data) for an empty slice or a sample that is not finite (naming the first),
+    /// [`Kind::Numeric`](crate::error::Kind::Numeric) for samples so large that their variance overflows.
     pub fn z_score(x: &[f64]) -> Result<Self> {
         Self::z_score_over(&[x])
     }
@@ -118,7 +119,7 @@ impl Scaler {
             sum += v - mean;
         }
         let deviation = ((squares - sum * sum / n) / n).max(0.0).sqrt();
-        Ok(Self::of(mean, deviation, parts))
+        Self::of(mean, deviation, parts)
     }
 
     /// Median and median absolute deviation, scaled to agree with the standard deviation on normal data: artefacts in less
@@ -140,13 +141,17 @@ impl Scaler {
         let median = median_in_place(&mut all);
         all.iter_mut().for_each(|v| *v = (*v - median).abs());
         let deviation = median_in_place(&mut all) * MAD_TO_SD;
-        Ok(Self::of(median, deviation, parts))
+        Self::of(median, deviation, parts)
     }
 
-    fn of(centre: f64, scale: f64, parts: &[&[f64]]) -> Self {
+    fn of(centre: f64, scale: f64, parts: &[&[f64]]) -> Result<Self> {
+        if !(centre.is_finite() && scale.is_finite()) {
+            return Err(Error::numeric("samples are too large: their mean or variance overflows")
+                .remedy("check the unit and the gain in the file's header"));
+        }
         let largest = parts.iter().flat_map(|p| p.iter()).fold(0.0f64, |m, v| m.max(v.abs()));
-        let flat = !scale.is_finite() || scale <= FLAT_SHARE * largest;
-        Self { centre, scale: if flat { 0.0 } else { scale }, flat }
+        let flat = scale <= FLAT_SHARE * largest;
+        Ok(Self { centre, scale: if flat { 0.0 } else { scale }, flat })
     }
 
     /// Replaces each sample v by `(v - centre) / scale`, or by 0 when flat.
@@ -216,7 +221,7 @@ mod tests {
         }
         // 0.1 has no exact sum: rounding noise must not be blown up to deviation one.
         assert!(Scaler::z_score(&[0.1; 1000]).unwrap().flat);
-        assert!(!Scaler::z_score(&[0.0, 1e-200]).unwrap().flat || 1e-200f64 * 1e-200 == 0.0);
+        assert!(!Scaler::z_score(&[0.0, 1e-100]).unwrap().flat);
     }
 
     #[test]
@@ -225,6 +230,7 @@ mod tests {
         let e = Scaler::z_score_over(&[&[1.0, 2.0], &[f64::NAN]]).unwrap_err();
         assert!(e.to_string().contains("sample 2"), "{e}");
         assert!(Scaler::robust(&[f64::INFINITY]).is_err());
+        assert_eq!(Scaler::z_score(&[1e200, -1e200]).unwrap_err().kind(), Kind::Numeric);
     }
 
     #[test]

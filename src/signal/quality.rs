@@ -215,11 +215,13 @@ impl QualitySettings {
         }
         flag(above(m.spike_ratio, self.max_spike_ratio), Reason::Spike);
         measure_beats(&detect(y, fs_hz)?, fs_hz, self.min_beats, &mut m);
-        match (m.heart_rate_bpm, m.template_correlation, m.kurtosis) {
+        // A measure of numbers near the end of f64's range is not finite and counts as not taken.
+        let taken = |v: Option<f64>| v.filter(|v| v.is_finite());
+        match (taken(m.heart_rate_bpm), taken(m.template_correlation), taken(m.kurtosis)) {
             (Some(bpm), Some(correlation), Some(kurtosis)) => {
-                flag(!(bpm > self.min_heart_rate_bpm && bpm < self.max_heart_rate_bpm), Reason::HeartRate);
-                flag(!(correlation >= self.min_template_correlation), Reason::Template);
-                flag(!(kurtosis > self.min_kurtosis), Reason::Kurtosis);
+                flag(bpm <= self.min_heart_rate_bpm || bpm >= self.max_heart_rate_bpm, Reason::HeartRate);
+                flag(correlation < self.min_template_correlation, Reason::Template);
+                flag(kurtosis <= self.min_kurtosis, Reason::Kurtosis);
             }
             _ => flag(true, Reason::FewBeats),
         }

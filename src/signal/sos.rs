@@ -252,14 +252,14 @@ mod tests {
 
     #[test]
     fn time_reversal_commutes_with_zero_phase_filtering() {
-        // Up to the transients at the ends, which the padding makes small but not zero.
-        let x: Vec<f64> = (0..4000).map(|i| (i as f64 * 0.2).sin() * (i as f64 * 0.003).cos()).collect();
+        // Up to the transients at the ends, which after 3500 samples have decayed to 10^-11.
+        let x: Vec<f64> = (0..8000).map(|i| (i as f64 * 0.2).sin() * (i as f64 * 0.003).cos()).collect();
         let reversed: Vec<f64> = x.iter().rev().copied().collect();
         let y = sosfiltfilt(&bandpass(), &x).unwrap();
         let mut z = sosfiltfilt(&bandpass(), &reversed).unwrap();
         z.reverse();
-        for i in 1500..2500 {
-            assert!((y[i] - z[i]).abs() < 1e-6, "{i}: {} {}", y[i], z[i]);
+        for i in 3500..4500 {
+            assert!((y[i] - z[i]).abs() < 1e-9, "{i}: {} {}", y[i], z[i]);
         }
     }
 

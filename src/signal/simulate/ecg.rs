@@ -144,7 +144,7 @@ pub struct SimulatedEcg {
 const LF_HZ: f64 = 0.1;
 const SPECTRAL_WIDTH_HZ: f64 = 0.01;
 /// Time before the recording in which the model settles, in seconds; its memory is 1 s.
-const SETTLE_S: f64 = 8.0;
+const SETTLE_S: f64 = 16.0;
 /// Longest recording, in seconds (a week).
 const MAX_DURATION_S: f64 = 604_800.0;
 
@@ -331,7 +331,7 @@ fn integrate(waves: &[Wave; 5], beats_s: &[f64], n: usize, fs_hz: f64) -> Vec<f6
     let mut out = Vec::with_capacity(n);
     let (mut z, mut now) = (0.0f64, push(time(0)));
     for k in 0..settle + n * per_sample {
-        if k >= settle && (k - settle) % per_sample == 0 {
+        if k >= settle && (k - settle).is_multiple_of(per_sample) {
             out.push(z);
         }
         let (mid, next) = (push(time(2 * k + 1)), push(time(2 * k + 2)));

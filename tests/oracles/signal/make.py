@@ -7,6 +7,7 @@ numbers with 17 significant digits.
 import numpy as np
 import scipy
 from scipy import signal as s
+from scipy.integrate import solve_ivp
 
 print("numpy", np.__version__, "scipy", scipy.__version__)
 
@@ -61,3 +62,23 @@ with open("resample.txt", "w") as f:
                     continue
                 f.write(f"# {fs} {n} {beta}\n")
                 f.write(line(s.resample_poly(test_signal(n), 128, fs, window=("kaiser", beta))))
+
+# The simulator's heartbeat at 60 beats per minute without variability: the full system of McSharry et al. (2003) in x, y
+# and z, with the factor w / b^2 of Sameni et al. (2007), solved by DOP853; one beat from the R peak after 20 beats.
+theta = np.radians([-70.0, -15.0, 0.0, 15.0, 100.0])
+b = np.array([0.25, 0.1, 0.1, 0.1, 0.4])
+height = np.array([1.2, -5.0, 30.0, -7.5, 0.75]) * b**2 / (30.0 * 0.1**2)
+w = 2 * np.pi
+
+
+def system(t, v):
+    x, y, z = v
+    alpha = 1 - np.hypot(x, y)
+    d = (np.arctan2(y, x) - theta + np.pi) % (2 * np.pi) - np.pi
+    return [alpha * x - w * y, alpha * y + w * x, -np.sum(height * w / b**2 * d * np.exp(-(d**2) / (2 * b**2))) - z]
+
+
+t = 20 + np.arange(1000) / 1000
+z = solve_ivp(system, (0, 21), [1, 0, 0], "DOP853", t, rtol=1e-10, atol=1e-12, max_step=0.002).y[2]
+with open("beat.txt", "w") as f:
+    f.write("# beat\n" + ",".join(f"{v:.10g}" for v in z) + "\n")
