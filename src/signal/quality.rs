@@ -3,7 +3,7 @@
 //! Run it on the signal as recorded where possible: filtering and resampling round off clipped and flat stretches, which
 //! are then harder to see. The beat measures filter for themselves.
 
-use super::rpeak::{Detection, detect};
+use super::rpeak::{Detection, detect, require_rate};
 use super::{finite_runs, median_in_place};
 use crate::{Error, Result};
 use std::fmt;
@@ -182,8 +182,7 @@ impl QualitySettings {
         {
             return Err(Error::usage(format!("{mv} millivolts per unit is not a positive number")));
         }
-        // Asks for the sampling rate's error before the data can hide it.
-        detect(&[0.0; 64], fs_hz)?;
+        require_rate(fs_hz)?;
         let runs = finite_runs(x);
         let longest =
             runs.iter().max_by_key(|r| (r.len(), std::cmp::Reverse(r.start))).cloned().unwrap_or(0..0);

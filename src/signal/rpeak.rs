@@ -51,13 +51,19 @@ pub fn detect_r_peaks(x: &[f64], fs_hz: f64) -> Result<Vec<usize>> {
     Ok(detect(x, fs_hz)?.peaks)
 }
 
-pub(crate) fn detect(x: &[f64], fs_hz: f64) -> Result<Detection> {
+/// Fails for a sampling rate below [`MIN_FS_HZ`].
+pub(crate) fn require_rate(fs_hz: f64) -> Result<()> {
     if !(fs_hz >= MIN_FS_HZ && fs_hz.is_finite()) {
         return Err(Error::usage(format!(
             "R peaks cannot be found at {fs_hz} Hz: {MIN_FS_HZ} Hz are needed"
         ))
         .remedy("resample the recording first"));
     }
+    Ok(())
+}
+
+pub(crate) fn detect(x: &[f64], fs_hz: f64) -> Result<Detection> {
+    require_rate(fs_hz)?;
     let (low_hz, high_hz) = (QRS_BAND_HZ.0, QRS_BAND_HZ.1.min(0.45 * fs_hz));
     let filtered = sosfiltfilt(&butterworth(3, Band::Bandpass { low_hz, high_hz }, fs_hz)?, x)?;
     let largest = |v: &[f64]| v.iter().fold(0.0f64, |m, s| m.max(s.abs()));

@@ -27,15 +27,16 @@ BANDS = [
     ("bandpass", (5.0, 15.0)), ("bandpass", (1.0, 115.0)), ("bandstop", (10.0, 90.0)), ("lowpass", 120.0),
 ]
 
+CASES = [(order, wn, btype, fs) for fs in (256.0, 1000.0) for btype, wn in BANDS for order in (1, 2, 3, 4, 5, 8)]
+CASES += [(24, 40.0, "lowpass", 256.0), (24, (5.0, 40.0), "bandpass", 256.0), (12, (48.0, 52.0), "bandstop", 500.0),
+          (9, 0.5, "highpass", 256.0)]
+
 with open("butter.txt", "w") as f:
-    for fs in (256.0, 1000.0):
-        for btype, wn in BANDS:
-            for order in (1, 2, 3, 4, 5, 8):
-                edges = wn if isinstance(wn, tuple) else (wn,)
-                name = " ".join(str(e) for e in edges)
-                f.write(f"# {btype} {order} {fs} {name}\n")
-                for row in s.butter(order, wn, btype, fs=fs, output="sos"):
-                    f.write(line(row))
+    for order, wn, btype, fs in CASES:
+        edges = wn if isinstance(wn, tuple) else (wn,)
+        f.write(f"# {btype} {order} {fs} {' '.join(str(e) for e in edges)}\n")
+        for row in s.butter(order, wn, btype, fs=fs, output="sos"):
+            f.write(line(row))
 
 with open("filter.txt", "w") as f:
     x = test_signal(300)
