@@ -11,7 +11,7 @@
 //!
 //! Pan and Tompkins adapt two thresholds causally; here the whole recording is at hand, so the local mean does. The factor,
 //! the refractory time and the T-wave rule were chosen on MIT-BIH records 100 and 208 (128 Hz, tolerance 150 ms as in
-//! ANSI/AAMI EC57) and on the heart rates of 635 recordings of three other data sets; `tests/signal.rs` measures both.
+//! ANSI/AAMI EC57) and on the heart rates of 636 recordings of three other data sets; `tests/signal.rs` measures both.
 
 use super::{Band, butterworth, median_in_place, sosfiltfilt};
 use crate::{Error, Result};
