@@ -136,7 +136,7 @@ fn linear_ticks(lo: f64, hi: f64, want: usize) -> Vec<(f64, String)> {
     }
     let largest = lo.abs().max(hi.abs());
     let at = positions(lo, hi, step);
-    if !(1e-4..1e6).contains(&largest) {
+    if !(2e-3..1e6).contains(&largest) {
         // Mantissa digits that still tell neighbouring ticks apart.
         let digits = ((largest.log10().floor() - step.log10().floor()) as i64).clamp(0, 12) as usize;
         return at

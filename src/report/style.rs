@@ -67,7 +67,7 @@ nav strong{color:var(--mute);font-weight:600;font-size:13px;text-transform:upper
 .tile .value{font-size:27px;font-weight:600;line-height:1.25;color:var(--strong);font-variant-numeric:tabular-nums}\
 .tile .detail{font-size:13px;color:var(--mute)}\
 figure{margin:18px 0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px 14px 10px}\
-figure .scroll{overflow-x:auto;text-align:center}figure .scroll svg{min-width:min(100%,520px)}\
+figure .scroll{overflow-x:auto;text-align:center}figure .scroll svg.wide{min-width:560px}\
 figcaption,caption{color:var(--mute);font-size:14px;text-align:left;line-height:1.45}\
 figcaption{margin-top:8px;border-top:1px solid var(--line);padding-top:8px}figcaption b,caption b{color:var(--ink)}\
 .table{overflow-x:auto;margin:18px 0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:4px 14px 10px}\

@@ -75,14 +75,19 @@ pub(crate) fn text_width(text: &str, size: f64) -> f64 {
         .chars()
         .map(|c| match c {
             'i' | 'j' | 'l' | 't' | 'f' | 'r' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | '(' | ')'
-            | ' ' => 0.33,
+            | ' ' => 0.37,
             'm' | 'w' | 'M' | 'W' | '@' | '%' => 0.88,
             'A'..='Z' => 0.68,
-            c if (c as u32) < 0x1100 => 0.56,
+            c if (c as u32) < 0x1100 => 0.61,
             _ => 1.0,
         })
         .sum();
     em * size
+}
+
+/// As [`text_width`] for semibold text.
+pub(crate) fn bold_width(text: &str, size: f64) -> f64 {
+    1.12 * text_width(text, size)
 }
 
 /// `text`, cut with an ellipsis where it would be wider than `max_width` pixels.
@@ -121,10 +126,11 @@ impl Canvas {
     pub(crate) fn new(width: f64, height: f64, title: &str, desc: &str) -> Self {
         let mut out = String::new();
         let (w, h) = (num(width), num(height));
+        let class = if width >= 800.0 { "hl-plot wide" } else { "hl-plot" };
         // Width and height give a plain image its natural size; the style lets it shrink inside a page.
         let _ = write!(
             out,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"hl-plot\" role=\"img\" viewBox=\"0 0 {w} {h}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"{class}\" role=\"img\" viewBox=\"0 0 {w} {h}\" \
              width=\"{w}\" height=\"{h}\" style=\"max-width:100%;height:auto\">\n\
              <title>{}</title>\n<desc>{}</desc>\n<style>{}</style>\n",
             escape(title),

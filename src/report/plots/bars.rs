@@ -3,7 +3,7 @@
 use super::{Interval, finite};
 use crate::report::chart::{Key, Panel, WIDE, empty, header, notes, notes_height};
 use crate::report::scale::{extent, padded, short};
-use crate::report::svg::{Anchor, Canvas, Svg, fit, num, text_width};
+use crate::report::svg::{Anchor, Canvas, Svg, bold_width, fit, num};
 
 /// One bar of [`method_comparison`].
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +35,12 @@ pub struct MethodComparison<'a> {
 pub fn method_comparison(p: &MethodComparison<'_>) -> Svg {
     let (row, top) = (38.0, if p.reference.is_some() { 64.0 } else { 44.0 });
     let rows = row * p.bars.len().max(1) as f64 + 6.0;
-    let names = p.bars.iter().map(|b| text_width(b.name, 12.5)).fold(60.0, f64::max).min(260.0);
+    let names = p.bars.iter().map(|b| bold_width(b.name, 13.0)).fold(60.0, f64::max).min(260.0);
     let texts: Vec<String> = p.bars.iter().map(value_text).collect();
     let list: Vec<String> = p.bars.iter().zip(&texts).map(|(b, t)| format!("{} {t}", b.name)).collect();
     let undefined = p.bars.iter().filter(|b| !b.value.is_finite()).count();
     let remarks: Vec<String> = if undefined > 0 {
-        vec![format!("{undefined} methods without a finite value have no bar.")]
+        vec![format!("Without a finite value and so without a bar: {undefined}.")]
     } else {
         vec![]
     };
@@ -49,7 +49,7 @@ pub fn method_comparison(p: &MethodComparison<'_>) -> Svg {
     let legend: Vec<_> = p.reference.iter().map(|r| (Key::Dash, "", r.1)).collect();
     header(&mut c, p.title, &legend);
     let (left, room) =
-        (names + 32.0, texts.iter().map(|t| text_width(t, 12.0)).fold(60.0, f64::max).min(220.0) + 26.0);
+        (names + 32.0, texts.iter().map(|t| bold_width(t, 13.0)).fold(60.0, f64::max).min(260.0) + 26.0);
     let ends = p.bars.iter().flat_map(|b| {
         let (lo, hi) = finite(b.interval).unwrap_or((b.value, b.value));
         [b.value, lo, hi]
@@ -69,8 +69,8 @@ pub fn method_comparison(p: &MethodComparison<'_>) -> Svg {
     for (i, (b, text)) in p.bars.iter().zip(&texts).enumerate() {
         let y = top + 3.0 + row * (i as f64 + 0.5);
         let name_class = if b.highlight { "strong" } else { "label" };
-        c.text(name_class, left - 12.0, y + 4.0, Anchor::End, &fit(b.name, 12.5, names + 6.0));
-        c.text(name_class, panel.right() + 14.0, y + 4.0, Anchor::Start, &fit(text, 12.5, room - 4.0));
+        c.text(name_class, left - 12.0, y + 4.0, Anchor::End, &fit(b.name, 13.0 * 1.12, names + 1.0));
+        c.text(name_class, panel.right() + 14.0, y + 4.0, Anchor::Start, text);
         if !b.value.is_finite() {
             continue;
         }

@@ -27,7 +27,7 @@ pub struct TrainingCurves<'a> {
 
 /// Training and validation loss, with the learning rate in a small panel below.
 ///
-/// A training series of more than 200 points is drawn pale, with its running mean over about a fiftieth of the points.
+/// A training series of more than 200 points is drawn pale, with its centred running mean over about a fiftieth of the points.
 pub fn training_curves(p: &TrainingCurves<'_>) -> Svg {
     let mut remarks = Vec::new();
     let bad = |s: &[(f64, f64)]| s.iter().filter(|(x, y)| !(x.is_finite() && y.is_finite())).count();
@@ -137,21 +137,17 @@ pub fn training_curves(p: &TrainingCurves<'_>) -> Svg {
     c.finish()
 }
 
-/// Mean over the last `width` finite values, placed at each x; NaN stays a gap.
+/// Mean of the finite values among the `width` points around each; the window shrinks at the ends, NaN stays a gap.
 fn running_mean(points: &[(f64, f64)], width: usize) -> Vec<(f64, f64)> {
-    let mut window = std::collections::VecDeque::with_capacity(width);
-    points
-        .iter()
-        .map(|&(x, y)| {
-            if !y.is_finite() {
-                return (x, f64::NAN);
-            }
-            if window.len() == width {
-                window.pop_front();
-            }
-            window.push_back(y);
-            // Summed afresh: a running difference would keep the rounding of every value that ever left.
-            (x, window.iter().sum::<f64>() / window.len() as f64)
+    let half = width / 2;
+    (0..points.len())
+        .map(|i| {
+            let (x, y) = points[i];
+            let reach = half.min(i).min(points.len() - 1 - i);
+            let window = points[i - reach..=i + reach].iter().map(|p| p.1).filter(|v| v.is_finite());
+            // Summed afresh at each point: a running difference would keep the rounding of every value that ever left.
+            let (sum, n) = window.fold((0.0, 0usize), |(s, n), v| (s + v, n + 1));
+            (x, if y.is_finite() { sum / n as f64 } else { f64::NAN })
         })
         .collect()
 }

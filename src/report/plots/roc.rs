@@ -49,7 +49,6 @@ pub fn roc(p: &Roc<'_>) -> Svg {
     let desc =
         shown.iter().zip(&texts).map(|(r, t)| format!("{}: {t}.", r.name)).collect::<Vec<_>>().join(" ");
     let width = 500.0;
-    let rows = 20.0 * shown.len() as f64;
     let top = 46.0;
     let side = 390.0;
     let mut c = Canvas::new(width, top + side + 52.0 + notes_height(&remarks), p.title, &desc);
@@ -62,10 +61,6 @@ pub fn roc(p: &Roc<'_>) -> Svg {
     c.line("ref", panel.left, panel.bottom(), panel.right(), panel.top);
     for (i, r) in shown.iter().enumerate().rev() {
         let path = panel.line_path(r.points.iter().copied());
-        if i == 0 && r.points.len() > 1 && bad == 0 {
-            let close = format!("{path}L{} {}Z", panel.right(), panel.bottom());
-            c.path("f1 band", &close);
-        }
         c.path(&format!("{} bold", stroke(i)), &path);
         if let Some((x, y)) = r.operating_point.and_then(|(x, y)| panel.at(x, y)) {
             let hover = format!("{}: threshold in use", r.name);
@@ -74,8 +69,9 @@ pub fn roc(p: &Roc<'_>) -> Svg {
     }
     // The lower right of a ROC is empty unless a classifier is worse than chance, so the legend goes there.
     let dots = shown.iter().any(|r| r.operating_point.is_some());
-    let mut y = panel.bottom() - 18.0 - 20.0 - rows * 1.7 - if dots { 20.0 } else { 0.0 } + 20.0;
-    let x = panel.left + 0.36 * side;
+    let below = if dots { 40.0 } else { 20.0 };
+    let mut y = panel.bottom() + 2.0 - below - 36.0 * shown.len() as f64;
+    let x = panel.left + 0.33 * side;
     let room = panel.right() - x - 34.0;
     for (i, (r, text)) in shown.iter().zip(&texts).enumerate() {
         c.path(&format!("{} bold", stroke(i)), &format!("M{x} {y}h18"));

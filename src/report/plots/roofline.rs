@@ -113,11 +113,18 @@ pub fn roofline(p: &Roofline<'_>) -> Svg {
     }
     // Slope of a bandwidth line on the page, for text that runs along it.
     let slope = slope_degrees(&panel);
-    for b in &bands {
+    for (i, b) in bands.iter().enumerate() {
         let text = format!("{} {} GB/s", b.name, short(b.gbytes_per_s, 3));
         let x0 = (x.0 * 1.15).max(y.0 * 1.15 / b.gbytes_per_s);
-        let (px, py) = (panel.x.px_in(x0), panel.y.px_in(x0 * b.gbytes_per_s));
-        c.text_along("halo small", px + 4.0, py - 7.0, -slope, &fit(&text, 11.0, 220.0));
+        // Staggered along their lines, so that roofs close together keep their names apart.
+        let (sin, cos) = slope.to_radians().sin_cos();
+        let along = 8.0 + 112.0 * (i % 3) as f64;
+        let (px, py) = (panel.x.px_in(x0) + along * cos, panel.y.px_in(x0 * b.gbytes_per_s) - along * sin);
+        c.text_along("halo small", px - 6.0 * sin, py - 6.0 * cos, -slope, &fit(&text, 11.0, 160.0));
+        for k in 0..12 {
+            let (x, y) = (px + f64::from(k) * 9.0 * cos, py - f64::from(k) * 9.0 * sin);
+            taken.push([x - 12.0, y - 12.0, x + 4.0, y + 3.0]);
+        }
     }
     for (i, q) in points.iter().enumerate() {
         let Some((px, py)) = panel.at(q.flop_per_byte, q.gflops) else { continue };

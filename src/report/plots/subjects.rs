@@ -4,7 +4,7 @@ use super::{Interval, finite};
 use crate::report::chart::{Key, Panel, WIDE, empty, header, note_non_finite, notes, notes_height};
 use crate::report::scale::{extent, padded, short};
 use crate::report::style::fill;
-use crate::report::svg::{Anchor, Canvas, Svg, fit, num as n, text_width};
+use crate::report::svg::{Anchor, Canvas, Svg, bold_width, fit, num as n};
 
 /// One method's scores.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +43,10 @@ pub fn subject_scores(p: &SubjectScores<'_>) -> Svg {
     let mut remarks = Vec::new();
     let bad = p.groups.iter().flat_map(|g| g.scores).filter(|s| !s.1.is_finite()).count();
     note_non_finite(&mut remarks, bad, "score");
-    let row = 64.0;
+    let row = 74.0;
     let rows = row * p.groups.len().max(1) as f64;
     let top = 66.0;
-    let names = p.groups.iter().map(|g| text_width(g.name, 13.0)).fold(60.0, f64::max).min(240.0);
+    let names = p.groups.iter().map(|g| bold_width(g.name, 13.0)).fold(60.0, f64::max).min(240.0);
     let means: Vec<String> = p.groups.iter().map(|g| format!("{} {}", g.name, short(g.mean, 3))).collect();
     let desc = format!("{} per subject; means: {}.", p.score_label, means.join(", "));
     let mut c = Canvas::new(WIDE, top + rows + 54.0 + notes_height(&remarks), p.title, &desc);
@@ -75,9 +75,9 @@ pub fn subject_scores(p: &SubjectScores<'_>) -> Svg {
     panel.x_axis(&mut c, p.score_label, &ticks);
     for (i, g) in p.groups.iter().enumerate() {
         let y = top + row * (i as f64 + 0.5);
-        c.text("strong", left - 14.0, y + 4.0, Anchor::End, &fit(g.name, 13.0, names));
+        c.text("strong", left - 14.0, y + 4.0, Anchor::End, &fit(g.name, 13.0 * 1.12, names + 1.0));
         let colour = if g.baseline { "mute" } else { fill(i) };
-        for (x, dy, subject, score) in swarm(g.scores, &panel, 4.4, row / 2.0 - 8.0) {
+        for (x, dy, subject, score) in swarm(g.scores, &panel, 3.9, row / 2.0 - 6.0) {
             c.circle(
                 &format!("{colour} dot half"),
                 x,
@@ -118,7 +118,7 @@ fn swarm<'a>(
 ) -> Vec<(f64, f64, &'a str, f64)> {
     let mut sorted: Vec<(&str, f64)> = scores.iter().copied().filter(|s| s.1.is_finite()).collect();
     sorted.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let step = radius * 0.9;
+    let step = radius;
     let levels = (reach / step) as i32;
     let mut placed: Vec<(f64, f64, &str, f64)> = Vec::with_capacity(sorted.len());
     for (subject, score) in sorted {
