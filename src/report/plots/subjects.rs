@@ -82,7 +82,7 @@ pub fn subject_scores(p: &SubjectScores<'_>) -> Svg {
                 &format!("{colour} dot half"),
                 x,
                 y + dy,
-                4.4,
+                3.9,
                 &format!("{subject}: {}", short(score, 3)),
             );
         }

@@ -45,7 +45,7 @@ fn rows_are_written_as_documented() {
 fn numbers_read_back_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = MetricsLog::create(dir.path(), &["v"]).unwrap();
-    let values = [0.1 + 0.2, 1e-310, 1.7976931348623157e308, -0.0, 1.0 / 3.0, 123456789.0];
+    let values: [f64; 6] = [0.1 + 0.2, 1e-310, 1.7976931348623157e308, -0.0, 1.0 / 3.0, 123456789.0];
     for (i, v) in values.iter().enumerate() {
         log.row(i as u64, &[(*v).into()]).unwrap();
     }
