@@ -189,9 +189,9 @@ fn flush_run(out: &mut String, run: &mut Vec<(f64, f64)>) {
     run.clear();
 }
 
-/// At most four points per half pixel column: first, lowest, highest, last, in their order.
+/// At most four points per pixel column: first, lowest, highest, last, in their order.
 fn thin(run: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let column = |x: f64| (x * 2.0).floor();
+    let column = |x: f64| x.floor();
     let mut out = Vec::with_capacity(run.len().min(8192));
     let mut start = 0;
     while start < run.len() {

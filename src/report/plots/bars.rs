@@ -61,7 +61,7 @@ pub fn method_comparison(p: &MethodComparison<'_>) -> Svg {
     };
     // Bars start at zero: a cut axis would exaggerate differences.
     let (lo, hi) = padded((lo.min(0.0), hi.max(0.0)), 0.02);
-    let domain = (if lo < 0.0 && p.bars.iter().all(|b| !(b.value < 0.0)) { 0.0 } else { lo }, hi);
+    let domain = (if lo < 0.0 && !p.bars.iter().any(|b| b.value < 0.0) { 0.0 } else { lo }, hi);
     let panel = Panel::new(left, top, WIDE - left - room, rows, domain, (0.0, 1.0));
     let ticks = panel.x.ticks(panel.x_tick_count().min(8));
     panel.x_grid(&mut c, &ticks);
@@ -83,10 +83,8 @@ pub fn method_comparison(p: &MethodComparison<'_>) -> Svg {
             c.path("ink bold", &format!("M{a} {y}H{b}M{a} {t}v10M{b} {t}v10"));
         }
     }
-    if let Some((v, _)) = p.reference {
-        if let Some(x) = panel.x.px(v) {
-            c.line("ref", x, top, x, panel.bottom());
-        }
+    if let Some(x) = p.reference.and_then(|(v, _)| panel.x.px(v)) {
+        c.line("ref", x, top, x, panel.bottom());
     }
     panel.x_axis(&mut c, p.value_label, &ticks);
     if domain.0 < 0.0 {

@@ -121,9 +121,13 @@ pub fn roofline(p: &Roofline<'_>) -> Svg {
         let along = 8.0 + 112.0 * (i % 3) as f64;
         let (px, py) = (panel.x.px_in(x0) + along * cos, panel.y.px_in(x0 * b.gbytes_per_s) - along * sin);
         c.text_along("halo small", px - 6.0 * sin, py - 6.0 * cos, -slope, &fit(&text, 11.0, 160.0));
-        for k in 0..12 {
-            let (x, y) = (px + f64::from(k) * 9.0 * cos, py - f64::from(k) * 9.0 * sin);
-            taken.push([x - 12.0, y - 12.0, x + 4.0, y + 3.0]);
+        // Keeps the names of points off the line and off its own name.
+        let mut reach = -along;
+        while panel.x.px_in(x0) + (along + reach) * cos < panel.x.px_in(roof / b.gbytes_per_s) {
+            let (x, y) = (px + reach * cos, py - reach * sin);
+            reach += 9.0;
+            let above = if (9.0..=117.0).contains(&reach) { 12.0 } else { 3.0 };
+            taken.push([x - above, y - above, x + 3.0, y + 3.0]);
         }
     }
     for (i, q) in points.iter().enumerate() {
