@@ -60,8 +60,8 @@ pub fn method_comparison(p: &MethodComparison<'_>) -> Svg {
         return c.finish();
     };
     // Bars start at zero: a cut axis would exaggerate differences.
-    let (lo, hi) = padded((lo.min(0.0), hi.max(0.0)), 0.02);
-    let domain = (if lo < 0.0 && !p.bars.iter().any(|b| b.value < 0.0) { 0.0 } else { lo }, hi);
+    let (padded_lo, padded_hi) = padded((lo.min(0.0), hi.max(0.0)), 0.02);
+    let domain = (if lo >= 0.0 { 0.0 } else { padded_lo }, padded_hi);
     let panel = Panel::new(left, top, WIDE - left - room, rows, domain, (0.0, 1.0));
     let ticks = panel.x.ticks(panel.x_tick_count().min(8));
     panel.x_grid(&mut c, &ticks);

@@ -123,7 +123,9 @@ pub fn roofline(p: &Roofline<'_>) -> Svg {
         c.text_along("halo small", px - 6.0 * sin, py - 6.0 * cos, -slope, &fit(&text, 11.0, 160.0));
         // Keeps the names of points off the line and off its own name.
         let mut reach = -along;
-        while panel.x.px_in(x0) + (along + reach) * cos < panel.x.px_in(roof / b.gbytes_per_s) {
+        while reach < 1500.0
+            && panel.x.px_in(x0) + (along + reach) * cos < panel.x.px_in(roof / b.gbytes_per_s)
+        {
             let (x, y) = (px + reach * cos, py - reach * sin);
             reach += 9.0;
             let above = if (9.0..=117.0).contains(&reach) { 12.0 } else { 3.0 };
