@@ -1,8 +1,9 @@
 //! Distribution functions in f64: normal and Student's t with their quantiles, log gamma, log beta, incomplete beta.
 //!
 //! Formulas: M. Abramowitz and I. Stegun, "Handbook of Mathematical Functions" (AS), and A. R. Didonato and
-//! A. H. Morris, ACM TOMS 708 (1992) for log beta without cancellation. Relative error against SciPy below 1e-11
-//! wherever the tests look; arguments outside the domain give NaN.
+//! A. H. Morris, ACM TOMS 708 (1992) for log beta without cancellation. Relative error below 1e-11 for
+//! up to 1000 degrees of freedom and below 1e-10 for 1e6 wherever the tests look (the continued fraction loses digits
+//! as a or b grows); arguments outside the domain give NaN.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 

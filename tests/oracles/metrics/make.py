@@ -68,17 +68,21 @@ out["multi"] = dict(
 dfs = [0.5, 1, 2, 3, 4, 9, 10, 24.5, 99, 1000, 1e6]
 ps = [1e-12, 1e-6, 0.001, 0.025, 0.2, 0.4999, 0.5, 0.6, 0.95, 0.975, 0.999]
 
+mp.mp.dps = 50
+
+
+def t_tail(t, df):
+    """P(T > t) for t >= 0."""
+    return mp.betainc(mp.mpf(df) / 2, 0.5, 0, df / (mp.mpf(df) + t * t), regularized=True) / 2
+
 
 def t_quantile(p, df):
     """SciPy's quantile is off by 2e-9 near the median (p = 0.4999, df = 4), so refine it with 50 digits."""
     start = stats.t.ppf(p, df)
     if p == 0.5:
         return 0.0
-    mp.mp.dps = 50
     tail = mp.log(min(mp.mpf(p), 1 - mp.mpf(p)))
-    d = mp.mpf(df)
-    t = mp.findroot(lambda t: mp.log(mp.betainc(d / 2, 0.5, 0, d / (d + t * t), regularized=True) / 2) - tail,
-                    abs(mp.mpf(start)))
+    t = mp.findroot(lambda t: mp.log(t_tail(t, df)) - tail, abs(mp.mpf(start)))
     t = float(mp.sign(start) * t)
     assert abs(t - start) <= 1e-8 * abs(t), (p, df, t, start)
     return t
