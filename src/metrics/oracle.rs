@@ -107,7 +107,12 @@ fn distributions() {
             let (want, arguments) = row.split_last().unwrap();
             let many_degrees = name.starts_with("t_") && arguments[1] > 1000.0;
             let tolerance = if many_degrees { 1e-10 } else { tolerance };
-            relative(&format!("{name}({arguments:?})"), f(arguments), *want, tolerance);
+            let got = f(arguments);
+            // A quantile near the median cannot be better than the spacing of probabilities near 1/2.
+            if name.ends_with("quantile") && (got - want).abs() < 2.0 * f64::EPSILON {
+                continue;
+            }
+            relative(&format!("{name}({arguments:?})"), got, *want, tolerance);
         }
     };
     each("t_quantile", &|a| special::t_quantile(a[0], a[1]), 1e-11);

@@ -3,7 +3,7 @@
 //! Formulas: M. Abramowitz and I. Stegun, "Handbook of Mathematical Functions" (AS), and A. R. Didonato and
 //! A. H. Morris, ACM TOMS 708 (1992) for log beta without cancellation. Relative error below 1e-11 for
 //! up to 1000 degrees of freedom and below 1e-10 for 1e6 wherever the tests look (the continued fraction loses digits
-//! as a or b grows); arguments outside the domain give NaN.
+//! as a or b grows); quantiles near the median are right to 4e-16 absolutely; arguments outside the domain give NaN.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
