@@ -241,7 +241,7 @@ impl Problem<'_> {
                 hessian[i * size + i] += 1.0 / self.c;
             }
             let step = cholesky_solve(&mut hessian, &gradient).ok_or_else(not_converged)?;
-            // Half of what the step is predicted to gain; at the optimum it is rounding error.
+            // Twice what the step is predicted to gain; at the optimum it is rounding error.
             let decrement = dot(&step, &gradient);
             let mut length = 1.0;
             loop {

@@ -44,12 +44,12 @@ pub fn wilcoxon(differences: &[f64]) -> Result<Option<Wilcoxon>> {
     if n == 0 {
         return Ok(None);
     }
-    let (mut w_plus, mut w_minus, mut ties) = (0.0, 0.0, 0.0);
+    let (mut w_plus, mut w_minus, mut ties, mut before) = (0.0, 0.0, 0.0, 0.0);
     for group in d.chunk_by(|a, b| a.abs() == b.abs()) {
-        // The ranks of this group follow those of all smaller ones.
-        let before = d.iter().filter(|x| x.abs() < group[0].abs()).count();
-        let rank = before as f64 + (group.len() as f64 + 1.0) / 2.0;
+        // The ranks of this group follow those of all smaller ones; each member gets their mean.
         let size = group.len() as f64;
+        let rank = before + (size + 1.0) / 2.0;
+        before += size;
         ties += size * size * size - size;
         group.iter().for_each(|x| if *x > 0.0 { w_plus += rank } else { w_minus += rank });
     }

@@ -29,8 +29,8 @@ pub enum Schedule {
         rate: f64,
     },
     /// Linear rise to `rate` over `warmup` steps, then linear fall that reaches 0 at step `total`:
-    /// rate (s + 1) / warmup for s < warmup, then rate (total - s) / (total - warmup). No update has rate 0, other than
-    /// in the convention rate s / warmup, which wastes the first one. The pre-training of the reproduced paper
+    /// rate (s + 1) / warmup for s < warmup, then rate (total - s) / (total - warmup). No update before `total` has
+    /// rate 0; the other convention, rate s / warmup, wastes the first one. The pre-training of the reproduced paper
     /// (Vazquez-Rodriguez et al., ICPR 2022), as recalled: 30 of 500 epochs to 1e-3.
     Linear {
         /// The highest rate.
