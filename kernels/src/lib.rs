@@ -12,8 +12,12 @@
 
 pub mod activation;
 pub mod contract;
+pub mod conv1d;
+pub mod feed_forward;
+pub mod gemm;
 
 pub mod isa;
+pub mod linear;
 pub mod real;
 pub mod rng;
 pub mod vmath;
