@@ -1,8 +1,8 @@
 //! The loops around the micro-kernel: cut, pack, multiply.
 
+use super::Epilogue;
 use super::micro::{Tile, TileOf};
 use super::pack::{Matrix, PackA, PackB};
-use super::Epilogue;
 use crate::{Beta, Isa, Real, real};
 use std::marker::PhantomData;
 
@@ -25,7 +25,7 @@ pub(super) fn tile<T: Real>(isa: Isa) -> Tile {
 
 /// Length of the blocks k is cut into: equal ones, so that none is a short remainder.
 pub(super) fn depth(k: usize) -> usize {
-    k.div_ceil(k.div_ceil(KC).max(1)).next_multiple_of(8).min(KC).max(1)
+    k.div_ceil(k.div_ceil(KC).max(1)).next_multiple_of(8).clamp(1, KC)
 }
 
 /// Scratch of the packed A block for m rows.

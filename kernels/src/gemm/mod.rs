@@ -21,6 +21,7 @@ use crate::contract::{at_least, len, product, require};
 use crate::{Beta, Isa, Real};
 
 mod blocked;
+mod column_sums;
 mod micro;
 mod pack;
 mod reference;
@@ -28,8 +29,10 @@ mod reference;
 mod tests;
 
 pub use blocked::KC;
-pub use reference::gemm as gemm_reference;
+pub(crate) use blocked::{multiply, multiply_packed, pack};
+pub(crate) use column_sums::add_column_sums;
 pub(crate) use pack::{Matrix, Strided, copy};
+pub use reference::gemm as gemm_reference;
 
 /// Strides of a matrix: (from row to row, from column to column), in elements.
 pub type Strides = (usize, usize);
@@ -184,5 +187,15 @@ pub fn gemm_packed<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    blocked::multiply_packed(isa, (m, n, k), Strided { data: a, strides }, packed, beta, c, rsc, epilogue, scratch);
+    blocked::multiply_packed(
+        isa,
+        (m, n, k),
+        Strided { data: a, strides },
+        packed,
+        beta,
+        c,
+        rsc,
+        epilogue,
+        scratch,
+    );
 }

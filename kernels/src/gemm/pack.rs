@@ -84,7 +84,9 @@ impl<T: Real, A: Matrix<T>> Task for PackA<'_, T, A> {
     fn run<S: Simd>(self, _: S) {
         let Self { a, row, col, rows, cols, mr, out } = self;
         if a.by_columns() {
-            for (panel, out) in out[..rows.next_multiple_of(mr) * cols].chunks_exact_mut((mr * cols).max(1)).enumerate() {
+            for (panel, out) in
+                out[..rows.next_multiple_of(mr) * cols].chunks_exact_mut((mr * cols).max(1)).enumerate()
+            {
                 let first = panel * mr;
                 let real = mr.min(rows - first);
                 for (p, out) in out.chunks_exact_mut(mr).enumerate() {

@@ -31,8 +31,34 @@ fn check_case(rng: &mut Rng, (m, n, k): (usize, usize, usize), layout: u64, beta
     gemm_reference((m, n, k), &a.data, a.strides, &b.data, b.strides, beta, &mut want, rsc, epilogue);
     let name = format!("{m}x{n}x{k} layout {layout} {beta:?}");
     each_isa(|isa| {
-        run::<f64>(isa, &name, (m, n, k), &a, &b, beta, &before, &want, rsc, &bias, with, layout as usize % 4);
-        run::<f32>(isa, &name, (m, n, k), &a, &b, beta, &before, &want, rsc, &bias, with, layout as usize % 4);
+        run::<f64>(
+            isa,
+            &name,
+            (m, n, k),
+            &a,
+            &b,
+            beta,
+            &before,
+            &want,
+            rsc,
+            &bias,
+            with,
+            layout as usize % 4,
+        );
+        run::<f32>(
+            isa,
+            &name,
+            (m, n, k),
+            &a,
+            &b,
+            beta,
+            &before,
+            &want,
+            rsc,
+            &bias,
+            with,
+            layout as usize % 4,
+        );
     });
 }
 
@@ -63,14 +89,27 @@ fn run<T: Real>(
     let mut c = Guarded::of(&cast(before), (shift + 2) % 4);
     let mut scratch = Guarded::<T>::new(scratch_len::<T>(m, n, k), (shift + 3) % 4);
     gemm_with(
-        isa, (m, n, k), at.get(), a.strides, bt.get(), b.strides, beta, c.get_mut(), rsc, epilogue, scratch.get_mut(),
+        isa,
+        (m, n, k),
+        at.get(),
+        a.strides,
+        bt.get(),
+        b.strides,
+        beta,
+        c.get_mut(),
+        rsc,
+        epilogue,
+        scratch.get_mut(),
     );
     scratch.check(&name);
     assert_close(&name, &rows(c.check(&name)), &want, tolerance, 0.0);
     for i in 0..m {
         let gap = i * rsc + n..(i + 1) * rsc;
         assert!(
-            c.get()[gap.clone()].iter().zip(&before[gap]).all(|(x, y)| x.f64().to_bits() == T::of(*y).f64().to_bits()),
+            c.get()[gap.clone()]
+                .iter()
+                .zip(&before[gap])
+                .all(|(x, y)| x.f64().to_bits() == T::of(*y).f64().to_bits()),
             "{name}: wrote between rows"
         );
     }
@@ -84,13 +123,25 @@ fn run<T: Real>(
         let mut c = Guarded::of(&cast(before), shift);
         let mut scratch = Guarded::<T>::new(packed_scratch_len::<T>(m), shift);
         gemm_packed(
-            isa, (m, n, k), at.get(), a.strides, packed.get(), beta, c.get_mut(), rsc, epilogue, scratch.get_mut(),
+            isa,
+            (m, n, k),
+            at.get(),
+            a.strides,
+            packed.get(),
+            beta,
+            c.get_mut(),
+            rsc,
+            epilogue,
+            scratch.get_mut(),
         );
         scratch.check(&name);
         let got = rows(c.check(&name));
         assert_close(&name, &got, &want, tolerance, 0.0);
         if let Some(first) = again.replace(got.clone()) {
-            assert!(first.iter().zip(&got).all(|(x, y)| x.f64().to_bits() == y.f64().to_bits()), "{name}: repeat");
+            assert!(
+                first.iter().zip(&got).all(|(x, y)| x.f64().to_bits() == y.f64().to_bits()),
+                "{name}: repeat"
+            );
         }
     }
 }
@@ -111,9 +162,10 @@ fn every_layout_and_tail_equals_the_definition() {
 #[test]
 fn blocks_along_every_dimension_meet() {
     let mut rng = Rng(2);
-    for (i, dims) in [(3, 5, 257), (15, 33, 513), (169, 20, 40), (337, 17, 300), (5, 1025, 9), (20, 2049, 260)]
-        .into_iter()
-        .enumerate()
+    for (i, dims) in
+        [(3, 5, 257), (15, 33, 513), (169, 20, 40), (337, 17, 300), (5, 1025, 9), (20, 2049, 260)]
+            .into_iter()
+            .enumerate()
     {
         for layout in 0..4 {
             let beta = if (i + layout) % 2 == 0 { Beta::Zero } else { Beta::One };
@@ -132,9 +184,7 @@ fn strides_of_neither_kind_and_overlapping_rows_work() {
     each_isa(|isa| {
         let mut c = vec![f32::NAN; 20 * 9];
         let mut scratch = vec![f32::NAN; scratch_len::<f32>(20, 9, 11)];
-        gemm(
-            isa, 20, 9, 11, &to_f32(&x), (1, 1), &to_f32(&y), (18, 2), Beta::Zero, &mut c, 9, &mut scratch,
-        );
+        gemm(isa, 20, 9, 11, &to_f32(&x), (1, 1), &to_f32(&y), (18, 2), Beta::Zero, &mut c, 9, &mut scratch);
         assert_close("toeplitz", &c, &want, 2e-6, 0.0);
     });
 }
@@ -149,7 +199,19 @@ fn nan_reaches_its_row_only_and_infinity_survives() {
         let mut c = vec![0.0f32; 16 * 33];
         let mut scratch = vec![f32::NAN; scratch_len::<f32>(16, 33, 20)];
         let epilogue = Epilogue { bias: None, relu: true };
-        gemm_with(isa, (16, 33, 20), &a, (20, 1), &b, (33, 1), Beta::Zero, &mut c, 33, epilogue, &mut scratch);
+        gemm_with(
+            isa,
+            (16, 33, 20),
+            &a,
+            (20, 1),
+            &b,
+            (33, 1),
+            Beta::Zero,
+            &mut c,
+            33,
+            epilogue,
+            &mut scratch,
+        );
         for i in 0..16 {
             let row = &c[i * 33..(i + 1) * 33];
             match i {
@@ -164,23 +226,75 @@ fn nan_reaches_its_row_only_and_infinity_survives() {
 #[test]
 #[should_panic(expected = "gemm: a has 5 elements, needs at least 6")]
 fn a_short_operand_is_refused() {
-    gemm(Isa::PORTABLE, 2, 2, 3, &[0.0f32; 5], (3, 1), &[0.0; 6], (2, 1), Beta::Zero, &mut [0.0; 4], 2, &mut []);
+    gemm(
+        Isa::PORTABLE,
+        2,
+        2,
+        3,
+        &[0.0f32; 5],
+        (3, 1),
+        &[0.0; 6],
+        (2, 1),
+        Beta::Zero,
+        &mut [0.0; 4],
+        2,
+        &mut [],
+    );
 }
 
 #[test]
 #[should_panic(expected = "gemm: scratch has 0 elements")]
 fn short_scratch_is_refused() {
-    gemm(Isa::PORTABLE, 2, 2, 3, &[0.0f32; 6], (3, 1), &[0.0; 6], (2, 1), Beta::Zero, &mut [0.0; 4], 2, &mut []);
+    gemm(
+        Isa::PORTABLE,
+        2,
+        2,
+        3,
+        &[0.0f32; 6],
+        (3, 1),
+        &[0.0; 6],
+        (2, 1),
+        Beta::Zero,
+        &mut [0.0; 4],
+        2,
+        &mut [],
+    );
 }
 
 #[test]
 #[should_panic(expected = "overflows")]
 fn sizes_that_overflow_are_refused() {
-    gemm(Isa::PORTABLE, usize::MAX, 1, 2, &[0.0f32; 6], (3, 1), &[0.0; 6], (1, 1), Beta::Zero, &mut [0.0; 4], 1, &mut []);
+    gemm(
+        Isa::PORTABLE,
+        usize::MAX,
+        1,
+        2,
+        &[0.0f32; 6],
+        (3, 1),
+        &[0.0; 6],
+        (1, 1),
+        Beta::Zero,
+        &mut [0.0; 4],
+        1,
+        &mut [],
+    );
 }
 
 #[test]
 #[should_panic(expected = "the row stride of c must be at least its columns, got 1")]
 fn overlapping_rows_of_the_result_are_refused() {
-    gemm(Isa::PORTABLE, 2, 2, 1, &[0.0f32; 2], (1, 1), &[0.0; 2], (2, 1), Beta::Zero, &mut [0.0; 4], 1, &mut []);
+    gemm(
+        Isa::PORTABLE,
+        2,
+        2,
+        1,
+        &[0.0f32; 2],
+        (1, 1),
+        &[0.0; 2],
+        (2, 1),
+        Beta::Zero,
+        &mut [0.0; 4],
+        1,
+        &mut [],
+    );
 }
