@@ -14,11 +14,15 @@ pub mod activation;
 pub mod adam;
 pub mod attention;
 pub mod contract;
+pub mod conv1d;
 pub mod dropout;
 pub mod elementwise;
 pub mod embed;
+pub mod feed_forward;
+pub mod gemm;
 pub mod isa;
 pub mod layer_norm;
+pub mod linear;
 pub mod losses;
 pub mod pool;
 pub mod real;
@@ -26,7 +30,6 @@ pub mod reduce;
 pub mod rng;
 pub mod softmax;
 pub mod vmath;
-
 
 #[cfg(test)]
 mod proofs;

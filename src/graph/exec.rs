@@ -182,7 +182,7 @@ impl<T: Real> Exec<T> {
         if self.plan.want.params {
             assert_eq!(grads.len(), params.len(), "exec: gradients and parameters differ in length");
         }
-        for id in &self.plan.want.gradients {
+        for id in &self.plan.unreached {
             self.arena[self.plan.steps[id.index()].gradient.clone()].fill(T::ZERO);
         }
         let elements = self.graph.shape(root).elements();

@@ -104,6 +104,8 @@ pub struct Plan {
     pub(crate) want: Want,
     pub(crate) arena: usize,
     pub(crate) indices: usize,
+    /// Wanted gradients that the root does not reach: zeros.
+    pub(crate) unreached: Vec<Id>,
     memory: Memory,
     lifetimes: Vec<Lifetime>,
 }
@@ -245,7 +247,8 @@ impl Plan {
             arena,
             bound,
         };
-        Ok(Self { steps, want, arena, indices, memory, lifetimes: buffers.all })
+        let unreached = want.gradients.iter().copied().filter(|id| !on_path[id.index()]).collect();
+        Ok(Self { steps, want, arena, indices, unreached, memory, lifetimes: buffers.all })
     }
 
     /// What the plan was made for.
