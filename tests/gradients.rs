@@ -61,9 +61,10 @@ pub struct Case {
 
 /// A point away from kinks, trying several seeds; `None` if the program has none nearby.
 fn point_for(case: &Case, seed: u64) -> Option<Point> {
-    (0..60).map(|i| Point::random(&case.graph, seed.wrapping_mul(977).wrapping_add(i))).map(tame(case)).find(|p| {
-        cases::far_from_kinks(case, p, seed)
-    })
+    (0..60)
+        .map(|i| Point::random(&case.graph, seed.wrapping_mul(977).wrapping_add(i)))
+        .map(tame(case))
+        .find(|p| cases::far_from_kinks(case, p, seed))
 }
 
 /// Targets of the binary cross-entropy are probabilities and masks are zeros and ones: by the names the cases give.
@@ -103,15 +104,17 @@ fn property(name: &str, cases: usize, max_size: usize, build: impl Fn(usize, u64
     });
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let ran = std::cell::Cell::new(0);
-    let result = runner.run(&((1..=max_size), proptest::num::u64::ANY).prop_map(|x| x), |(size, seed)| {
-        match check_case(&build(size, seed), seed) {
-            Ok(done) => {
-                ran.set(ran.get() + usize::from(done));
-                Ok(())
-            }
-            Err(message) => Err(TestCaseError::fail(message)),
-        }
-    });
+    let result =
+        runner.run(
+            &((1..=max_size), proptest::num::u64::ANY).prop_map(|x| x),
+            |(size, seed)| match check_case(&build(size, seed), seed) {
+                Ok(done) => {
+                    ran.set(ran.get() + usize::from(done));
+                    Ok(())
+                }
+                Err(message) => Err(TestCaseError::fail(message)),
+            },
+        );
     match result {
         Ok(()) => ran.get(),
         Err(TestError::Fail(reason, (size, seed))) => panic!("{name}: size {size}, seed {seed}: {reason}"),
@@ -160,7 +163,9 @@ fn a_wrong_derivative_is_caught_and_located() {
     assert!(!report.passed());
     assert!(report.to_string().contains("DIFFER"));
     let right: Vec<f64> = x.iter().map(|v| 3.0 * v * v).collect();
-    assert!(check::function("x", |x| x.iter().map(|v| v.powi(3)).sum(), &x, &right, Settings::default()).passed());
+    assert!(
+        check::function("x", |x| x.iter().map(|v| v.powi(3)).sum(), &x, &right, Settings::default()).passed()
+    );
     // A gradient of the wrong sign at one element only.
     let mut sign = right.clone();
     sign[1] = -sign[1];

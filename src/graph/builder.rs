@@ -93,6 +93,14 @@ impl Graph {
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
+    /// The parameter whose numbers `id` is: a parameter or a reshape of one. Its value lies with the caller.
+    pub fn parameter(&self, id: Id) -> Option<&super::ParamInfo> {
+        match self.node(id).op {
+            Op::Param { number } => Some(&self.layout.entries()[number]),
+            Op::Reshape { x } => self.parameter(x),
+            _ => None,
+        }
+    }
     /// Every value in order.
     pub fn ids(&self) -> impl Iterator<Item = Id> + use<> {
         (0..self.nodes.len() as u32).map(Id)
@@ -108,7 +116,8 @@ impl Graph {
 
     fn push(&mut self, op: Op, shape: Shape) -> Result<Id> {
         let kind = op.kind().name();
-        let id = u32::try_from(self.nodes.len()).map_err(|_| Error::shape("a program has at most 2^32 operations"))?;
+        let id = u32::try_from(self.nodes.len())
+            .map_err(|_| Error::shape("a program has at most 2^32 operations"))?;
         shape.checked(kind).map_err(|e| e.at(self.place()))?;
         self.nodes.push(Node { op, shape, label: self.scope.clone() });
         Ok(Id(id))
@@ -141,7 +150,9 @@ impl Graph {
     fn rank3(&self, kind: OpKind, what: &str, id: Id) -> Result<[usize; 3]> {
         match *self.valid(id)?.dims() {
             [a, b, c] => Ok([a, b, c]),
-            _ => self.misfit(kind, format_args!("{what} has shape {}, expected 3 dimensions", self.shape(id))),
+            _ => {
+                self.misfit(kind, format_args!("{what} has shape {}, expected 3 dimensions", self.shape(id)))
+            }
         }
     }
 
@@ -262,7 +273,10 @@ impl Graph {
         let [outputs, inputs, kernel] = self.rank3(K, "w", w)?;
         if inputs != channels {
             let (xs, ws) = (self.shape(x), self.shape(w));
-            return self.misfit(K, format_args!("x has shape {xs} ({channels} channels), w {ws} ({inputs} channels)"));
+            return self.misfit(
+                K,
+                format_args!("x has shape {xs} ({channels} channels), w {ws} ({inputs} channels)"),
+            );
         }
         if let Some(b) = b {
             self.expect(K, "b", b, &Shape::from([outputs]), "as w's first dimension")?;
@@ -280,7 +294,10 @@ impl Graph {
         let Some(out) = dims.out_length().filter(|&n| n > 0) else {
             return self.misfit(
                 K,
-                format_args!("no output: length {length}, kernel {kernel}, stride {}, padding {}, dilation {}", spec.stride, spec.padding, spec.dilation),
+                format_args!(
+                    "no output: length {length}, kernel {kernel}, stride {}, padding {}, dilation {}",
+                    spec.stride, spec.padding, spec.dilation
+                ),
             );
         };
         let Conv1dSpec { stride, padding, dilation, act } = spec;
@@ -299,11 +316,27 @@ impl Graph {
     ///
     /// # Errors
     /// As [`Graph::layer_norm`]; also if x and residual differ in shape or the probability is outside [0, 1).
-    pub fn residual_norm(&mut self, x: Id, residual: Id, dropout: f64, gamma: Id, beta: Id, eps: f64) -> Result<Id> {
+    pub fn residual_norm(
+        &mut self,
+        x: Id,
+        residual: Id,
+        dropout: f64,
+        gamma: Id,
+        beta: Id,
+        eps: f64,
+    ) -> Result<Id> {
         self.norm(x, Some(residual), dropout, gamma, beta, eps)
     }
 
-    fn norm(&mut self, x: Id, residual: Option<Id>, dropout: f64, gamma: Id, beta: Id, eps: f64) -> Result<Id> {
+    fn norm(
+        &mut self,
+        x: Id,
+        residual: Option<Id>,
+        dropout: f64,
+        gamma: Id,
+        beta: Id,
+        eps: f64,
+    ) -> Result<Id> {
         const K: OpKind = OpKind::LayerNorm;
         let xs = self.valid(x)?.clone();
         let width = Shape::from([xs.last()]);
@@ -354,13 +387,17 @@ impl Graph {
         let [bv, tv, _] = self.rank3(K, "v", v.id)?;
         if (bk, bv, tv) != (batch, batch, tk) {
             let (qs, ks, vs) = (self.shape(q.id), self.shape(k.id), self.shape(v.id));
-            return self.misfit(K, format_args!("q has shape {qs}, k {ks}, v {vs}: batch and key lengths must agree"));
+            return self.misfit(
+                K,
+                format_args!("q has shape {qs}, k {ks}, v {vs}: batch and key lengths must agree"),
+            );
         }
         for (name, c) in [("q", q), ("k", k), ("v", v)] {
             let s = self.shape(c.id);
             if c.offset.checked_add(width).is_none_or(|end| end > s.last()) {
                 let from = c.offset;
-                return self.misfit(K, format_args!("{name} has shape {s}: no {width} columns from column {from}"));
+                return self
+                    .misfit(K, format_args!("{name} has shape {s}: no {width} columns from column {from}"));
             }
         }
         if let Some(m) = mask {
@@ -368,7 +405,10 @@ impl Graph {
         }
         self.probability(K, dropout)?;
         let scale = 1.0 / (head_dim as f64).sqrt();
-        self.push(Op::Attention { q, k, v, mask, heads, head_dim, scale, dropout }, Shape::from([batch, tq, width]))
+        self.push(
+            Op::Attention { q, k, v, mask, heads, head_dim, scale, dropout },
+            Shape::from([batch, tq, width]),
+        )
     }
 
     /// dropout(act(x w1^T + b1)) w2^T + b2, fused: x `[.., width]` -> `[.., width]`.
@@ -474,8 +514,13 @@ impl Graph {
         let [batch, rows, cols] = self.rank3(K, "x", x)?;
         let is = self.index_shape(K, index, rows)?;
         match *is.dims() {
-            [b, picks] if b == batch => self.push(Op::GatherRows { x, index }, Shape::from([batch, picks, cols])),
-            _ => self.misfit(K, format_args!("x has shape {}, index {is}; expected [{batch}, picks]", self.shape(x))),
+            [b, picks] if b == batch => {
+                self.push(Op::GatherRows { x, index }, Shape::from([batch, picks, cols]))
+            }
+            _ => self.misfit(
+                K,
+                format_args!("x has shape {}, index {is}; expected [{batch}, picks]", self.shape(x)),
+            ),
         }
     }
 
@@ -496,7 +541,8 @@ impl Graph {
         let shape = shape.into();
         let (old, new) = (self.valid(x)?.elements(), shape.checked("reshape")?);
         if old != new {
-            return self.misfit(OpKind::Reshape, format_args!("x has shape {}, wanted {shape}", self.shape(x)));
+            return self
+                .misfit(OpKind::Reshape, format_args!("x has shape {}, wanted {shape}", self.shape(x)));
         }
         self.push(Op::Reshape { x }, shape)
     }

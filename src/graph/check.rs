@@ -70,7 +70,9 @@ impl Point {
                     point.inputs.insert(id, draw(n));
                 }
                 Op::Index { bound } => {
-                    let scaled = draw(n).into_iter().map(|u| (((u + 1.0) / 2.0 * bound as f64) as u32).min(bound as u32 - 1));
+                    let scaled = draw(n)
+                        .into_iter()
+                        .map(|u| (((u + 1.0) / 2.0 * bound as f64) as u32).min(bound as u32 - 1));
                     point.indices.insert(id, scaled.collect());
                 }
                 _ => {}
@@ -157,7 +159,13 @@ pub fn gradients(graph: &Graph, root: Id, point: &Point, settings: Settings) -> 
 }
 
 /// Checks a gradient written by hand: `f` against `analytic` at `x`.
-pub fn function(name: &str, mut f: impl FnMut(&[f64]) -> f64, x: &[f64], analytic: &[f64], settings: Settings) -> Report {
+pub fn function(
+    name: &str,
+    mut f: impl FnMut(&[f64]) -> f64,
+    x: &[f64],
+    analytic: &[f64],
+    settings: Settings,
+) -> Report {
     let mut report = empty(settings);
     let mut at = x.to_vec();
     compare(&mut report, name, &crate::tensor::Shape::from([x.len()]), analytic, settings, |j, delta| {
@@ -311,16 +319,18 @@ fn reaches(graph: &Graph, id: Id, root: Id) -> bool {
 
 /// The first operation, walking back from the root, whose own backward pass fails a check at its actual inputs.
 fn culprit(graph: &Graph, root: Id, point: &Point, settings: Settings) -> Result<Option<String>> {
-    let keep: Vec<Id> = graph.ids().filter(|&id| id <= root && !graph.node(id).op.kind().is_leaf()).collect();
+    let computed: Vec<Id> =
+        graph.ids().filter(|&id| id <= root && !graph.node(id).op.kind().is_leaf()).collect();
+    let keep: Vec<Id> = computed.iter().copied().filter(|&id| graph.parameter(id).is_none()).collect();
     let mut bench = Bench::new(graph, Want::values(&keep), root, point, settings)?;
     bench.exec.forward(&point.params);
     let value = |id: Id| -> Vec<f64> {
-        match graph.node(id).op {
-            Op::Param { number } => point.params[graph.layout().entries()[number].range()].to_vec(),
-            _ => bench.exec.value(id).to_vec(),
+        match graph.parameter(id) {
+            Some(p) => point.params[p.range()].to_vec(),
+            None => bench.exec.value(id).to_vec(),
         }
     };
-    for &id in keep.iter().rev() {
+    for &id in computed.iter().rev() {
         let node = graph.node(id);
         let mut alone = Graph::new();
         let mut at = Point::default();

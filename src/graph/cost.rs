@@ -154,13 +154,17 @@ pub(crate) fn flops(graph: &Graph, id: Id) -> (u64, u64) {
         Op::LayerNorm { .. } => (8 * n, 12 * n),
         Op::Softmax { .. } => (4 * n, 4 * n),
         Op::Activate { .. } | Op::Dropout { .. } => (4 * n, 5 * n),
-        Op::Add { .. } | Op::Mul { .. } | Op::Scale { .. } | Op::AddRows { .. } | Op::PrependRow { .. } => (n, 2 * n),
+        Op::Add { .. } | Op::Mul { .. } | Op::Scale { .. } | Op::AddRows { .. } | Op::PrependRow { .. } => {
+            (n, 2 * n)
+        }
         Op::GatherRows { .. } => (0, n),
         Op::Pool { x, .. } | Op::Reduce { x, .. } => {
             let n = graph.shape(x).elements() as u64;
             (n, n)
         }
-        Op::MaskedMse { pred: x, .. } | Op::BceLogits { logits: x, .. } | Op::CrossEntropy { logits: x, .. } => {
+        Op::MaskedMse { pred: x, .. }
+        | Op::BceLogits { logits: x, .. }
+        | Op::CrossEntropy { logits: x, .. } => {
             let n = graph.shape(x).elements() as u64;
             (5 * n, 5 * n)
         }

@@ -13,8 +13,8 @@ use heartlore_kernels::attention::{GradRows, Rows};
 use heartlore_kernels::layer_norm::Residual;
 use heartlore_kernels::rng::{Dropout, Key};
 use heartlore_kernels::{
-    Beta, GradMut, Isa, Real, activation, attention, conv1d, dropout, elementwise, embed, feed_forward, layer_norm,
-    linear, losses, pool, reduce, softmax,
+    Beta, GradMut, Isa, Real, activation, attention, conv1d, dropout, elementwise, embed, feed_forward,
+    layer_norm, linear, losses, pool, reduce, softmax,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -126,10 +126,17 @@ impl<T: Real> Exec<T> {
         };
         let slot = &mut self.indices[self.plan.steps[id.index()].index.clone()];
         if slot.len() != values.len() {
-            return Err(Error::shape(format!("exec: index {id} has {} elements, given {}", slot.len(), values.len())));
+            return Err(Error::shape(format!(
+                "exec: index {id} has {} elements, given {}",
+                slot.len(),
+                values.len()
+            )));
         }
         if let Some(i) = values.iter().position(|&v| v as usize >= *bound) {
-            return Err(Error::data(format!("exec: index {id} element {i} is {}, the bound is {bound}", values[i])));
+            return Err(Error::data(format!(
+                "exec: index {id} element {i} is {}, the bound is {bound}",
+                values[i]
+            )));
         }
         slot.copy_from_slice(values);
         Ok(())
@@ -154,7 +161,10 @@ impl<T: Real> Exec<T> {
     /// # Panics
     /// If the plan was not asked for it.
     pub fn gradient(&self, id: Id) -> &[T] {
-        assert!(self.plan.want.gradients.contains(&id), "exec: the gradient of {id} is not wanted by this plan");
+        assert!(
+            self.plan.want.gradients.contains(&id),
+            "exec: the gradient of {id} is not wanted by this plan"
+        );
         &self.arena[self.plan.steps[id.index()].gradient.clone()]
     }
 
@@ -219,7 +229,8 @@ impl<T: Real> Exec<T> {
     }
 
     fn forward_op(&mut self, i: usize, params: &[T]) {
-        let (graph, plan, isa, key) = (Arc::clone(&self.graph), Arc::clone(&self.plan), self.isa, self.key_of(i));
+        let (graph, plan, isa, key) =
+            (Arc::clone(&self.graph), Arc::clone(&self.plan), self.isa, self.key_of(i));
         let step = &plan.steps[i];
         let node = &graph.nodes()[i];
         let id = Id(i as u32);
@@ -261,7 +272,11 @@ impl<T: Real> Exec<T> {
                 let places = [at(q.id), at(k.id), at(v.id), opt(mask)];
                 let ([y, saved, scratch], [qs, ks, vs, m]) =
                     views(&mut self.arena, params, [out, saved, scratch], places);
-                let rows = |c: super::Columns, data| Rows { data, stride: graph.shape(c.id).last(), offset: c.offset };
+                let rows = |c: super::Columns, data| Rows {
+                    data,
+                    stride: graph.shape(c.id).last(),
+                    offset: c.offset,
+                };
                 let (q, k, v) = (rows(q, qs), rows(k, ks), rows(v, vs));
                 attention::forward(isa, d, scale, q, k, v, mask.map(|_| m), dropout, key, y, saved, scratch);
             }
@@ -312,17 +327,26 @@ impl<T: Real> Exec<T> {
                 pool::forward(isa, kind, cost::pool_dims(&graph, id), x, y);
             }
             Op::MaskedMse { pred, target, mask, reduction } => {
-                let ([y], [p, t, m]) = views(&mut self.arena, params, [out], [at(pred), at(target), opt(mask)]);
+                let ([y], [p, t, m]) =
+                    views(&mut self.arena, params, [out], [at(pred), at(target), opt(mask)]);
                 losses::masked_mse::forward(isa, reduction, p, t, mask.map(|_| m), y);
             }
             Op::BceLogits { logits, targets, mask, pos_weight, reduction } => {
-                let ([y], [l, t, m]) = views(&mut self.arena, params, [out], [at(logits), at(targets), opt(mask)]);
+                let ([y], [l, t, m]) =
+                    views(&mut self.arena, params, [out], [at(logits), at(targets), opt(mask)]);
                 losses::bce_logits::forward(isa, reduction, pos_weight, l, t, mask.map(|_| m), y);
             }
             Op::CrossEntropy { logits, labels, reduction } => {
                 let ([y], [l]) = views(&mut self.arena, params, [out], [at(logits)]);
                 let labels = &self.indices[plan.steps[labels.index()].index.clone()];
-                losses::cross_entropy::forward(isa, cost::cross_entropy_dims(&graph, id), reduction, l, labels, y);
+                losses::cross_entropy::forward(
+                    isa,
+                    cost::cross_entropy_dims(&graph, id),
+                    reduction,
+                    l,
+                    labels,
+                    y,
+                );
             }
             Op::Reduce { x, kind } => {
                 let ([y], [x]) = views(&mut self.arena, params, [out], [at(x)]);
@@ -332,12 +356,14 @@ impl<T: Real> Exec<T> {
     }
 
     fn backward_op(&mut self, i: usize, params: &[T], grads: &mut [T], pass: Pass) {
-        let (graph, plan, isa, key) = (Arc::clone(&self.graph), Arc::clone(&self.plan), self.isa, self.key_of(i));
+        let (graph, plan, isa, key) =
+            (Arc::clone(&self.graph), Arc::clone(&self.plan), self.isa, self.key_of(i));
         let step = &plan.steps[i];
         let id = Id(i as u32);
         let at = |id: Id| &plan.steps[id.index()].value;
         let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
-        let (y, saved, dy) = (&step.value, &Place::Arena(step.saved.clone()), &Place::Arena(step.gradient.clone()));
+        let (y, saved, dy) =
+            (&step.value, &Place::Arena(step.saved.clone()), &Place::Arena(step.gradient.clone()));
         let indices = |id: Id| &self.indices[plan.steps[id.index()].index.clone()];
         match graph.nodes()[i].op {
             Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid | Op::Reshape { .. } => {}
@@ -346,8 +372,10 @@ impl<T: Real> Exec<T> {
                 // Only ReLU derives its slope from the result; for the others it may be gone by now.
                 let y = if act == Some(Activation::Relu) { y } else { &Place::Absent };
                 let reads = [at(x), at(w), y, saved, dy];
-                let (to, scratch, [x, w, y, saved, dy]) = open(&mut self.arena, params, grads, step, pass, reads);
-                let (rows_w, rows_b) = (first * d.inputs..(first + d.outputs) * d.inputs, first..first + d.outputs);
+                let (to, scratch, [x, w, y, saved, dy]) =
+                    open(&mut self.arena, params, grads, step, pass, reads);
+                let (rows_w, rows_b) =
+                    (first * d.inputs..(first + d.outputs) * d.inputs, first..first + d.outputs);
                 let [dx, dw, db, ..] = to;
                 let dw = settled(dw).map(|g| &mut g[rows_w.clone()]);
                 let db = settled(db).map(|g| &mut g[rows_b]);
@@ -358,7 +386,8 @@ impl<T: Real> Exec<T> {
                 // Only ReLU derives its slope from the result; for the others it may be gone by now.
                 let y = if act == Some(Activation::Relu) { y } else { &Place::Absent };
                 let reads = [at(x), at(w), y, saved, dy];
-                let (to, scratch, [x, w, y, saved, dy]) = open(&mut self.arena, params, grads, step, pass, reads);
+                let (to, scratch, [x, w, y, saved, dy]) =
+                    open(&mut self.arena, params, grads, step, pass, reads);
                 let [dx, dw, db, ..] = to;
                 conv1d::backward(isa, d, act, x, w, y, saved, dy, dx, settled(dw), settled(db), scratch);
             }
@@ -366,7 +395,8 @@ impl<T: Real> Exec<T> {
                 let d = cost::layer_norm_dims(&graph, id);
                 let dropout = self.dropout_of(dropout);
                 let reads = [at(x), opt(residual), at(gamma), saved, dy];
-                let (to, scratch, [x, r, gamma, saved, dy]) = open(&mut self.arena, params, grads, step, pass, reads);
+                let (to, scratch, [x, r, gamma, saved, dy]) =
+                    open(&mut self.arena, params, grads, step, pass, reads);
                 let residual = residual.map(|_| Residual { data: r, dropout, key });
                 let [dx, dr, dg, db, _] = to;
                 let (dg, db) = (settled(dg), settled(db));
@@ -390,11 +420,28 @@ impl<T: Real> Exec<T> {
                 let width = d.heads * d.head_dim;
                 let rows = |s: usize, data| Rows { data, stride: stride[s], offset: columns[s].offset };
                 let (q, k, v) = (rows(0, qs), rows(1, ks), rows(2, vs));
-                let (mut buffers, places) = attention_gradients(to, &pass, columns.map(|c| c.offset), stride, width);
+                let (mut buffers, places) =
+                    attention_gradients(to, &pass, columns.map(|c| c.offset), stride, width);
                 let [dq, dk, dv] = places;
                 let mask = mask.map(|_| m);
                 attention::backward(
-                    isa, d, scale, q, k, v, mask, dropout, key, y, saved, dy, &mut buffers, dq, dk, dv, scratch,
+                    isa,
+                    d,
+                    scale,
+                    q,
+                    k,
+                    v,
+                    mask,
+                    dropout,
+                    key,
+                    y,
+                    saved,
+                    dy,
+                    &mut buffers,
+                    dq,
+                    dk,
+                    dv,
+                    scratch,
                 );
             }
             Op::FeedForward { x, w1, b1, w2, act, dropout, .. } => {
@@ -428,7 +475,8 @@ impl<T: Real> Exec<T> {
                 elementwise::add_backward(isa, dy, da, db);
             }
             Op::Mul { a, b } => {
-                let (to, _, [a, b, dy]) = open(&mut self.arena, params, grads, step, pass, [at(a), at(b), dy]);
+                let (to, _, [a, b, dy]) =
+                    open(&mut self.arena, params, grads, step, pass, [at(a), at(b), dy]);
                 let [da, db, ..] = to;
                 elementwise::mul_backward(isa, a, b, dy, da, db);
             }
@@ -474,7 +522,16 @@ impl<T: Real> Exec<T> {
                 let reads = [at(logits), at(targets), opt(mask), dy];
                 let (to, _, [l, t, m, dy]) = open(&mut self.arena, params, grads, step, pass, reads);
                 if let [Some(dl), ..] = to {
-                    losses::bce_logits::backward(isa, reduction, pos_weight, l, t, mask.map(|_| m), dy[0], dl);
+                    losses::bce_logits::backward(
+                        isa,
+                        reduction,
+                        pos_weight,
+                        l,
+                        t,
+                        mask.map(|_| m),
+                        dy[0],
+                        dl,
+                    );
                 }
             }
             Op::CrossEntropy { logits, labels, reduction } => {
@@ -509,7 +566,8 @@ fn next_pass(step: &Step, shares_buffers: bool, done: &mut [bool; MAX_INPUTS]) -
     for slot in 0..MAX_INPUTS {
         let Some(mine) = step.contributions[slot].as_ref().filter(|_| !done[slot]) else { continue };
         let same = (0..slot).find(|&s| {
-            pass.takes_part[s] && step.contributions[s].as_ref().is_some_and(|other| overlap(&other.dest, &mine.dest))
+            pass.takes_part[s]
+                && step.contributions[s].as_ref().is_some_and(|other| overlap(&other.dest, &mine.dest))
         });
         match same {
             Some(s) if shares_buffers => pass.buffer[slot] = pass.buffer[s],
@@ -524,7 +582,9 @@ fn next_pass(step: &Step, shares_buffers: bool, done: &mut [bool; MAX_INPUTS]) -
 
 fn overlap(a: &Place, b: &Place) -> bool {
     match (a, b) {
-        (Place::Arena(a), Place::Arena(b)) | (Place::Param(a), Place::Param(b)) => a.start < b.end && b.start < a.end,
+        (Place::Arena(a), Place::Arena(b)) | (Place::Param(a), Place::Param(b)) => {
+            a.start < b.end && b.start < a.end
+        }
         _ => false,
     }
 }
@@ -594,9 +654,8 @@ fn attention_gradients<'a, T: Real>(
         let Some(mut g) = gradient else { continue };
         let mine = |s: &usize| pass.takes_part[*s] && pass.buffer[*s] == slot;
         let blocks = (0..3).filter(mine).count();
-        let disjoint = (0..3)
-            .filter(mine)
-            .all(|s| (0..s).filter(mine).all(|o| offset[s].abs_diff(offset[o]) >= width));
+        let disjoint =
+            (0..3).filter(mine).all(|s| (0..s).filter(mine).all(|o| offset[s].abs_diff(offset[o]) >= width));
         if !(disjoint && blocks * width == stride[slot]) {
             g.settle();
         }
@@ -605,7 +664,12 @@ fn attention_gradients<'a, T: Real>(
     }
     let places = std::array::from_fn(|s| {
         let buffer = pass.buffer[s];
-        pass.takes_part[s].then(|| GradRows { buffer, stride: stride[s], offset: offset[s], beta: betas[buffer] })
+        pass.takes_part[s].then(|| GradRows {
+            buffer,
+            stride: stride[s],
+            offset: offset[s],
+            beta: betas[buffer],
+        })
     });
     (buffers, places)
 }

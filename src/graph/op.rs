@@ -396,9 +396,13 @@ impl Op {
         match *self {
             Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid => slots([]),
             Op::Linear { x, w, b, .. } | Op::Conv1d { x, w, b, .. } => slots([Some(x), Some(w), b]),
-            Op::LayerNorm { x, residual, gamma, beta, .. } => slots([Some(x), residual, Some(gamma), Some(beta)]),
+            Op::LayerNorm { x, residual, gamma, beta, .. } => {
+                slots([Some(x), residual, Some(gamma), Some(beta)])
+            }
             Op::Attention { q, k, v, mask, .. } => slots([Some(q.id), Some(k.id), Some(v.id), mask]),
-            Op::FeedForward { x, w1, b1, w2, b2, .. } => slots([Some(x), Some(w1), Some(b1), Some(w2), Some(b2)]),
+            Op::FeedForward { x, w1, b1, w2, b2, .. } => {
+                slots([Some(x), Some(w1), Some(b1), Some(w2), Some(b2)])
+            }
             Op::Softmax { x }
             | Op::Activate { x, .. }
             | Op::Dropout { x, .. }
@@ -453,7 +457,8 @@ impl Op {
             | Op::PrependRow { x: a, row: b }
             | Op::GatherRows { x: a, index: b }
             | Op::CrossEntropy { logits: a, labels: b, .. } => (*a, *b) = (f(*a), f(*b)),
-            Op::MaskedMse { pred: a, target: b, mask, .. } | Op::BceLogits { logits: a, targets: b, mask, .. } => {
+            Op::MaskedMse { pred: a, target: b, mask, .. }
+            | Op::BceLogits { logits: a, targets: b, mask, .. } => {
                 (*a, *b, *mask) = (f(*a), f(*b), mask.map(&mut f));
             }
         }

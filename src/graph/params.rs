@@ -55,12 +55,16 @@ impl Layout {
         if let Some(i) = self.entries.iter().position(|e| e.name == name) {
             if self.entries[i].shape != shape {
                 let old = &self.entries[i].shape;
-                return Err(Error::shape(format!("parameter {name} is recorded with shape {old} and again with {shape}")));
+                return Err(Error::shape(format!(
+                    "parameter {name} is recorded with shape {old} and again with {shape}"
+                )));
             }
             return Ok(i);
         }
         let offset = self.len;
-        self.len = offset.checked_add(elements).ok_or_else(|| Error::shape(format!("{name}: parameters overflow")))?;
+        self.len = offset
+            .checked_add(elements)
+            .ok_or_else(|| Error::shape(format!("{name}: parameters overflow")))?;
         self.entries.push(ParamInfo { name: name.into(), shape, init, offset });
         Ok(self.entries.len() - 1)
     }

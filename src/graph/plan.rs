@@ -67,7 +67,13 @@ impl fmt::Display for Memory {
         write!(
             f,
             "elements: values {}, saved {}, gradients {}, scratch {}; unshared {}, arena {}, lower bound {}",
-            self.values, self.saved, self.gradients, self.scratch, self.unshared(), self.arena, self.bound
+            self.values,
+            self.saved,
+            self.gradients,
+            self.scratch,
+            self.unshared(),
+            self.arena,
+            self.bound
         )
     }
 }
@@ -238,7 +244,8 @@ impl Plan {
             };
             steps[i].contributions[slot] = Some(Contribution { dest, first });
         }
-        let sum = |p: Use| buffers.all.iter().filter(|b| b.purpose == p).map(|b| b.range.len()).sum::<usize>();
+        let sum =
+            |p: Use| buffers.all.iter().filter(|b| b.purpose == p).map(|b| b.range.len()).sum::<usize>();
         let memory = Memory {
             values: sum(Use::Value),
             saved: sum(Use::Saved),
@@ -309,9 +316,11 @@ fn gradient_path(graph: &Graph, want: &Want) -> Vec<bool> {
         let op = &graph.nodes()[i].op;
         leads[i] = want.gradients.contains(&Id(i as u32))
             || (want.params && matches!(op, Op::Param { .. }))
-            || op.slots().into_iter().enumerate().any(|(slot, id)| {
-                id.is_some_and(|id| op.differentiable(slot) && leads[id.index()])
-            });
+            || op
+                .slots()
+                .into_iter()
+                .enumerate()
+                .any(|(slot, id)| id.is_some_and(|id| op.differentiable(slot) && leads[id.index()]));
     }
     // The root itself always takes the cotangent, so that a root without parameters is legal.
     (0..n).map(|i| reached[i] && (leads[i] || want.root == Some(Id(i as u32)))).collect()

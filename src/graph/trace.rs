@@ -77,7 +77,9 @@ pub fn describe(graph: &Graph, id: Id) -> String {
         Op::Dropout { p, .. } => write!(text, " p {p}"),
         Op::Scale { factor, .. } => write!(text, " by {factor}"),
         Op::Pool { kind, .. } => write!(text, " {kind:?}"),
-        Op::MaskedMse { reduction, .. } | Op::CrossEntropy { reduction, .. } => write!(text, " {reduction:?}"),
+        Op::MaskedMse { reduction, .. } | Op::CrossEntropy { reduction, .. } => {
+            write!(text, " {reduction:?}")
+        }
         Op::BceLogits { pos_weight, reduction, .. } => write!(text, " {reduction:?} pos_weight {pos_weight}"),
         Op::Reduce { kind, .. } => write!(text, " {kind:?}"),
         _ => Ok(()),
@@ -129,7 +131,13 @@ pub fn program(graph: &Graph, plan: &Plan, element_bytes: usize) -> String {
     let _ = writeln!(
         out,
         "memory in KiB: values {:.1}, saved {:.1}, gradients {:.1}, scratch {:.1}; without sharing {:.1}, arena {:.1} (lower bound {:.1})",
-        kib(m.values), kib(m.saved), kib(m.gradients), kib(m.scratch), kib(m.unshared()), kib(m.arena), kib(m.bound)
+        kib(m.values),
+        kib(m.saved),
+        kib(m.gradients),
+        kib(m.scratch),
+        kib(m.unshared()),
+        kib(m.arena),
+        kib(m.bound)
     );
     out
 }

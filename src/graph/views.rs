@@ -58,7 +58,9 @@ pub(crate) fn views<'a, T, const W: usize, const R: usize>(
     let find = |r: &Range<usize>| cuts.iter().position(|c| *c == (r.start, r.end));
     let written = writes.map(|r| match find(&r) {
         None => &mut [][..],
-        Some(i) => pieces[i].take().unwrap_or_else(|| panic!("plan: {r:?} is written twice by one operation")),
+        Some(i) => {
+            pieces[i].take().unwrap_or_else(|| panic!("plan: {r:?} is written twice by one operation"))
+        }
     });
     let shared: [Option<&'a [T]>; MAX] = pieces.map(|p| p.map(|s| &*s));
     let read = reads.map(|place| match place {
@@ -83,7 +85,10 @@ mod tests {
         let twice = Place::Arena(2..4);
         let ([w0, w1], [r0, r1, r2, r3]) =
             views(&mut arena, &params, [10..12, 5..5], [&twice, &twice, &Place::Param(1..3), &Place::Absent]);
-        assert_eq!((&*w0, w1.len(), r0, r1, r2, r3), (&[10, 11][..], 0, &[2, 3][..], &[2, 3][..], &[101, 102][..], &[][..]));
+        assert_eq!(
+            (&*w0, w1.len(), r0, r1, r2, r3),
+            (&[10, 11][..], 0, &[2, 3][..], &[2, 3][..], &[101, 102][..], &[][..])
+        );
         w0[0] = -1;
         assert_eq!(arena[10], -1);
     }

@@ -67,10 +67,16 @@ impl PhiloxRng {
     /// The stream of `seed` and `name`.
     pub fn new(seed: u64, name: &str) -> Self {
         // FNV-1a, 64 bits: names, not adversaries, are told apart here.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        Self { stream: Key { seed, step: hash, sample: 0, op: 0 }.stream(), row: 0, place: 0, buffer: [0; 4], used: 4 }
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+        Self {
+            stream: Key { seed, step: hash, sample: 0, op: 0 }.stream(),
+            row: 0,
+            place: 0,
+            buffer: [0; 4],
+            used: 4,
+        }
     }
 
     fn next_word(&mut self) -> u32 {

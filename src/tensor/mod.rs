@@ -28,7 +28,10 @@ impl<T: Real> Tensor<T> {
         let shape = shape.into();
         let n = shape.checked("tensor")?;
         if n != data.len() {
-            return Err(Error::shape(format!("tensor: shape {shape} has {n} elements, the data {}", data.len())));
+            return Err(Error::shape(format!(
+                "tensor: shape {shape} has {n} elements, the data {}",
+                data.len()
+            )));
         }
         Ok(Self { shape, data })
     }

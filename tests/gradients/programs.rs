@@ -64,7 +64,8 @@ impl Program {
                 let (outputs, kernel) = (self.d.size(3), self.d.size(3));
                 let w = self.small("w", [outputs, width, kernel]);
                 let act = act(&mut self.d);
-                let spec = Conv1dSpec { padding: kernel / 2, stride: self.d.size(2), act, ..Conv1dSpec::default() };
+                let spec =
+                    Conv1dSpec { padding: kernel / 2, stride: self.d.size(2), act, ..Conv1dSpec::default() };
                 let b = self.fresh("b", [outputs]);
                 self.g.conv1d(x, w, Some(b), spec).unwrap()
             }
@@ -117,8 +118,11 @@ impl Program {
             }
             12 => self.g.scale(x, 0.5).unwrap(),
             13 => {
-                let table =
-                    if self.d.coin() { self.fresh("t", [rows, width]) } else { self.g.sinusoid(rows, width).unwrap() };
+                let table = if self.d.coin() {
+                    self.fresh("t", [rows, width])
+                } else {
+                    self.g.sinusoid(rows, width).unwrap()
+                };
                 self.g.add_rows(x, table).unwrap()
             }
             14 => {
