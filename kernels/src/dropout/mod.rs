@@ -8,7 +8,7 @@
 //!
 //! Nothing is saved: the multipliers are drawn again in the backward pass from the same [`Key`]. Element (sample n,
 //! row r, column c) takes the decision of `key.sample(n).stream()` at row r, index c, in both passes and precisions.
-//! Cost: one Philox call for eight elements (about 13 integer operations an element) and one multiplication.
+//! Cost: one Philox call for eight elements (ten rounds of two wide products) and one multiplication.
 //!
 //! Numerics: one rounding. A NaN or an infinity in a dropped place gives NaN (it is multiplied by 0), so that trouble
 //! upstream shows.

@@ -8,7 +8,7 @@
 //!
 //! Nothing is saved: the product's derivative reads its inputs again. Cost: one FLOP an element and 8 to 12 bytes of
 //! traffic in f32, so all three run at the speed of memory; there is no hand-written vector body, the plain loop is
-//! compiled once for each instruction set ([`map`]). Each element is rounded once, so every instruction set gives the
+//! compiled once for each instruction set (`map.rs`). Each element is rounded once, so every instruction set gives the
 //! same bits. NaN and infinities follow IEEE 754.
 
 use crate::contract::len;

@@ -15,7 +15,6 @@ fn every_instruction_set_gives_the_rounded_value_at_every_length() {
             let sum: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
             let product: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a * b).collect();
             let scaled: Vec<f64> = a.iter().map(|a| a * 0.75).collect();
-            // Forward kernels overwrite: they are run through the gradient harness on its overwriting half.
             let mut y = vec![f32::NAN; n];
             add(isa, &a32, &b32, &mut y);
             assert_eq!(y, to_f32(&sum));

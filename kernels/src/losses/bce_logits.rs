@@ -10,9 +10,9 @@
 //! on the right one, with full relative accuracy, for every finite logit; an infinite logit on the right side gives 0, on
 //! the wrong side infinity. Targets are usually 0 or 1; any value between is a soft label.
 //!
-//! Nothing is saved. Cost: an exponential and a logarithm an element, computed in f64 by the standard library: there are as
-//! many elements as labels, so a vector body would save nothing that can be measured. The mean divides by the sum of the
-//! mask (PyTorch's `weight` argument multiplies but divides by the number of elements).
+//! Nothing is saved. Cost: an exponential and a logarithm an element, in f64 by the standard library; no vector body, as
+//! there are only as many elements as labels. The mean divides by the sum of the mask
+//! (PyTorch's `weight` argument multiplies but divides by the number of elements).
 
 use super::Reduction;
 use crate::contract::len;

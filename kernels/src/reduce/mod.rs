@@ -9,7 +9,7 @@
 //! At y = 0 the norm has no derivative; 0 is the subgradient of least length.
 //!
 //! Nothing but y is saved. Cost: one or two FLOPs and one read an element.
-//! Numerics: terms are widened to f64 and gathered in [`lanes`] whose number does not depend on the instruction set, so
+//! Numerics: terms are widened to f64 and gathered in lanes (`lanes.rs`) whose number does not depend on the instruction set, so
 //! the result is the same bits everywhere; in f32 the error is that of the last rounding for any length in use, and the
 //! squares of all f32 fit. NaN and infinities propagate.
 
