@@ -24,6 +24,8 @@ pub mod split;
 #[cfg(feature = "formats")]
 pub mod index;
 #[cfg(feature = "formats")]
+pub mod manifest;
+#[cfg(feature = "formats")]
 pub mod prepare;
 #[cfg(feature = "formats")]
 pub mod readers;
