@@ -24,7 +24,7 @@ pub struct Filter {
     pub order: usize,
     /// Lower cut-off, Hz.
     pub low_hz: f64,
-    /// Upper cut-off, Hz. Left out (a high-pass) where the recording's rate is too low to hold it.
+    /// Upper cut-off, Hz; must lie below half the rate of every recording.
     pub high_hz: f64,
     /// Forward and backward (no delay, needs the whole recording) or forward only (causal).
     pub zero_phase: bool,

@@ -123,6 +123,8 @@ pub struct Annotation {
 pub struct Recording {
     /// File it was read from.
     pub path: PathBuf,
+    /// Every file that was read for it: the header, the signals, the annotations.
+    pub files: Vec<PathBuf>,
     /// Person, if the file says.
     pub subject: Option<String>,
     /// Name of the recording or trial.

@@ -145,7 +145,14 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
             Channel { label: c.label, unit, fs_hz, samples: c.values }
         })
         .collect();
-    Ok(Recording { path: path.into(), record: stem(path), channels, warnings, ..Recording::default() })
+    Ok(Recording {
+        path: path.into(),
+        files: vec![path.into()],
+        record: stem(path),
+        channels,
+        warnings,
+        ..Recording::default()
+    })
 }
 
 impl Column {

@@ -200,6 +200,7 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
     };
     Ok(Recording {
         path: path.into(),
+        files: vec![path.into()],
         subject: subject.filter(|s| !s.is_empty() && s != "X"),
         record: stem(path),
         channels,

@@ -57,6 +57,13 @@ impl Reader for Npy {
                 },
             })
             .collect();
-        Ok(Recording { path: path.into(), record: stem(path), channels, warnings, ..Recording::default() })
+        Ok(Recording {
+            path: path.into(),
+            files: vec![path.into()],
+            record: stem(path),
+            channels,
+            warnings,
+            ..Recording::default()
+        })
     }
 }

@@ -219,6 +219,7 @@ impl Manifest {
         let label = if entry.lead.is_empty() { "ECG".to_string() } else { format!("ECG {}", entry.lead) };
         Ok(Recording {
             path: self.path.clone(),
+            files: vec![self.path.clone(), file],
             subject: Some(entry.subject.clone()),
             record: entry.record.clone(),
             channels: vec![Channel { label, unit: Unit::Microvolt, fs_hz: FS_HZ, samples }],

@@ -266,6 +266,7 @@ fn read_signals(header: &Header, hea: &Path, options: &ReadOptions) -> Result<Re
         groups.entry(&signal.file).or_default().push(i);
     }
     let mut channels: Vec<(usize, Channel)> = Vec::new();
+    let mut files = vec![hea.to_path_buf()];
     for (file, members) in groups {
         if only.is_some_and(|o| !members.contains(&o)) {
             continue;
@@ -281,6 +282,7 @@ fn read_signals(header: &Header, hea: &Path, options: &ReadOptions) -> Result<Re
         }
         let path = hea.with_file_name(file);
         let bytes = read_whole(&path)?;
+        files.push(path.clone());
         let lead = &header.signals[members[0]];
         if members.iter().any(|m| header.signals[*m].format != lead.format) {
             return Err(Error::format(format!("signals of different formats share the file '{file}'")));
@@ -367,6 +369,7 @@ fn read_signals(header: &Header, hea: &Path, options: &ReadOptions) -> Result<Re
     };
     Ok(Recording {
         path: hea.into(),
+        files,
         subject: None,
         record: if header.record.is_empty() { stem(hea) } else { header.record.clone() },
         channels: channels.into_iter().map(|(_, c)| c).collect(),
