@@ -1,0 +1,310 @@
+//! Change of sampling rate by a rational factor with a polyphase filter.
+//!
+//! In principle: put `up - 1` zeros between samples, smooth with a low-pass filter h of length 20 max(up, down) + 1 (a
+//! sinc with cut-off at the lower of the two Nyquist frequencies under a Kaiser window), keep every `down`-th sample:
+//!
+//! ```text
+//! y[m] = sum over k of x[k] h[m down + half - k up],   half = 10 max(up, down)
+//! ```
+//!
+//! Only every `up`-th tap meets a sample that is not a stuffed zero. Which ones depends on `(m down + half) mod up`, the
+//! phase; so the taps are sorted by phase once, each output is one short dot product over contiguous memory, and no zero
+//! is ever stored or multiplied. The result equals `scipy.signal.resample_poly`: samples before the first and after the
+//! last are taken as 0, so remove a large offset first.
+//!
+//! Kaiser beta 5 (SciPy's default) gives a stop band near -53 dB, beta 8 near -80 dB with a wider transition (Kaiser and
+//! Schafer 1980).
+
+use super::require_finite;
+use crate::{Error, Result};
+use std::f64::consts::PI;
+
+/// Largest `up` or `down` (after cancelling) that is accepted: beyond it the filter has more than 80 000 taps and the
+/// sampling rate is almost certainly a typing error.
+pub const MAX_FACTOR: usize = 4096;
+
+/// SciPy's default for the Kaiser window's beta.
+pub const DEFAULT_KAISER_BETA: f64 = 5.0;
+
+/// The factor `(up, down)`, cancelled, that leads from one sampling rate to the other, for example (32, 125) from 500 Hz
+/// to 128 Hz.
+///
+/// # Errors
+/// [`Kind::Usage`](crate::error::Kind::Usage) for rates that are not positive, or when no pair up to [`MAX_FACTOR`] hits
+/// the ratio to one part in 10^9 (4 microseconds of drift in an hour).
+pub fn rational_factor(fs_in_hz: f64, fs_out_hz: f64) -> Result<(usize, usize)> {
+    for fs_hz in [fs_in_hz, fs_out_hz] {
+        if !(fs_hz > 0.0 && fs_hz.is_finite()) {
+            return Err(Error::usage(format!("sampling rate {fs_hz} Hz is not a positive number")));
+        }
+    }
+    let ratio = fs_out_hz / fs_in_hz;
+    let limit = MAX_FACTOR as f64;
+    // Continued fraction: each convergent is the best approximation of its size.
+    let (mut p0, mut q0, mut p1, mut q1) = (0.0f64, 1.0f64, 1.0f64, 0.0f64);
+    let mut rest = ratio;
+    for _ in 0..40 {
+        let whole = rest.floor();
+        (p0, q0, p1, q1) = (p1, q1, whole * p1 + p0, whole * q1 + q0);
+        if p1 > limit || q1 > limit {
+            break;
+        }
+        if p1 >= 1.0 && (p1 / q1 - ratio).abs() <= 1e-9 * ratio {
+            return Ok((p1 as usize, q1 as usize));
+        }
+        if rest == whole {
+            break;
+        }
+        rest = 1.0 / (rest - whole);
+    }
+    Err(Error::usage(format!(
+        "{fs_out_hz} Hz over {fs_in_hz} Hz is not a ratio of whole numbers up to {MAX_FACTOR}"
+    ))
+    .remedy("check the sampling rate in the file's header; round it if it was measured"))
+}
+
+/// A rate converter with its filter ready: make one per pair of rates and use it for many signals.
+#[derive(Clone, Debug)]
+pub struct Resampler {
+    up: usize,
+    down: usize,
+    half: usize,
+    /// Taps of each phase, latest sample first turned to last, so that they run with increasing time: `[up][per_phase]`.
+    phases: Vec<f64>,
+    per_phase: usize,
+}
+
+impl Resampler {
+    /// A converter by `up / down` (cancelled first) with a Kaiser window of the given `beta`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::error::Kind::Usage) for a factor of 0 or, after cancelling, above [`MAX_FACTOR`], or a beta
+    /// outside 0..=50.
+    pub fn new(up: usize, down: usize, kaiser_beta: f64) -> Result<Self> {
+        if up == 0 || down == 0 {
+            return Err(Error::usage(format!("resampling by {up}/{down}: both factors must be at least 1")));
+        }
+        if !(0.0..=50.0).contains(&kaiser_beta) {
+            return Err(Error::usage(format!("Kaiser beta {kaiser_beta} is outside 0..=50")));
+        }
+        let divisor = gcd(up, down);
+        let (up, down) = (up / divisor, down / divisor);
+        let longest = up.max(down);
+        if longest > MAX_FACTOR {
+            return Err(Error::usage(format!(
+                "resampling by {up}/{down}: factors above {MAX_FACTOR} are refused"
+            ))
+            .remedy("use rates with a simpler ratio"));
+        }
+        let half = 10 * longest;
+        let taps = lowpass_taps(half, longest, kaiser_beta);
+        let per_phase = taps.len().div_ceil(up);
+        let mut phases = vec![0.0; up * per_phase];
+        for phase in 0..up {
+            for (j, &tap) in taps.iter().skip(phase).step_by(up).enumerate() {
+                phases[phase * per_phase + per_phase - 1 - j] = tap * up as f64;
+            }
+        }
+        Ok(Self { up, down, half, phases, per_phase })
+    }
+
+    /// A converter between two sampling rates with [`DEFAULT_KAISER_BETA`].
+    ///
+    /// # Errors
+    /// As [`rational_factor`].
+    pub fn between(fs_in_hz: f64, fs_out_hz: f64) -> Result<Self> {
+        let (up, down) = rational_factor(fs_in_hz, fs_out_hz)?;
+        Self::new(up, down, DEFAULT_KAISER_BETA)
+    }
+
+    /// The cancelled factor `(up, down)`.
+    pub fn factor(&self) -> (usize, usize) {
+        (self.up, self.down)
+    }
+
+    /// Length of the output for `n` input samples: `ceil(n up / down)`.
+    pub fn output_len(&self, n: usize) -> usize {
+        // In u128, so that no length a slice can have overflows.
+        (n as u128 * self.up as u128).div_ceil(self.down as u128) as usize
+    }
+
+    /// Resamples `x`.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::error::Kind::Data) naming the first sample that is not finite.
+    pub fn apply(&self, x: &[f64]) -> Result<Vec<f64>> {
+        require_finite(x, 0)?;
+        if self.up == self.down {
+            return Ok(x.to_vec());
+        }
+        let n_out = self.output_len(x.len());
+        let mut y = Vec::with_capacity(n_out);
+        // Newest sample (index, may lie beyond the end) and phase of output 0; both advance by whole and remainder.
+        let (mut newest, mut phase) = (self.half / self.up, self.half % self.up);
+        let (step, turn) = (self.down / self.up, self.down % self.up);
+        for _ in 0..n_out {
+            let taps = &self.phases[phase * self.per_phase..][..self.per_phase];
+            // Taps cover samples newest - per_phase + 1 ..= newest; those outside x count as 0.
+            let end = (newest + 1).min(x.len());
+            let begin = (newest + 1).saturating_sub(self.per_phase);
+            let skipped = (begin + self.per_phase).saturating_sub(newest + 1);
+            y.push(if begin < end { dot(&taps[skipped..], &x[begin..end]) } else { 0.0 });
+            newest += step;
+            phase += turn;
+            if phase >= self.up {
+                phase -= self.up;
+                newest += 1;
+            }
+        }
+        Ok(y)
+    }
+}
+
+/// Resamples by `up / down`; equals `scipy.signal.resample_poly(x, up, down)`.
+///
+/// # Errors
+/// As [`Resampler::new`] and [`Resampler::apply`].
+///
+/// ```
+/// let x: Vec<f64> = (0..500).map(|i| (i as f64 * 0.02).sin()).collect();
+/// let y = heartlore::signal::resample_poly(&x, 128, 500)?;
+/// assert_eq!(y.len(), 128);
+/// # Ok::<(), heartlore::Error>(())
+/// ```
+pub fn resample_poly(x: &[f64], up: usize, down: usize) -> Result<Vec<f64>> {
+    Resampler::new(up, down, DEFAULT_KAISER_BETA)?.apply(x)
+}
+
+/// Sum of products in four interleaved partial sums, which lets the processor overlap the additions.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let (a4, a1) = a[..b.len()].as_chunks::<4>();
+    let (b4, b1) = b.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for (p, q) in a4.iter().zip(b4) {
+        for i in 0..4 {
+            sums[i] += p[i] * q[i];
+        }
+    }
+    let rest: f64 = a1.iter().zip(b1).map(|(p, q)| p * q).sum();
+    (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// `2 half + 1` taps of a windowed sinc with cut-off 1/`longest` of the Nyquist frequency, gain 1 at frequency 0.
+fn lowpass_taps(half: usize, longest: usize, kaiser_beta: f64) -> Vec<f64> {
+    let cut_off = 1.0 / longest as f64;
+    let mut taps: Vec<f64> = (0..=2 * half)
+        .map(|i| {
+            let m = i as f64 - half as f64;
+            let u = PI * cut_off * m;
+            let sinc = if m == 0.0 { 1.0 } else { u.sin() / u };
+            let r = if half == 0 { 0.0 } else { m / half as f64 };
+            cut_off * sinc * bessel_i0(kaiser_beta * (1.0 - r * r).max(0.0).sqrt()) / bessel_i0(kaiser_beta)
+        })
+        .collect();
+    let sum: f64 = taps.iter().sum();
+    taps.iter_mut().for_each(|t| *t /= sum);
+    taps
+}
+
+/// Modified Bessel function of the first kind and order 0 by its power series, `sum ((x/2)^k / k!)^2` (Abramowitz and
+/// Stegun 9.6.12). All terms are positive, so nothing cancels; for x <= 50 it takes fewer than 100 terms.
+fn bessel_i0(x: f64) -> f64 {
+    let quarter = x * x / 4.0;
+    let (mut sum, mut term, mut k) = (1.0, 1.0, 1.0);
+    while term > sum * 1e-18 {
+        term *= quarter / (k * k);
+        sum += term;
+        k += 1.0;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// The definition, with every zero stuffed and every product formed.
+    fn naive(x: &[f64], up: usize, down: usize, beta: f64) -> Vec<f64> {
+        let longest = up.max(down);
+        let half = 10 * longest;
+        let h = lowpass_taps(half, longest, beta);
+        let mut stuffed = vec![0.0; x.len() * up];
+        for (i, v) in x.iter().enumerate() {
+            stuffed[i * up] = *v;
+        }
+        (0..(x.len() * up).div_ceil(down))
+            .map(|m| {
+                let centre = m * down + half;
+                let s: f64 = (0..h.len())
+                    .filter(|&j| centre >= j && centre - j < stuffed.len())
+                    .map(|j| h[j] * stuffed[centre - j])
+                    .sum();
+                s * up as f64
+            })
+            .collect()
+    }
+
+    #[test]
+    fn polyphase_equals_zero_stuffing() {
+        for (up, down) in [(1, 2), (2, 1), (3, 2), (2, 3), (5, 7), (16, 45), (1, 9), (7, 1)] {
+            for n in [1, 2, 3, 19, 20, 21, 64, 200] {
+                let x: Vec<f64> = (0..n).map(|i| ((i * i) as f64 * 0.13).sin()).collect();
+                let (y, z) =
+                    (Resampler::new(up, down, 6.5).unwrap().apply(&x).unwrap(), naive(&x, up, down, 6.5));
+                assert_eq!(y.len(), z.len(), "{up}/{down} of {n}");
+                for (a, b) in y.iter().zip(&z) {
+                    assert!((a - b).abs() < 1e-13, "{up}/{down} of {n}: {a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_sine_keeps_its_shape() {
+        let (fs_in_hz, fs_out_hz) = (360.0, 128.0);
+        let x: Vec<f64> =
+            (0..3600).map(|i| (std::f64::consts::TAU * 5.0 * i as f64 / fs_in_hz).sin()).collect();
+        let y = Resampler::between(fs_in_hz, fs_out_hz).unwrap().apply(&x).unwrap();
+        for (m, v) in y.iter().enumerate().take(1150).skip(130) {
+            let want = (std::f64::consts::TAU * 5.0 * m as f64 / fs_out_hz).sin();
+            assert!((v - want).abs() < 2e-3, "{m}: {v} {want}");
+        }
+    }
+
+    #[test]
+    fn factors_are_cancelled_and_limited() {
+        let cases = [
+            (500.0, (32, 125)),
+            (360.0, (16, 45)),
+            (256.0, (1, 2)),
+            (1000.0, (16, 125)),
+            (300.0, (32, 75)),
+            (128.0, (1, 1)),
+            (64.0, (2, 1)),
+            (249.999_999_999, (64, 125)),
+            (0.5, (256, 1)),
+        ];
+        for (fs_hz, want) in cases {
+            assert_eq!(rational_factor(fs_hz, 128.0).unwrap(), want, "{fs_hz}");
+        }
+        for fs_hz in [0.0, -1.0, f64::NAN, f64::INFINITY, 44_100.0, 128.001_234_5, 1e9, 1e-9] {
+            assert_eq!(rational_factor(fs_hz, 128.0).unwrap_err().kind(), Kind::Usage, "{fs_hz}");
+        }
+        assert_eq!(Resampler::new(128, 500, 5.0).unwrap().factor(), (32, 125));
+        for (up, down, beta) in [(0, 1, 5.0), (1, 0, 5.0), (1, 5000, 5.0), (1, 2, -1.0), (1, 2, f64::NAN)] {
+            assert_eq!(Resampler::new(up, down, beta).unwrap_err().kind(), Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn empty_and_non_finite_input() {
+        assert!(resample_poly(&[], 1, 2).unwrap().is_empty());
+        let e = resample_poly(&[0.0, 1.0, f64::NAN], 1, 2).unwrap_err();
+        assert!(e.to_string().contains("sample 2"), "{e}");
+    }
+}
