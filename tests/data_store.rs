@@ -381,16 +381,23 @@ fn what_cannot_be_prepared() {
         prepare(&file_items(files, "x"), &s, &target, &mut |_| true).unwrap_err()
     };
     let base = oracle_settings;
-    let error = fail(&[eeg.clone()], base()).to_string();
+    let error = fail(std::slice::from_ref(&eeg), base()).to_string();
     assert!(error.contains("eeg.csv") && error.contains("'EEG Fp1', 'EEG O2'"), "{error}");
     assert!(fail(&[counts], base()).to_string().contains("'counts'"));
     assert!(fail(&[], base()).to_string().contains("no recordings"));
     let band = |low_hz, high_hz| Some(Filter { order: 4, low_hz, high_hz, zero_phase: true });
-    let high = fail(&[good.clone()], PrepareSettings { filter: band(0.8, 70.0), ..base() });
+    let high = fail(std::slice::from_ref(&good), PrepareSettings { filter: band(0.8, 70.0), ..base() });
     assert!(high.to_string().contains("cannot hold a band up to 70 Hz"), "{high}");
-    let slow = fail(&[good.clone()], PrepareSettings { filter: band(0.8, 130.0), rate_hz: 500.0, ..base() });
+    let slow = fail(
+        std::slice::from_ref(&good),
+        PrepareSettings { filter: band(0.8, 130.0), rate_hz: 500.0, ..base() },
+    );
     assert!(slow.to_string().contains("130") && slow.to_string().contains("to_prepare.csv"), "{slow}");
-    assert!(fail(&[good.clone()], PrepareSettings { window: 0, ..base() }).to_string().contains("window"));
+    assert!(
+        fail(std::slice::from_ref(&good), PrepareSettings { window: 0, ..base() })
+            .to_string()
+            .contains("window")
+    );
     assert!(!target.exists() && fs::read_dir(root.path()).unwrap().count() == 2, "nothing is left behind");
     // Skipped, but told.
     let settings = PrepareSettings { skip_bad: true, ..base() };

@@ -158,8 +158,8 @@ impl Index {
         (id != MISSING).then(|| self.strings[id as usize].as_str())
     }
 
-    /// Keys for [`crate::data::split`]: a number for each distinct (data set, subject), (data set, subject, trial,
-    /// record), and stimulus (the label column `stimulus`, within a data set; empty if there is none or a window lacks
+    /// Keys for [`crate::data::split`]: a number for each distinct (data set, subject), (data set, subject, trial),
+    /// and stimulus (the label column `stimulus`, within a data set; empty if there is none or a window lacks
     /// it). Numbers follow the order of first appearance. `class` is left empty.
     pub fn split_keys(&self) -> crate::data::split::Keys {
         fn number<K: std::hash::Hash + Eq>(seen: &mut HashMap<K, u32>, key: K) -> u32 {
@@ -173,7 +173,7 @@ impl Index {
         for i in 0..self.len() {
             let person = (self.dataset[i], self.subject[i]);
             keys.subject.push(number(&mut subjects, person));
-            keys.trial.push(number(&mut trials, (person, self.trial[i], self.record[i])));
+            keys.trial.push(number(&mut trials, (person, self.trial[i])));
             if let Some(c) = column {
                 keys.stimulus.push(number(&mut stimuli, (self.dataset[i], self.labels[c][i])));
             }

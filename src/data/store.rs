@@ -222,7 +222,8 @@ pub struct StoreWriter {
     overwrite: bool,
     /// Taken by `finish`.
     windows: Option<npy::Writer>,
-    index: csv::Writer<BufWriter<File>>,
+    /// Taken by `finish`: some systems cannot rename a directory with open files.
+    index: Option<csv::Writer<BufWriter<File>>>,
     samples: usize,
     label_names: Vec<String>,
     done: bool,
@@ -256,7 +257,7 @@ impl StoreWriter {
                 temp: temp.clone(),
                 overwrite,
                 windows: Some(windows),
-                index,
+                index: Some(index),
                 samples,
                 label_names: label_names.to_vec(),
                 done: false,
@@ -302,7 +303,10 @@ impl StoreWriter {
             windows.write_row(window)?;
         }
         let path = self.temp.join(INDEX);
-        self.index.write_record(Index::fields(number, row)).map_err(|e| csv_error(e, &path))
+        match &mut self.index {
+            Some(index) => index.write_record(Index::fields(number, row)).map_err(|e| csv_error(e, &path)),
+            None => Ok(()),
+        }
     }
 
     /// Completes the store and makes it visible. The manifest's format, version, sizes, labels and checksums are filled
@@ -312,8 +316,10 @@ impl StoreWriter {
     /// A full disk, or a target that appeared meanwhile. The target is then as it was.
     pub fn finish(mut self, mut manifest: Manifest) -> Result<()> {
         let index_path = self.temp.join(INDEX);
-        self.index.flush().with_file(&index_path)?;
-        self.index.get_ref().get_ref().sync_all().with_file(&index_path)?;
+        if let Some(mut index) = self.index.take() {
+            index.flush().with_file(&index_path)?;
+            index.get_ref().get_ref().sync_all().with_file(&index_path)?;
+        }
         let rows = match self.windows.take() {
             Some(windows) => windows.finish()?,
             None => 0,

@@ -126,10 +126,10 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
             value
         };
         let (start_s, end_s, fs_hz) = (number("start_s"), number("end_s"), number("fs_hz"));
-        if let (Some(a), Some(b)) = (start_s, end_s) {
-            if b <= a {
-                fault("end_s", format!("{b} s is not after the start, {a} s"));
-            }
+        if let (Some(a), Some(b)) = (start_s, end_s)
+            && b <= a
+        {
+            fault("end_s", format!("{b} s is not after the start, {a} s"));
         }
         let unit = text("unit").map(|u| Unit::parse(&u));
         if let Some(Unit::Unknown(u)) = &unit {

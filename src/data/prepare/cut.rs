@@ -102,11 +102,9 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
     let total = mv.len();
     let at = |s: f64| (s * fs_hz).round().min(total as f64) as usize;
     let (from, to) = (item.start_s.map_or(0, at), item.end_s.map_or(total, at));
-    if let Some(end_s) = item.end_s {
-        if end_s * fs_hz > total as f64 + 1.0 {
-            cut.warnings
-                .push(format!("the part ends at {end_s} s, the recording at {:.3} s", total as f64 / fs_hz));
-        }
+    if let Some(end_s) = item.end_s.filter(|end_s| end_s * fs_hz > total as f64 + 1.0) {
+        let total_s = total as f64 / fs_hz;
+        cut.warnings.push(format!("the part ends at {end_s} s, the recording at {total_s:.3} s"));
     }
     if from >= to {
         return Err(Error::data(format!(
@@ -242,7 +240,7 @@ impl Moments {
     /// Mean and population standard deviation. Flat when there is no deviation.
     pub fn scaler(&self) -> Scaler {
         let scale = if self.n > 0.0 { (self.squares / self.n).sqrt() } else { 0.0 };
-        let flat = !(scale > 1e-12 * self.mean.abs());
+        let flat = !scale.is_finite() || scale <= 1e-12 * self.mean.abs();
         Scaler { centre: self.mean, scale: if flat { 0.0 } else { scale }, flat }
     }
 }

@@ -102,14 +102,14 @@ impl PrepareSettings {
         if self.max_per_subject == Some(0) || self.max_per_dataset == Some(0) {
             return Err(Error::usage("a cap of 0 windows keeps nothing"));
         }
-        if let Some(f) = &self.filter {
-            if f.high_hz >= self.rate_hz / 2.0 {
-                return Err(Error::usage(format!(
-                    "windows at {} Hz cannot hold a band up to {} Hz",
-                    self.rate_hz, f.high_hz
-                ))
-                .remedy("raise the rate above twice the upper cut-off, or lower the cut-off"));
-            }
+        if let Some(f) = &self.filter
+            && f.high_hz >= self.rate_hz / 2.0
+        {
+            return Err(Error::usage(format!(
+                "windows at {} Hz cannot hold a band up to {} Hz",
+                self.rate_hz, f.high_hz
+            ))
+            .remedy("raise the rate above twice the upper cut-off, or lower the cut-off"));
         }
         Ok(())
     }

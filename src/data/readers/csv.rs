@@ -162,14 +162,13 @@ impl Column {
             return Self { label: format!("column {}", index + 1), suffix: None, values: Vec::new() };
         };
         for (open, close) in [('[', ']'), ('(', ')')] {
-            if let Some((name, unit)) = text.strip_suffix(close).and_then(|t| t.rsplit_once(open)) {
-                if !name.trim().is_empty() {
-                    return Self {
-                        label: name.trim().into(),
-                        suffix: Some(unit.trim().into()),
-                        values: Vec::new(),
-                    };
-                }
+            let split = text.strip_suffix(close).and_then(|t| t.rsplit_once(open));
+            if let Some((name, unit)) = split.filter(|(name, _)| !name.trim().is_empty()) {
+                return Self {
+                    label: name.trim().into(),
+                    suffix: Some(unit.trim().into()),
+                    values: Vec::new(),
+                };
             }
         }
         if let Some((name, unit)) = text.rsplit_once('_') {

@@ -144,7 +144,7 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
     let labels: Vec<&str> =
         signals.iter().filter(|s| s.label != ANNOTATIONS).map(|s| s.label.as_str()).collect();
     let only = options.pick(&labels)?;
-    if !(duration_s > 0.0) {
+    if duration_s <= 0.0 {
         return Err(Error::format(format!("a record lasts {duration_s} s")).at("byte 244"));
     }
     let gaps = if reserved.starts_with("EDF+D") {
@@ -173,8 +173,9 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
             continue;
         }
         let mut samples = Vec::with_capacity(records * signal.per_record);
+        let mut due = gaps.iter().peekable();
         for (r, record) in data.chunks_exact(record_bytes).enumerate() {
-            if let Some((_, gap_s)) = gaps.iter().find(|(at, _)| *at == r) {
+            if let Some((_, gap_s)) = due.next_if(|(at, _)| *at == r) {
                 let fill = (gap_s * fs_hz).round() as usize;
                 samples.resize(samples.len() + fill, f64::NAN);
             }
