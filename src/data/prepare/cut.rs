@@ -1,0 +1,261 @@
+//! One recording into windows.
+//!
+//! Order of the steps, and why:
+//!
+//! 1. The part from `start_s` to `end_s` is taken first, so that a zero-phase filter cannot carry one trial into the next.
+//! 2. Stretches without missing samples are treated apart. Nothing is interpolated.
+//! 3. Band-pass at the recording's own rate, then resampling.
+//! 4. The quality gate looks at the samples as recorded under each window: filtering and resampling round off clipped and
+//!    flat stretches.
+//! 5. Normalisation last.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::PrepareSettings;
+use crate::data::readers::{self, Only, ReadOptions};
+use crate::data::recording::Unit;
+use crate::data::table::Item;
+use crate::signal::{
+    Band, Normalisation, Resampler, Scaler, SosFilter, Windows, butterworth, finite_runs, sosfiltfilt,
+    windows,
+};
+use crate::{Error, Result};
+
+/// What one recording gave.
+#[derive(Clone, Debug, Default)]
+pub struct Cut {
+    /// Name of the recording.
+    pub record: String,
+    /// (seconds from the recording's start, quality, samples)
+    pub windows: Vec<(f64, &'static str, Vec<f32>)>,
+    /// Windows not kept. One that fails several checks counts under the first.
+    pub dropped: BTreeMap<String, usize>,
+    /// Missing samples, at the recording's rate.
+    pub missing: usize,
+    /// Samples that fill no window, at the store's rate.
+    pub left_over: usize,
+    /// Whether amplitudes are in mV.
+    pub calibrated: bool,
+    /// What the reader and the cutting noticed.
+    pub warnings: Vec<String>,
+    /// Files that were read.
+    pub files: Vec<PathBuf>,
+    /// Seconds of signal that were looked at.
+    pub duration_s: f64,
+}
+
+impl Cut {
+    /// Why there are no windows.
+    pub fn why_empty(&self) -> String {
+        if self.dropped.is_empty() {
+            return format!(
+                "shorter than a window: {:.1} s with {} missing samples",
+                self.duration_s, self.missing
+            );
+        }
+        self.dropped.iter().map(|(reason, n)| format!("{n} windows: {reason}")).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// A stretch without missing samples: as recorded, and filtered and resampled.
+struct Stretch {
+    /// First sample, counted from the start of the part, at the recording's rate.
+    start: usize,
+    raw: Vec<f64>,
+    ready: Vec<f64>,
+}
+
+/// A recording read and filtered, not yet cut.
+struct Ready {
+    cut: Cut,
+    fs_hz: f64,
+    /// Seconds from the recording's start to the part's.
+    offset_s: f64,
+    stretches: Vec<Stretch>,
+}
+
+/// Reads, filters and resamples.
+fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
+    let wanted = item.channel.as_ref().or(settings.channel.as_ref());
+    let options = ReadOptions {
+        fs_hz: item.fs_hz.or(settings.fs_hz),
+        unit: item.unit.clone().or_else(|| settings.unit.clone()),
+        time_column: None,
+        record: item.record.clone(),
+        only: Some(wanted.map_or(Only::Ecg, |label| Only::Label(label.clone()))),
+    };
+    let mut recording = readers::open(&item.file, &options)?;
+    // The reader was asked for one channel and has picked it.
+    let Some(channel) = recording.channels.pop() else {
+        return Err(Error::data("the reader delivered no channel"));
+    };
+    let mut cut = Cut {
+        record: recording.record,
+        warnings: recording.warnings,
+        files: recording.files,
+        calibrated: channel.unit != Unit::Arbitrary,
+        ..Cut::default()
+    };
+    let fs_hz = channel.fs_hz;
+    let mv = channel.to_millivolts(None)?;
+    let total = mv.len();
+    let at = |s: f64| (s * fs_hz).round().min(total as f64) as usize;
+    let (from, to) = (item.start_s.map_or(0, at), item.end_s.map_or(total, at));
+    if let Some(end_s) = item.end_s.filter(|end_s| end_s * fs_hz > total as f64 + 1.0) {
+        let total_s = total as f64 / fs_hz;
+        cut.warnings.push(format!("the part ends at {end_s} s, the recording at {total_s:.3} s"));
+    }
+    if from >= to {
+        return Err(Error::data(format!(
+            "the part from {} s lies beyond the recording, which lasts {:.3} s",
+            item.start_s.unwrap_or(0.0),
+            total as f64 / fs_hz
+        )));
+    }
+    let part = &mv[from..to];
+    cut.duration_s = part.len() as f64 / fs_hz;
+    cut.missing = part.iter().filter(|x| !x.is_finite()).count();
+    let filter = match &settings.filter {
+        Some(f) => {
+            let band = Band::Bandpass { low_hz: f.low_hz, high_hz: f.high_hz };
+            Some((butterworth(f.order, band, fs_hz)?, f.zero_phase))
+        }
+        None => None,
+    };
+    let resampler = Resampler::between(fs_hz, settings.rate_hz)?;
+    let mut stretches = Vec::new();
+    for run in finite_runs(part) {
+        let length = resampler.output_len(run.len());
+        let padding =
+            filter.as_ref().map_or(0, |(sos, zero_phase)| if *zero_phase { sos.default_padlen() } else { 0 });
+        if length < settings.window || run.len() <= padding {
+            cut.left_over += length;
+            continue;
+        }
+        let raw = part[run.clone()].to_vec();
+        let filtered = match &filter {
+            Some((sos, true)) => sosfiltfilt(sos, &raw)?,
+            Some((sos, false)) => {
+                let mut y = raw.clone();
+                SosFilter::settled_at(sos.clone(), raw[0])?.process(&mut y)?;
+                y
+            }
+            None => raw.clone(),
+        };
+        stretches.push(Stretch { start: run.start, raw, ready: resampler.apply(&filtered)? });
+    }
+    Ok(Ready { cut, fs_hz, offset_s: from as f64 / fs_hz, stretches })
+}
+
+/// Cuts one recording. `subject` is the person's scaler, if windows are normalised by person; `quota` the most windows to
+/// keep.
+///
+/// # Errors
+/// The file cannot be read, has no ECG or no known unit, or a rate too low for the filter.
+pub fn cut(item: &Item, settings: &PrepareSettings, subject: Option<&Scaler>, quota: usize) -> Result<Cut> {
+    let Ready { mut cut, fs_hz, offset_s, stretches } = ready(item, settings)?;
+    let mut kept: Vec<(f64, Vec<f64>)> = Vec::new();
+    let mv_per_unit = cut.calibrated.then_some(1.0);
+    let mut drop = |reason: String| *cut.dropped.entry(reason).or_insert(0usize) += 1;
+    for stretch in &stretches {
+        let Windows { windows: places, left_over, .. } =
+            windows(&stretch.ready, settings.window, settings.hop)?;
+        cut.left_over += left_over;
+        for place in places {
+            if let Some(gate) = &settings.quality {
+                let first = (place.start_s(settings.rate_hz) * fs_hz).round() as usize;
+                let last = ((place.end_s(settings.rate_hz) * fs_hz).round() as usize).min(stretch.raw.len());
+                let verdict = gate.judge(&stretch.raw[first.min(last)..last], fs_hz, mv_per_unit)?;
+                if let Some(reason) = verdict.reasons.first() {
+                    drop(reason.to_string());
+                    continue;
+                }
+            }
+            let start_s = offset_s + stretch.start as f64 / fs_hz + place.start_s(settings.rate_hz);
+            kept.push((start_s, stretch.ready[place.range()].to_vec()));
+        }
+    }
+    if kept.len() > quota {
+        // Evenly spaced: of n windows those numbered floor(i n / quota).
+        let n = kept.len();
+        let chosen: std::collections::BTreeSet<usize> = (0..quota).map(|i| i * n / quota).collect();
+        let mut i = 0;
+        kept.retain(|_| {
+            i += 1;
+            chosen.contains(&(i - 1))
+        });
+        for _ in quota..n {
+            drop("over the cap".into());
+        }
+    }
+    let whole = match settings.normalisation {
+        Normalisation::Recording if !stretches.is_empty() => {
+            let parts: Vec<&[f64]> = stretches.iter().map(|s| s.ready.as_slice()).collect();
+            Some(Scaler::z_score_over(&parts)?)
+        }
+        Normalisation::Subject => subject.copied(),
+        _ => None,
+    };
+    let quality = if settings.quality.is_some() { "ok" } else { "unchecked" };
+    for (start_s, mut window) in kept {
+        let scaler = match settings.normalisation {
+            Normalisation::None => None,
+            Normalisation::Window => Some(Scaler::z_score(&window)?),
+            _ => whole,
+        };
+        if scaler.is_some_and(|s| s.flat) {
+            drop("no variation to normalise by".into());
+            continue;
+        }
+        if let Some(scaler) = scaler {
+            scaler.apply(&mut window);
+        }
+        cut.windows.push((start_s, quality, window.iter().map(|x| *x as f32).collect()));
+    }
+    Ok(cut)
+}
+
+/// Count, mean and summed squared deviations, which can be joined (Chan, Golub and LeVeque 1983).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moments {
+    n: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Joins another part.
+    pub fn add(&mut self, other: &Self) {
+        let n = self.n + other.n;
+        if n == 0.0 {
+            return;
+        }
+        let delta = other.mean - self.mean;
+        self.squares += other.squares + delta * delta * self.n * other.n / n;
+        self.mean += delta * other.n / n;
+        self.n = n;
+    }
+
+    /// Mean and population standard deviation. Flat when there is no deviation.
+    pub fn scaler(&self) -> Scaler {
+        let scale = if self.n > 0.0 { (self.squares / self.n).sqrt() } else { 0.0 };
+        let flat = !scale.is_finite() || scale <= 1e-12 * self.mean.abs();
+        Scaler { centre: self.mean, scale: if flat { 0.0 } else { scale }, flat }
+    }
+}
+
+/// The moments of all filtered and resampled samples of one recording.
+///
+/// # Errors
+/// As [`cut`].
+pub fn moments(item: &Item, settings: &PrepareSettings) -> Result<Moments> {
+    let mut all = Moments::default();
+    for stretch in ready(item, settings)?.stretches {
+        let n = stretch.ready.len() as f64;
+        let mean = stretch.ready.iter().sum::<f64>() / n;
+        let squares = stretch.ready.iter().map(|x| (x - mean) * (x - mean)).sum();
+        all.add(&Moments { n, mean, squares });
+    }
+    Ok(all)
+}

@@ -1,0 +1,364 @@
+//! From recordings to a prepared store.
+//!
+//! Each recording goes alone through [`cut`]: read, unit, part, finite stretches, band-pass, resampling, windows, quality
+//! gate, normalisation. Recordings are worked on in parallel, as many at a time as there are threads, and written in the
+//! order of the items; so memory is bounded by the recordings in flight, and the bytes written do not depend on the
+//! number of threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::data::index::Row;
+use crate::data::manifest::{Counts, Filter, Manifest, Processing, Skipped, Source, sha256_file};
+use crate::data::recording::Unit;
+use crate::data::store::StoreWriter;
+use crate::data::table::{Item, Items};
+use crate::error::{IoContext, Kind};
+use crate::signal::{Normalisation, QualitySettings, Scaler};
+use crate::{Error, Result};
+
+pub mod cut;
+
+/// How to prepare recordings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrepareSettings {
+    /// Rate of the windows, Hz. Default 128.
+    pub rate_hz: f64,
+    /// The band-pass. Default: Butterworth order 4 (8 poles), 0.8 to 50 Hz, zero-phase.
+    pub filter: Option<Filter>,
+    /// Samples per window. Default 1280 (10 s).
+    pub window: usize,
+    /// Samples from one window to the next. Default 1280.
+    pub hop: usize,
+    /// Over what windows are scaled. Default: each window by itself, which cannot leak a label.
+    pub normalisation: Normalisation,
+    /// Thresholds of the quality gate; None keeps everything. Default: on.
+    pub quality: Option<QualitySettings>,
+    /// Channel for all items that name none.
+    pub channel: Option<String>,
+    /// Unit of all channels whose file gives none.
+    pub unit: Option<Unit>,
+    /// Sampling rate of all files that give none, Hz.
+    pub fs_hz: Option<f64>,
+    /// Most windows of one subject.
+    pub max_per_subject: Option<usize>,
+    /// Most windows of one data set.
+    pub max_per_dataset: Option<usize>,
+    /// Whether a recording that cannot be read is skipped and reported instead of stopping the work.
+    pub skip_bad: bool,
+    /// Whether an existing store may be replaced.
+    pub overwrite: bool,
+    /// Licences and attributions for the manifest. A file `LICENSE-NOTES.txt` beside a recording is added by itself.
+    pub notes: Vec<String>,
+}
+
+impl Default for PrepareSettings {
+    fn default() -> Self {
+        Self {
+            rate_hz: 128.0,
+            filter: Some(Filter { order: 4, low_hz: 0.8, high_hz: 50.0, zero_phase: true }),
+            window: 1280,
+            hop: 1280,
+            normalisation: Normalisation::Window,
+            quality: Some(QualitySettings::default()),
+            channel: None,
+            unit: None,
+            fs_hz: None,
+            max_per_subject: None,
+            max_per_dataset: None,
+            skip_bad: false,
+            overwrite: false,
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl PrepareSettings {
+    /// The part that decides a window's values.
+    pub fn processing(&self) -> Processing {
+        Processing {
+            rate_hz: self.rate_hz,
+            window: self.window,
+            hop: self.hop,
+            filter: self.filter.clone(),
+            normalisation: self.normalisation.to_string(),
+        }
+    }
+
+    /// How many windows begin within `hours` of signal: for caps given in hours.
+    pub fn windows_in_hours(&self, hours: f64) -> usize {
+        (hours * 3600.0 * self.rate_hz / self.hop as f64).floor().max(0.0) as usize
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(self.rate_hz.is_finite() && self.rate_hz > 0.0) {
+            return Err(Error::usage(format!("a rate of {} Hz", self.rate_hz)));
+        }
+        if self.window == 0 || self.hop == 0 {
+            return Err(Error::usage("window and hop must be at least 1 sample"));
+        }
+        if self.max_per_subject == Some(0) || self.max_per_dataset == Some(0) {
+            return Err(Error::usage("a cap of 0 windows keeps nothing"));
+        }
+        if let Some(f) = &self.filter
+            && f.high_hz >= self.rate_hz / 2.0
+        {
+            return Err(Error::usage(format!(
+                "windows at {} Hz cannot hold a band up to {} Hz",
+                self.rate_hz, f.high_hz
+            ))
+            .remedy("raise the rate above twice the upper cut-off, or lower the cut-off"));
+        }
+        Ok(())
+    }
+}
+
+/// How far the work has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Recordings done.
+    pub done: usize,
+    /// Recordings in all.
+    pub total: usize,
+    /// Windows written.
+    pub windows: usize,
+    /// File of the last recording.
+    pub file: &'a Path,
+}
+
+/// What one data set gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DatasetReport {
+    /// People with at least one window.
+    pub subjects: usize,
+    /// Recordings with at least one window.
+    pub recordings: usize,
+    /// Windows.
+    pub windows: usize,
+}
+
+/// What was made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// What was kept and dropped, as in the manifest.
+    pub counts: Counts,
+    /// By data set.
+    pub datasets: BTreeMap<String, DatasetReport>,
+}
+
+/// Prepares `items` into a new store at `target`. `progress` is called after each recording, in order; it returns false
+/// to stop.
+///
+/// # Errors
+/// Bad settings; a recording that cannot be used, unless `skip_bad`; no window left at all (the message says why they
+/// were dropped); a full disk; [`Kind::Interrupted`] when `progress` stops the work. The target is then as it was.
+pub fn prepare(
+    items: &Items,
+    settings: &PrepareSettings,
+    target: &Path,
+    progress: &mut dyn FnMut(Progress<'_>) -> bool,
+) -> Result<Report> {
+    settings.check()?;
+    if items.items.is_empty() {
+        return Err(Error::data("there are no recordings to prepare"));
+    }
+    let mut writer = StoreWriter::create(target, settings.window, &items.label_names, settings.overwrite)?;
+    let scalers = subject_scalers(&items.items, settings)?;
+    let quotas = quotas(&items.items, settings);
+    let mut report = Report::default();
+    report.counts.recordings = items.items.len() as u64;
+    let mut files: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut subjects: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut units: BTreeSet<&'static str> = BTreeSet::new();
+    let mut done = 0;
+    let in_flight = rayon::current_num_threads().max(1);
+    for (c, chunk) in items.items.chunks(in_flight).enumerate() {
+        let cuts: Vec<Result<cut::Cut>> = chunk
+            .par_iter()
+            .enumerate()
+            .map(|(j, item)| {
+                let scaler = scalers.get(&(item.dataset.as_str(), item.subject.as_str()));
+                cut::cut(item, settings, scaler, quotas[c * in_flight + j])
+            })
+            .collect();
+        for (item, cut) in chunk.iter().zip(cuts) {
+            let name = item_name(item);
+            match cut {
+                Ok(cut) => {
+                    let counts = &mut report.counts;
+                    counts.samples_missing += cut.missing as u64;
+                    counts.samples_left_over += cut.left_over as u64;
+                    for (reason, n) in &cut.dropped {
+                        *counts.windows_dropped.entry(reason.clone()).or_default() += *n as u64;
+                    }
+                    counts.warnings.extend(cut.warnings.iter().map(|w| format!("{name}: {w}")));
+                    files.extend(cut.files.iter().cloned());
+                    if cut.windows.is_empty() {
+                        let why = cut.why_empty();
+                        counts.skipped.push(Skipped { record: name, reason: why });
+                    } else {
+                        units.insert(if cut.calibrated { "mV" } else { "arbitrary" });
+                        let entry = report.datasets.entry(item.dataset.clone()).or_default();
+                        entry.recordings += 1;
+                        entry.windows += cut.windows.len();
+                        entry.subjects += usize::from(subjects.insert((&item.dataset, &item.subject)));
+                    }
+                    for (start_s, quality, window) in cut.windows {
+                        let row = Row {
+                            dataset: item.dataset.clone(),
+                            subject: item.subject.clone(),
+                            trial: item.trial.clone().unwrap_or_else(|| cut.record.clone()),
+                            record: cut.record.clone(),
+                            start_s,
+                            quality: quality.into(),
+                            labels: item.labels.clone(),
+                        };
+                        writer.push(&row, &window)?;
+                    }
+                }
+                Err(e) if settings.skip_bad && matches!(e.kind(), Kind::Format | Kind::Data | Kind::Io) => {
+                    report.counts.skipped.push(Skipped { record: name, reason: e.to_string() });
+                }
+                Err(e) => return Err(e.in_file(&item.file)),
+            }
+            done += 1;
+            let state = Progress { done, total: items.items.len(), windows: writer.len(), file: &item.file };
+            if !progress(state) {
+                return Err(Error::new(Kind::Interrupted, "preparation stopped; nothing was written"));
+            }
+        }
+    }
+    report.counts.windows_kept = writer.len() as u64;
+    if writer.is_empty() {
+        return Err(nothing_left(&report.counts));
+    }
+    let unit = match (settings.normalisation, units.len()) {
+        (Normalisation::None, 1) => units.first().copied().unwrap_or("mV"),
+        (Normalisation::None, _) => {
+            return Err(Error::data("some recordings are in mV and some in arbitrary units")
+                .remedy("normalise, or prepare them apart"));
+        }
+        _ => "z-score",
+    };
+    let mut notes = settings.notes.clone();
+    let mut sources = Vec::new();
+    for file in &files {
+        let (sha256, bytes) = sha256_file(file)?;
+        sources.push(Source { file: file.display().to_string(), bytes, sha256 });
+    }
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.parent()).collect();
+    for folder in folders {
+        let path = folder.join("LICENSE-NOTES.txt");
+        if std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= 65_536) {
+            notes.push(String::from_utf8_lossy(&std::fs::read(&path).with_file(&path)?).trim().to_string());
+        }
+    }
+    writer.finish(Manifest {
+        format: String::new(),
+        format_version: 0,
+        heartlore_version: String::new(),
+        windows: 0,
+        samples: 0,
+        unit: unit.into(),
+        processing: settings.processing(),
+        quality_gate: gate_json(settings.quality.as_ref()),
+        caps: serde_json::json!({
+            "windows_per_subject": settings.max_per_subject,
+            "windows_per_dataset": settings.max_per_dataset,
+        }),
+        labels: Vec::new(),
+        counts: report.counts.clone(),
+        sources,
+        notes,
+        sha256: BTreeMap::new(),
+    })?;
+    Ok(report)
+}
+
+/// File and record, for messages.
+fn item_name(item: &Item) -> String {
+    match &item.record {
+        Some(record) => format!("{} ({record})", item.file.display()),
+        None => item.file.display().to_string(),
+    }
+}
+
+fn nothing_left(counts: &Counts) -> Error {
+    let mut why: Vec<String> =
+        counts.windows_dropped.iter().map(|(r, n)| format!("{n} windows: {r}")).collect();
+    why.extend(counts.skipped.iter().take(5).map(|s| format!("{}: {}", s.record, s.reason)));
+    Error::data(format!("no window is left of {} recordings; {}", counts.recordings, why.join("; "))).remedy(
+        "use a shorter window, another channel, or switch the quality gate off and look at the signal",
+    )
+}
+
+/// Most windows of each item. A cap is shared out evenly over the items it covers, so that a capped data set still shows
+/// all its people; within an item the windows kept are evenly spaced. What an item cannot fill is not given to others.
+fn quotas(items: &[Item], settings: &PrepareSettings) -> Vec<usize> {
+    let mut quota = vec![usize::MAX; items.len()];
+    let mut share = |cap: Option<usize>, key: &dyn Fn(&Item) -> (String, String)| {
+        let Some(cap) = cap else { return };
+        let mut groups: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
+        for (i, item) in items.iter().enumerate() {
+            groups.entry(key(item)).or_default().push(i);
+        }
+        for members in groups.values() {
+            for (j, &i) in members.iter().enumerate() {
+                // Evenly spread remainder: the shares add up to the cap.
+                let n = members.len();
+                let own = (j + 1) * cap / n - j * cap / n;
+                quota[i] = quota[i].min(own);
+            }
+        }
+    };
+    share(settings.max_per_subject, &|i| (i.dataset.clone(), i.subject.clone()));
+    share(settings.max_per_dataset, &|i| (i.dataset.clone(), String::new()));
+    quota
+}
+
+/// Scalers over all samples of each person, when asked for: a first pass over the recordings.
+fn subject_scalers<'a>(
+    items: &'a [Item],
+    settings: &PrepareSettings,
+) -> Result<BTreeMap<(&'a str, &'a str), Scaler>> {
+    let mut out = BTreeMap::new();
+    if settings.normalisation != Normalisation::Subject {
+        return Ok(out);
+    }
+    let mut moments: BTreeMap<(&str, &str), cut::Moments> = BTreeMap::new();
+    for chunk in items.chunks(rayon::current_num_threads().max(1)) {
+        let each: Vec<Result<cut::Moments>> = chunk.par_iter().map(|i| cut::moments(i, settings)).collect();
+        for (item, m) in chunk.iter().zip(each) {
+            match m {
+                Ok(m) => moments.entry((&item.dataset, &item.subject)).or_default().add(&m),
+                // The second pass meets the same error and reports it.
+                Err(_) if settings.skip_bad => {}
+                Err(e) => return Err(e.in_file(&item.file)),
+            }
+        }
+    }
+    out.extend(moments.into_iter().map(|(k, m)| (k, m.scaler())));
+    Ok(out)
+}
+
+fn gate_json(gate: Option<&QualitySettings>) -> serde_json::Value {
+    gate.map_or(serde_json::Value::Null, |q| {
+        serde_json::json!({
+            "min_length_s": q.min_length_s,
+            "flat_run_s": q.flat_run_s,
+            "max_flat_share": q.max_flat_share,
+            "clip_run_s": q.clip_run_s,
+            "max_clip_share": q.max_clip_share,
+            "min_peak_to_peak_mv": q.min_peak_to_peak_mv,
+            "max_peak_to_peak_mv": q.max_peak_to_peak_mv,
+            "max_spike_ratio": q.max_spike_ratio,
+            "min_beats": q.min_beats,
+            "min_heart_rate_bpm": q.min_heart_rate_bpm,
+            "max_heart_rate_bpm": q.max_heart_rate_bpm,
+            "min_template_correlation": q.min_template_correlation,
+            "min_kurtosis": q.min_kurtosis,
+        })
+    })
+}

@@ -1,0 +1,336 @@
+//! EDF and EDF+ (European Data Format; Kemp et al. 1992, Kemp and Olivan 2003, <https://www.edfplus.info/specs/>).
+//!
+//! The header is 256 bytes, then 256 bytes per signal, all ASCII. Data follow in records; in each record every signal has
+//! its own number of 16-bit samples. physical = (digital - dmin) (pmax - pmin) / (dmax - dmin) + pmin, with the limits of
+//! this file's header.
+//!
+//! Written by hand, although there are crates. `edf-rs` 0.2.0 panics on files that occur: a time-keeping annotation
+//! written `+0`, 0x14, 0x00 (slice beyond the end), signals whose physical minimum is above the maximum (`clamp`), and a
+//! header with no samples per record (division by zero); it reads annotations past the end of their record, clamps
+//! samples to the header's range, and refuses files whose anonymised date is not a date. `edfplus` 0.1 panics on many
+//! damaged headers.
+//!
+//! EDF+ specials: annotations are read; a discontinuous file (EDF+D) has its gaps filled with NaN so that time stays
+//! even, as long as no more than three quarters of the result would be gap.
+
+use std::path::Path;
+
+use super::{MAX_FS_HZ, ReadOptions, Reader, read_whole, stem};
+use crate::data::recording::{Annotation, Channel, Recording, Unit};
+use crate::{Error, Result};
+
+/// The EDF and EDF+ reader.
+#[derive(Debug)]
+pub struct Edf;
+
+impl Reader for Edf {
+    fn name(&self) -> &'static str {
+        "EDF"
+    }
+    fn extensions(&self) -> &'static [&'static str] {
+        &["edf"]
+    }
+    fn sniff(&self, _path: &Path, head: &[u8]) -> bool {
+        head.len() >= 256 && &head[..8] == b"0       " && field(head, 184, 8).parse::<u32>().is_ok()
+    }
+    fn read(&self, path: &Path, options: &ReadOptions) -> Result<Recording> {
+        parse(&read_whole(path)?, path, options).map_err(|e| e.in_file(path))
+    }
+}
+
+/// Most signals accepted; the format allows 9999.
+const MAX_SIGNALS: usize = 9999;
+const ANNOTATIONS: &str = "EDF Annotations";
+
+/// A text field of the header, trimmed; bytes that are no ASCII (Latin-1 occurs) become their Latin-1 character.
+fn field(bytes: &[u8], start: usize, len: usize) -> String {
+    let raw = bytes.get(start..start.saturating_add(len)).unwrap_or(&[]);
+    let text: String = raw.iter().map(|b| char::from(*b)).collect();
+    text.trim_matches([' ', '\0']).to_string()
+}
+
+/// A number in the header. EDF writes decimals with a point; some writers use a comma.
+fn number(bytes: &[u8], start: usize, what: &str) -> Result<f64> {
+    let text = field(bytes, start, 8);
+    let value = text.replace(',', ".").parse::<f64>().ok().filter(|v| v.is_finite());
+    value.ok_or_else(|| {
+        Error::format(format!("{what} is '{}', not a number", text.escape_default()))
+            .at(format!("byte {start}"))
+    })
+}
+
+/// A whole number in the header.
+fn integer(bytes: &[u8], start: usize, len: usize, what: &str) -> Result<i64> {
+    let text = field(bytes, start, len);
+    text.parse::<i64>().map_err(|_| {
+        Error::format(format!("{what} is '{}', not a whole number", text.escape_default()))
+            .at(format!("byte {start}"))
+    })
+}
+
+/// One signal's header and where its samples lie in a record.
+struct Signal {
+    label: String,
+    unit: String,
+    per_record: usize,
+    /// Offset in samples from the start of the record.
+    offset: usize,
+    scale: std::result::Result<(f64, f64), String>,
+}
+
+fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> {
+    if bytes.len() < 256 {
+        return Err(Error::format(format!("{} bytes are less than an EDF header (256)", bytes.len())));
+    }
+    if &bytes[..8] != b"0       " {
+        return Err(Error::format("not an EDF file (it does not begin with '0')").at("byte 0"));
+    }
+    let count = integer(bytes, 252, 4, "the number of signals")?;
+    let count = usize::try_from(count).ok().filter(|c| (1..=MAX_SIGNALS).contains(c));
+    let count =
+        count.ok_or_else(|| Error::format("the number of signals is not in 1..9999").at("byte 252"))?;
+    let header_len = 256 * (count + 1);
+    if bytes.len() < header_len {
+        return Err(Error::format(format!(
+            "{count} signals need a header of {header_len} bytes, the file has {}",
+            bytes.len()
+        ))
+        .at("byte 252")
+        .remedy("the file is cut off or damaged"));
+    }
+    let claimed = integer(bytes, 184, 8, "the header's length")?;
+    if claimed != header_len as i64 {
+        return Err(Error::format(format!(
+            "the header claims {claimed} bytes, {count} signals make {header_len}"
+        ))
+        .at("byte 184"));
+    }
+    let duration_s = number(bytes, 244, "the duration of a record")?;
+    let reserved = field(bytes, 192, 44);
+    let signals = read_signals(bytes, count)?;
+    let mut warnings = Vec::new();
+
+    let record_samples = signals.iter().try_fold(0usize, |a, s| a.checked_add(s.per_record));
+    let record_bytes = record_samples.and_then(|n| n.checked_mul(2)).filter(|n| *n > 0);
+    let record_bytes = record_bytes.ok_or_else(|| Error::format("a record holds no samples"))?;
+    let data = &bytes[header_len..];
+    let present = data.len() / record_bytes;
+    let claimed = integer(bytes, 236, 8, "the number of records")?;
+    let records = match usize::try_from(claimed) {
+        Ok(claimed) => {
+            if present < claimed {
+                warnings.push(format!(
+                    "the header claims {claimed} records, the file holds {present}: it is cut off"
+                ));
+            }
+            claimed.min(present)
+        }
+        // -1 stands for "still recording".
+        Err(_) => {
+            warnings.push(format!("the header does not say how many records there are; {present} are read"));
+            present
+        }
+    };
+    let left = data.len() - records * record_bytes;
+    if left > 0 {
+        warnings.push(format!("{left} bytes after the last whole record were ignored"));
+    }
+    if records == 0 {
+        return Err(Error::data("the file holds no whole record").at(format!("byte {header_len}")));
+    }
+    let data = &data[..records * record_bytes];
+
+    let (annotations, onsets) = read_annotations(data, record_bytes, &signals, &mut warnings);
+    let labels: Vec<&str> =
+        signals.iter().filter(|s| s.label != ANNOTATIONS).map(|s| s.label.as_str()).collect();
+    let only = options.pick(&labels)?;
+    if duration_s <= 0.0 {
+        return Err(Error::format(format!("a record lasts {duration_s} s")).at("byte 244"));
+    }
+    let gaps = if reserved.starts_with("EDF+D") {
+        gap_records(&onsets, duration_s, records, &mut warnings)?
+    } else {
+        Vec::new()
+    };
+    let mut channels = Vec::new();
+    for (i, signal) in signals.iter().filter(|s| s.label != ANNOTATIONS).enumerate() {
+        if only.is_some_and(|o| o != i) {
+            continue;
+        }
+        let (gain, offset) = match &signal.scale {
+            Ok(scale) => *scale,
+            Err(why) if only.is_some() => {
+                return Err(Error::format(format!("signal '{}': {why}", signal.label)));
+            }
+            Err(why) => {
+                warnings.push(format!("signal '{}' is left out: {why}", signal.label));
+                continue;
+            }
+        };
+        let fs_hz = signal.per_record as f64 / duration_s;
+        if !(fs_hz > 0.0 && fs_hz <= MAX_FS_HZ) {
+            warnings.push(format!("signal '{}' is left out: its rate is {fs_hz} Hz", signal.label));
+            continue;
+        }
+        let mut samples = Vec::with_capacity(records * signal.per_record);
+        let mut due = gaps.iter().peekable();
+        for (r, record) in data.chunks_exact(record_bytes).enumerate() {
+            if let Some((_, gap_s)) = due.next_if(|(at, _)| *at == r) {
+                let fill = (gap_s * fs_hz).round() as usize;
+                samples.resize(samples.len() + fill, f64::NAN);
+            }
+            let own = &record[2 * signal.offset..2 * (signal.offset + signal.per_record)];
+            let digital = own.chunks_exact(2).map(|b| f64::from(i16::from_le_bytes([b[0], b[1]])));
+            samples.extend(digital.map(|d| d * gain + offset));
+        }
+        let own = Unit::parse(&signal.unit);
+        let unit = if matches!(own, Unit::Unknown(_)) { options.unit.clone().unwrap_or(own) } else { own };
+        if i == only.unwrap_or(i) && only.is_some() {
+            options.agree_fs(fs_hz)?;
+        }
+        channels.push(Channel { label: signal.label.clone(), unit, fs_hz, samples });
+    }
+    if channels.is_empty() {
+        return Err(Error::data("the file holds no usable signal").remedy(warnings.join("; ")));
+    }
+    let patient = field(bytes, 8, 80);
+    // EDF+ gives "code sex birthdate name"; plain EDF gives free text. X stands for "not known".
+    let subject = match reserved.starts_with("EDF+") {
+        true => patient.split(' ').next().map(str::to_string),
+        false => Some(patient),
+    };
+    Ok(Recording {
+        path: path.into(),
+        files: vec![path.into()],
+        subject: subject.filter(|s| !s.is_empty() && s != "X"),
+        record: stem(path),
+        channels,
+        start: start_time(bytes),
+        annotations,
+        warnings,
+    })
+}
+
+fn read_signals(bytes: &[u8], count: usize) -> Result<Vec<Signal>> {
+    // The header holds all labels, then all transducers, and so on: a table stored by columns.
+    let at = |column: usize, width: usize, i: usize| 256 + column * count + width * i;
+    let mut signals = Vec::with_capacity(count);
+    let mut offset = 0usize;
+    for i in 0..count {
+        let label = field(bytes, at(0, 16, i), 16);
+        let per_record =
+            integer(bytes, at(216, 8, i), 8, &format!("the number of samples of signal '{label}'"))?;
+        let per_record = usize::try_from(per_record).map_err(|_| {
+            Error::format(format!("signal '{label}' has {per_record} samples per record"))
+                .at(format!("byte {}", at(216, 8, i)))
+        })?;
+        let scale = scale_of(bytes, [at(104, 8, i), at(112, 8, i), at(120, 8, i), at(128, 8, i)]);
+        let unit = field(bytes, at(96, 8, i), 8);
+        signals.push(Signal { label, unit, per_record, offset, scale: scale.map_err(|e| e.to_string()) });
+        offset = offset.checked_add(per_record).ok_or_else(|| Error::format("records too long"))?;
+    }
+    Ok(signals)
+}
+
+/// (gain, offset) with physical = digital * gain + offset. `at` holds the places of physical and digital limits.
+fn scale_of(bytes: &[u8], at: [usize; 4]) -> Result<(f64, f64)> {
+    let pmin = number(bytes, at[0], "the physical minimum")?;
+    let pmax = number(bytes, at[1], "the physical maximum")?;
+    let dmin = number(bytes, at[2], "the digital minimum")?;
+    let dmax = number(bytes, at[3], "the digital maximum")?;
+    let gain = (pmax - pmin) / (dmax - dmin);
+    if !gain.is_finite() || gain == 0.0 {
+        return Err(Error::format(format!(
+            "physical limits {pmin}..{pmax} and digital limits {dmin}..{dmax} give no scale"
+        )));
+    }
+    Ok((gain, pmin - dmin * gain))
+}
+
+/// All annotations, and the onset of each record where its time-keeping annotation gives one.
+fn read_annotations(
+    data: &[u8],
+    record_bytes: usize,
+    signals: &[Signal],
+    warnings: &mut Vec<String>,
+) -> (Vec<Annotation>, Vec<Option<f64>>) {
+    let mut out = Vec::new();
+    let mut onsets = Vec::new();
+    let mut bad = 0usize;
+    for record in data.chunks_exact(record_bytes) {
+        let mut record_onset = None;
+        for signal in signals.iter().filter(|s| s.label == ANNOTATIONS) {
+            let own = &record[2 * signal.offset..2 * (signal.offset + signal.per_record)];
+            // Lists end with a zero byte; each is onset [0x15 duration] 0x14 text 0x14 text 0x14 ...
+            for list in own.split(|b| *b == 0).filter(|l| !l.is_empty()) {
+                let mut parts = list.split(|b| *b == 0x14);
+                let head = parts.next().unwrap_or(&[]);
+                let onset = head.split(|b| *b == 0x15).next().unwrap_or(&[]);
+                let onset = std::str::from_utf8(onset).ok().and_then(|t| t.parse::<f64>().ok());
+                let Some(time_s) = onset.filter(|t| t.is_finite()) else {
+                    bad += 1;
+                    continue;
+                };
+                record_onset = record_onset.or(Some(time_s));
+                for text in parts.filter(|t| !t.is_empty()) {
+                    out.push(Annotation { time_s, text: String::from_utf8_lossy(text).into_owned() });
+                }
+            }
+        }
+        onsets.push(record_onset);
+    }
+    if bad > 0 {
+        warnings.push(format!("{bad} annotations without a readable onset were ignored"));
+    }
+    (out, onsets)
+}
+
+/// (record, seconds missing before it) for a discontinuous file.
+fn gap_records(
+    onsets: &[Option<f64>],
+    duration_s: f64,
+    records: usize,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(usize, f64)>> {
+    let mut gaps = Vec::new();
+    let mut total = 0.0;
+    for (r, pair) in onsets.windows(2).enumerate() {
+        let (Some(a), Some(b)) = (pair[0], pair[1]) else {
+            return Err(Error::format("a discontinuous EDF+ file without the time of each record")
+                .at(format!("record {}", r + 1)));
+        };
+        let gap_s = b - a - duration_s;
+        if gap_s < -0.5 * duration_s {
+            return Err(Error::data(format!("record {} begins before record {r} ends", r + 1)));
+        }
+        if gap_s > 1e-3 * duration_s {
+            gaps.push((r + 1, gap_s));
+            total += gap_s;
+        }
+    }
+    if total > 3.0 * duration_s * records as f64 {
+        return Err(Error::data(format!(
+            "gaps of {total} s between records that hold {} s",
+            duration_s * records as f64
+        ))
+        .remedy("cut the file at its gaps"));
+    }
+    if !gaps.is_empty() {
+        warnings.push(format!("{} gaps of {total} s in all were filled with missing samples", gaps.len()));
+    }
+    Ok(gaps)
+}
+
+/// "dd.mm.yy hh.mm.ss" as "yyyy-mm-ddThh:mm:ss"; years 85 to 99 are 19xx. None for anonymised or odd fields.
+fn start_time(bytes: &[u8]) -> Option<String> {
+    let triple = |start: usize| -> Option<[u32; 3]> {
+        let text = field(bytes, start, 8);
+        let mut parts = text.split('.').map(|p| p.parse::<u32>().ok());
+        Some([parts.next()??, parts.next()??, parts.next()??])
+    };
+    let ([day, month, year], [hour, minute, second]) = (triple(168)?, triple(176)?);
+    let fits = (1..=31).contains(&day) && (1..=12).contains(&month) && year < 100;
+    let fits = fits && hour < 24 && minute < 60 && second < 60;
+    let year = if year >= 85 { 1900 + year } else { 2000 + year };
+    fits.then(|| format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"))
+}

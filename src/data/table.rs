@@ -1,0 +1,210 @@
+//! A folder of one's own: a table that says which file belongs to whom, and the labels.
+//!
+//! ```text
+//! file,subject,trial,start_s,end_s,channel,arousal,valence
+//! p01/film1.csv,P01,film1,60,240,ECG,7,3
+//! p01/film2.edf,P01,film2,,,,2,
+//! ```
+//!
+//! `file` (relative to the table) and `subject` are required: without a subject no split can be honest. Optional:
+//! `dataset`, `trial`, `record` (in a file that holds several), `start_s`, `end_s` (a part of the recording), `channel`,
+//! `unit`, `fs_hz`. Every other column is a label. An empty field is "not given" or "label missing".
+
+use std::path::{Path, PathBuf};
+
+use crate::data::readers::packed::Manifest as Packed;
+use crate::data::readers::read_whole;
+use crate::data::recording::Unit;
+use crate::{Error, Result};
+
+/// One recording, or a part of one, to be prepared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Item {
+    /// File to read.
+    pub file: PathBuf,
+    /// Record in a file that holds several.
+    pub record: Option<String>,
+    /// Data set.
+    pub dataset: String,
+    /// Person within the data set.
+    pub subject: String,
+    /// Trial of the person; the recording's name if not given.
+    pub trial: Option<String>,
+    /// First second to use.
+    pub start_s: Option<f64>,
+    /// Second to stop at.
+    pub end_s: Option<f64>,
+    /// Channel to use instead of the one that looks like an ECG.
+    pub channel: Option<String>,
+    /// Unit, for files that name none.
+    pub unit: Option<Unit>,
+    /// Sampling rate, for files that name none.
+    pub fs_hz: Option<f64>,
+    /// One entry per label column.
+    pub labels: Vec<Option<String>>,
+}
+
+/// Recordings to prepare, and the names of their labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Items {
+    /// Names of the labels.
+    pub label_names: Vec<String>,
+    /// The recordings.
+    pub items: Vec<Item>,
+}
+
+const KNOWN: [&str; 10] =
+    ["file", "subject", "dataset", "trial", "record", "start_s", "end_s", "channel", "unit", "fs_hz"];
+
+/// Reads a table. All bad rows are reported together (the first ten in full).
+///
+/// # Errors
+/// No column `file` or `subject`; rows with a missing file, a missing subject, or times that are no numbers or run
+/// backwards. Each names line and column.
+pub fn read_table(path: &Path) -> Result<Items> {
+    let bytes = read_whole(path)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Error::format("not UTF-8 text").in_file(path).remedy("save the table as UTF-8"))?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let dataset = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    parse(text.trim_start_matches('\u{feff}'), base, &dataset).map_err(|e| e.in_file(path))
+}
+
+fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
+    let first = text.lines().find(|l| !l.trim().is_empty() && !l.starts_with('#')).unwrap_or("");
+    let delimiter = [b'\t', b';', b','].into_iter().find(|d| first.as_bytes().contains(d)).unwrap_or(b',');
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .comment(Some(b'#'))
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let bad = |e: csv::Error| {
+        let line = e.position().map_or(0, |p| p.line());
+        Error::format(e.to_string()).at(format!("line {line}"))
+    };
+    let header = reader.headers().map_err(bad)?.clone();
+    let column = |name: &str| header.iter().position(|h| h == name);
+    for need in ["file", "subject"] {
+        if column(need).is_none() {
+            let have: Vec<&str> = header.iter().collect();
+            return Err(Error::format(format!(
+                "the table has no column '{need}'; it has: {}",
+                have.join(", ")
+            ))
+            .at("line 1")
+            .remedy("the first line must name the columns, at least file and subject"));
+        }
+    }
+    let label_columns: Vec<usize> = (0..header.len()).filter(|&c| !KNOWN.contains(&&header[c])).collect();
+    let label_names: Vec<String> = label_columns.iter().map(|&c| header[c].to_string()).collect();
+    crate::data::index::Index::new(&label_names).map_err(|e| e.at("line 1"))?;
+    let mut faults: Vec<String> = Vec::new();
+    let mut items = Vec::new();
+    for row in reader.records() {
+        let row = match row {
+            Ok(row) => row,
+            Err(e) => {
+                // A row with another number of fields; the reader can go on after it.
+                faults.push(bad(e).to_string());
+                continue;
+            }
+        };
+        let line = row.position().map_or(0, |p| p.line());
+        let text = |name: &str| {
+            let field = column(name).and_then(|c| row.get(c)).unwrap_or("");
+            Some(field.to_string()).filter(|f| !f.is_empty())
+        };
+        let before = faults.len();
+        let mut fault =
+            |name: &str, what: String| faults.push(format!("line {line}, column '{name}': {what}"));
+        let mut number = |name: &str| {
+            let text = text(name)?;
+            let value = text.parse::<f64>().ok().filter(|v| v.is_finite() && *v >= 0.0);
+            if value.is_none() {
+                fault(name, format!("'{text}' is no number of at least 0"));
+            }
+            value
+        };
+        let (start_s, end_s, fs_hz) = (number("start_s"), number("end_s"), number("fs_hz"));
+        if let (Some(a), Some(b)) = (start_s, end_s)
+            && b <= a
+        {
+            fault("end_s", format!("{b} s is not after the start, {a} s"));
+        }
+        let unit = text("unit").map(|u| Unit::parse(&u));
+        if let Some(Unit::Unknown(u)) = &unit {
+            fault("unit", format!("'{u}' is none of mV, uV, V, arbitrary"));
+        }
+        let file = text("file").map(|f| base.join(f));
+        match &file {
+            None => fault("file", "empty".into()),
+            Some(file) if !file.exists() => fault("file", format!("there is no '{}'", file.display())),
+            Some(_) => {}
+        }
+        let subject = text("subject");
+        if subject.is_none() {
+            fault("subject", "empty; a split must know whose recording it is".into());
+        }
+        if faults.len() > before {
+            continue;
+        }
+        items.push(Item {
+            file: file.unwrap_or_default(),
+            record: text("record"),
+            dataset: text("dataset").unwrap_or_else(|| dataset.to_string()),
+            subject: subject.unwrap_or_default(),
+            trial: text("trial"),
+            start_s,
+            end_s,
+            channel: text("channel"),
+            unit,
+            fs_hz,
+            labels: label_columns
+                .iter()
+                .map(|&c| row.get(c).map(str::to_string).filter(|l| !l.is_empty()))
+                .collect(),
+        });
+    }
+    if !faults.is_empty() {
+        let more = faults.len().saturating_sub(10);
+        let mut what = faults.iter().take(10).cloned().collect::<Vec<_>>().join("\n  ");
+        if more > 0 {
+            what.push_str(&format!("\n  and {more} more"));
+        }
+        return Err(Error::format(what));
+    }
+    if items.is_empty() {
+        return Err(Error::data("the table names no recordings"));
+    }
+    Ok(Items { label_names, items })
+}
+
+/// The records of a packed data set as items, with one label column `label`. Records that the maker's gate rejected are
+/// included: the quality gate of `prepare` decides.
+///
+/// # Errors
+/// As [`Packed::open`].
+pub fn packed_items(path: &Path) -> Result<Items> {
+    let manifest = Packed::open(path)?;
+    let items = manifest.entries.iter().map(|e| Item {
+        file: manifest.path().to_path_buf(),
+        record: Some(e.qualified()),
+        dataset: e.source.clone(),
+        subject: e.subject.clone(),
+        trial: Some(e.record.clone()),
+        labels: vec![e.label.clone()],
+        ..Item::default()
+    });
+    Ok(Items { label_names: vec!["label".into()], items: items.collect() })
+}
+
+/// Single recordings without labels, for pre-training: each file counts as a subject of its own.
+pub fn file_items(files: &[PathBuf], dataset: &str) -> Items {
+    let items = files.iter().map(|file| Item {
+        file: file.clone(),
+        dataset: dataset.into(),
+        subject: file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+        ..Item::default()
+    });
+    Items { label_names: Vec::new(), items: items.collect() }
+}

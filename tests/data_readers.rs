@@ -1,0 +1,404 @@
+//! Readers against other programs' files, and against damage: every truncation and thousands of flipped bytes.
+#![cfg(feature = "formats")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use heartlore::Result;
+use heartlore::data::npy;
+use heartlore::data::readers::{self, Only, ReadOptions};
+use heartlore::data::recording::{Channel, Recording, Unit, pick_ecg};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/data").join(name)
+}
+
+fn open(path: &Path) -> Result<Recording> {
+    readers::open(path, &ReadOptions::default())
+}
+
+fn open_text(text: &str, options: &ReadOptions) -> Result<Recording> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.csv");
+    fs::write(&path, text).unwrap();
+    readers::open(&path, options)
+}
+
+fn fails(text: &str, options: &ReadOptions, words: &[&str]) {
+    let error = open_text(text, options).unwrap_err().to_string();
+    assert!(words.iter().all(|w| error.contains(w)), "{words:?} not all in: {error}");
+}
+
+fn at(fs_hz: f64) -> ReadOptions {
+    ReadOptions { fs_hz: Some(fs_hz), ..ReadOptions::default() }
+}
+
+// ---------------------------------------------------------------- channels and units
+
+#[test]
+fn the_ecg_is_found_by_its_name() {
+    let found = |labels: &[&str]| pick_ecg(labels, None).unwrap();
+    assert_eq!(found(&["EEG Fp1", "EEG A2-A1", "ECG ECG"]), 2);
+    assert_eq!(found(&["RESP", "V1", "MLII"]), 2);
+    assert_eq!(found(&["V5", "V1"]), 0);
+    assert_eq!(found(&["I", "II"]), 1);
+    assert_eq!(found(&["ECG I", "ECG I filtered"]), 0);
+    assert_eq!(found(&["gsr", "ekg1"]), 1);
+    assert_eq!(found(&["column 1"]), 0);
+    let error = pick_ecg(&["EEG F7", "Resp", "Resp II"], None).unwrap_err().to_string();
+    assert!(error.contains("'EEG F7', 'Resp', 'Resp II'"), "{error}");
+    assert!(pick_ecg(&["PPG"], None).is_err() && pick_ecg::<&str>(&[], None).is_err());
+    assert_eq!(pick_ecg(&["a", "b"], Some("B")).unwrap(), 1);
+    assert_eq!(pick_ecg(&["a", "b"], Some("#2")).unwrap(), 1);
+    assert!(pick_ecg(&["a", "b"], Some("#3")).unwrap_err().to_string().contains("'a', 'b'"));
+}
+
+#[test]
+fn units_become_millivolts_or_an_error_that_helps() {
+    let channel = |unit: &str| Channel {
+        label: "ECG".into(),
+        unit: Unit::parse(unit),
+        fs_hz: 1.0,
+        samples: vec![-1.5, 2.0],
+    };
+    for (unit, factor) in
+        [("mV", 1.0), ("uV", 1e-3), ("\u{b5}V", 1e-3), ("\u{3bc}v", 1e-3), ("V", 1e3), ("a.u.", 1.0)]
+    {
+        assert_eq!(channel(unit).to_millivolts(None).unwrap(), [-1.5 * factor, 2.0 * factor], "{unit}");
+    }
+    let error = channel("counts").to_millivolts(None).unwrap_err().to_string();
+    assert!(["'counts'", "-1.5 to 2", "unit = \"mV\""].iter().all(|w| error.contains(w)), "{error}");
+    assert_eq!(channel("counts").to_millivolts(Some(&Unit::Microvolt)).unwrap(), [-1.5e-3, 2e-3]);
+}
+
+// ---------------------------------------------------------------- CSV
+
+#[test]
+fn csv_in_its_many_shapes() {
+    let r = open_text(
+        "# made by hand\ntime_s,ECG [mV],resp\n0.000,1.5,\n0.004,nan,2\n0.008,-0.5,NA\n",
+        &ReadOptions::default(),
+    )
+    .unwrap();
+    assert_eq!(r.channels.len(), 2);
+    let ecg = r.ecg_channel(None).unwrap();
+    assert_eq!((ecg.label.as_str(), &ecg.unit, ecg.fs_hz), ("ECG", &Unit::Millivolt, 250.0));
+    assert_eq!((ecg.samples[0], ecg.samples[2], ecg.missing()), (1.5, -0.5, 1));
+    assert_eq!(r.channels[1].missing(), 2);
+    // Semicolons, decimal commas, stamps in ms, rounded so that steps differ: 360 Hz is 2.777 ms.
+    let rows: String =
+        (0..500).map(|i| format!("{};{},5\n", (f64::from(i) * 1000.0 / 360.0).round(), i)).collect();
+    let r = open_text(&format!("time_ms;ecg_uV\n{rows}"), &ReadOptions::default()).unwrap();
+    assert!((r.channels[0].fs_hz - 360.0).abs() < 0.2, "{}", r.channels[0].fs_hz);
+    assert_eq!((r.channels[0].samples[3], &r.channels[0].unit), (3.5, &Unit::Microvolt));
+    // No header, no time; one column.
+    let r = open_text("1\n2\n3\n", &at(100.0)).unwrap();
+    assert_eq!((r.channels[0].label.as_str(), r.channels[0].samples.len()), ("column 1", 3));
+    // Tabs, no header, the time column by number.
+    let options = ReadOptions { time_column: Some("#1".into()), ..ReadOptions::default() };
+    let r = open_text("0\t7\n0.5\t8\n1\t9\n", &options).unwrap();
+    assert_eq!((r.channels[0].fs_hz, r.channels.len()), (2.0, 1));
+}
+
+#[test]
+fn csv_mistakes_name_their_place() {
+    let none = ReadOptions::default();
+    fails("ecg\n1\n2\n", &none, &["sampling rate", "fs_hz"]);
+    fails("ecg,x\n1,2\n1,oops\n", &at(10.0), &["line 3", "'x'", "oops"]);
+    fails("ecg,x\n1,2\n1,inf\n", &at(10.0), &["line 3", "finite"]);
+    fails("ecg,x\n1,2\n1\n", &at(10.0), &["line 3", "1 fields where 2"]);
+    fails("ecg\n", &at(10.0), &["no rows"]);
+    fails("time_s,ecg\n0,1\n0.01,2\n0.02,2\n", &at(50.0), &["50 Hz", "100 Hz"]);
+    fails("time_s,ecg\n0,1\n0.01,2\n0.02,2\n5,1\n5.01,2\n", &none, &["line 5", "not evenly"]);
+    fails("time_s,ecg\n0,1\n0.01,2\n0.005,2\n0.03,2\n", &none, &["line 4", "backwards"]);
+    fails("time_s,ecg\n0,1\n,2\n0.02,2\n", &none, &["line 3", "time stamp"]);
+    fails("time_s,ecg\n0,1\n", &none, &["do not increase"]);
+    fails("a,b\n1,2\n", &ReadOptions { time_column: Some("t".into()), ..at(1.0) }, &["'a', 'b'"]);
+    fails("1\n", &at(-3.0), &["-3 Hz"]);
+}
+
+#[test]
+fn unknown_files_are_told_what_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.bin");
+    fs::write(&path, [0u8, 159, 146, 150]).unwrap();
+    let error = open(&path).unwrap_err().to_string();
+    assert!(["EDF", "WFDB", "CSV", "NumPy", "x.bin"].iter().all(|w| error.contains(w)), "{error}");
+    fs::write(&path, []).unwrap();
+    assert!(open(&path).unwrap_err().to_string().contains("empty"));
+    assert!(open(&dir.path().join("none.edf")).is_err());
+}
+
+// ---------------------------------------------------------------- npy
+
+#[test]
+fn npy_by_row_or_by_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.npy");
+    npy::write_f32(&path, &[2, 3], &[1., 2., 3., 4., 5., 6.]).unwrap();
+    let r = readers::open(&path, &at(8.0)).unwrap();
+    assert_eq!((r.channels.len(), &r.channels[1].samples[..]), (2, &[4., 5., 6.][..]));
+    npy::write_f32(&path, &[3, 2], &[1., 2., 3., 4., 5., 6.]).unwrap();
+    let r = readers::open(&path, &at(8.0)).unwrap();
+    assert_eq!((r.channels.len(), &r.channels[1].samples[..]), (2, &[2., 4., 6.][..]));
+    assert!(r.channels[0].to_millivolts(None).is_err());
+    assert!(open(&path).unwrap_err().to_string().contains("fs_hz"));
+}
+
+// ---------------------------------------------------------------- EDF and WFDB against pyedflib and wfdb-python
+
+fn same(got: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), expected.len());
+    for (i, (a, b)) in got.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= tolerance || (a.is_nan() && b.is_nan()), "sample {i}: {a} against {b}");
+    }
+}
+
+#[test]
+fn edf_plus_as_pyedflib_reads_it() {
+    let r = open(&fixture("plus.edf")).unwrap();
+    assert_eq!(r.warnings, Vec::<String>::new());
+    let labels: Vec<&str> = r.channels.iter().map(|c| c.label.as_str()).collect();
+    assert_eq!(labels, ["Resp", "ECG II"]);
+    assert_eq!((r.channels[0].fs_hz, r.channels[1].fs_hz), (25.0, 100.0));
+    assert_eq!((&r.channels[0].unit, &r.channels[1].unit), (&Unit::Microvolt, &Unit::Millivolt));
+    same(&r.channels[0].samples, &npy::read(&fixture("plus_resp.npy")).unwrap().values, 1e-12);
+    same(&r.channels[1].samples, &npy::read(&fixture("plus_ecg.npy")).unwrap().values, 1e-12);
+    assert_eq!(r.subject.as_deref(), Some("P07"));
+    let events: Vec<(f64, &str)> = r.annotations.iter().map(|a| (a.time_s, a.text.as_str())).collect();
+    assert_eq!(events, [(1.25, "film starts"), (3.5, "gr\u{fc}n")]);
+    let options = ReadOptions { only: Some(Only::Ecg), ..ReadOptions::default() };
+    let one = readers::open(&fixture("plus.edf"), &options).unwrap();
+    assert_eq!((one.channels.len(), &one.channels[0]), (1, &r.channels[1]));
+}
+
+#[test]
+fn edf_cut_off_keeps_its_whole_records_and_gaps_become_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.edf");
+    let whole = fs::read(fixture("plus.edf")).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let r = open(&path).unwrap();
+    assert_eq!(r.channels[1].samples.len(), 500);
+    assert!(r.warnings.iter().any(|w| w.contains("cut off")), "{:?}", r.warnings);
+    // The same file called discontinuous, with the fourth record two seconds late.
+    let mut gap = whole;
+    gap[192..197].copy_from_slice(b"EDF+D");
+    let late = gap.windows(3).rposition(|w| w == b"+3\x14").unwrap();
+    gap[late + 1] = b'5';
+    for (from, to) in [(b"+4\x14", b'6'), (b"+5\x14", b'7')] {
+        let place = gap.windows(3).rposition(|w| w == from).unwrap();
+        gap[place + 1] = to;
+    }
+    fs::write(&path, &gap).unwrap();
+    let r = open(&path).unwrap();
+    assert_eq!(r.channels[1].samples.len(), 800);
+    assert_eq!(r.channels[1].missing(), 200);
+    assert!(r.channels[1].samples[300..500].iter().all(|x| x.is_nan()));
+}
+
+#[test]
+fn wfdb_as_wfdb_python_reads_it() {
+    let r = open(&fixture("rec212.hea")).unwrap();
+    assert_eq!(r.warnings, Vec::<String>::new());
+    let expected = npy::read(&fixture("rec212_expected.npy")).unwrap();
+    assert_eq!(expected.shape, [301, 3]);
+    for (c, channel) in r.channels.iter().enumerate() {
+        let column: Vec<f64> = expected.values.iter().skip(c).step_by(3).copied().collect();
+        same(&channel.samples, &column, 1e-12);
+    }
+    assert!(r.channels[1].samples[5].is_nan() && r.channels[1].missing() == 1);
+    assert_eq!(r.ecg_channel(None).unwrap().label, "ECG II");
+    assert_eq!(r.channels[2].unit, Unit::Volt);
+
+    // By its signal file, with annotations.
+    let r = open(&fixture("rec16.dat")).unwrap();
+    assert!(r.warnings.is_empty(), "{:?}", r.warnings);
+    let expected = npy::read(&fixture("rec16_expected.npy")).unwrap();
+    same(&r.channels[0].samples, &expected.values.iter().step_by(2).copied().collect::<Vec<_>>(), 1e-12);
+    let events: Vec<(f64, &str)> = r.annotations.iter().map(|a| (a.time_s, a.text.as_str())).collect();
+    assert_eq!(events, [(3.0 / 128.0, "N"), (20.0 / 128.0, "V"), (45.0 / 128.0, "+ (AFIB")]);
+}
+
+/// Copies a WFDB record into `dir` with its header changed.
+fn wfdb_with(dir: &Path, name: &str, change: impl Fn(String) -> String) -> PathBuf {
+    for extension in ["dat", "atr"] {
+        let _ = fs::copy(fixture(&format!("{name}.{extension}")), dir.join(format!("{name}.{extension}")));
+    }
+    let path = dir.join(format!("{name}.hea"));
+    fs::write(&path, change(fs::read_to_string(fixture(&format!("{name}.hea"))).unwrap())).unwrap();
+    path
+}
+
+#[test]
+fn wfdb_headers_that_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |change: &dyn Fn(String) -> String| open(&wfdb_with(dir.path(), "rec16", change));
+    let r = with(&|h| h.replace("20744", "20745")).unwrap();
+    assert!(r.warnings[0].contains("checksum 20744 where the header says 20745"), "{:?}", r.warnings);
+    let r = with(&|h| h.replace("128 50", "128 60")).unwrap();
+    assert!(
+        r.warnings[0].contains("claims 60 samples") && r.channels[0].samples.len() == 50,
+        "{:?}",
+        r.warnings
+    );
+    let r = with(&|h| h.replace("128 50", "128 40")).unwrap();
+    assert_eq!((r.channels[0].samples.len(), r.warnings.len()), (40, 3), "two checksums and the length");
+    // CinC 2017: date before time; comments between the lines.
+    let r = with(&|h| h.replace("128 50", "128 50 2014-05-08 05:05:15 ").replacen('\n', "\n# note\n\n", 1))
+        .unwrap();
+    assert_eq!(r.start.as_deref(), Some("2014-05-08 05:05:15"));
+    // The far annotation needs a SKIP.
+    fs::copy(fixture("far.atr"), dir.path().join("rec16.atr")).unwrap();
+    let hea = dir.path().join("rec16.hea");
+    assert_eq!(open(&hea).unwrap().annotations[1].time_s, 5_000_000.0 / 128.0);
+    for (from, to, word) in [
+        ("rec16 2", "rec16/3 2", "multi-segment"),
+        ("rec16 2", "rec16 9999999", "number of signals"),
+        (" 128 ", " -1 ", "sampling rate"),
+        (".dat 16 ", ".dat 516 ", "not read"),
+        ("rec16.dat", "../rec16.dat", "no name of a signal file"),
+        ("rec16.dat", "none.dat", "none.dat"),
+        ("200.0(0)", "x(0)", "gain"),
+        (" 16 200", " 16+99999 200", "begin at byte"),
+        ("rec16 2", "rec16 3", "3 signals announced"),
+    ] {
+        let error = with(&|h| h.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains(word), "{to}: {error}");
+    }
+}
+
+// ---------------------------------------------------------------- packed
+
+fn packed(dir: &Path, manifest: &str) -> PathBuf {
+    let samples: Vec<u8> = (0..100i16).flat_map(|x| (x * 10 - 300).to_le_bytes()).collect();
+    fs::write(dir.join("s.i16"), samples).unwrap();
+    fs::write(dir.join("manifest.csv"), manifest).unwrap();
+    dir.join("manifest.csv")
+}
+
+const PACKED: &str =
+    "source,subject,record,lead,label,offset,n128,quality_ok\ns,01,a,II,rest,0,60,1\ns,02,b,,,60,40,0\n";
+
+#[test]
+fn packed_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = packed(dir.path(), PACKED);
+    let options = ReadOptions { record: Some("b".into()), ..ReadOptions::default() };
+    for path in [path.as_path(), dir.path()] {
+        let r = readers::open(path, &options).unwrap();
+        let ecg = r.ecg_channel(None).unwrap();
+        assert_eq!((ecg.samples.len(), ecg.fs_hz, &ecg.unit), (40, 128.0, &Unit::Microvolt));
+        assert_eq!((ecg.samples[0], r.subject.as_deref()), (300.0, Some("02")));
+    }
+    assert!(open(&path).unwrap_err().to_string().contains("holds 2 records"));
+    for (from, to, word) in [
+        ("60,40", "61,40", "line 3"),
+        ("60,40", "18446744073709551615,40", "line 3"),
+        ("60,40", "x,40", "line 3, column 'offset'"),
+        ("\ns,02", "\n../s,02", "column 'source'"),
+        ("40,0", "40,maybe", "column 'quality_ok'"),
+        ("offset", "begin", "offset"),
+    ] {
+        packed(dir.path(), &PACKED.replacen(from, to, 1));
+        let error = readers::packed::Packed;
+        let error = readers::Reader::read(&error, &path, &options).unwrap_err().to_string();
+        assert!(error.contains(word), "{to}: {error}");
+    }
+}
+
+// ---------------------------------------------------------------- damage
+
+/// A generator for the flips; its quality does not matter.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+/// Truncates the file `damaged` at every byte and flips bytes of it, calling `read` each time; `read` must not panic, and
+/// what it delivers must not be larger than the files could hold.
+fn torture(damaged: &Path, read: impl Fn() -> Result<Recording>, limit: usize) {
+    let whole = fs::read(damaged).unwrap();
+    let check = |bytes: &[u8], what: &dyn Fn() -> String| {
+        fs::write(damaged, bytes).unwrap();
+        if let Ok(r) = read() {
+            let samples: usize = r.channels.iter().map(|c| c.samples.len()).sum();
+            assert!(samples <= limit, "{}: {samples} samples", what());
+            assert!(r.channels.iter().all(|c| c.fs_hz.is_finite() && c.fs_hz > 0.0), "{}", what());
+        }
+    };
+    for n in 0..whole.len() {
+        check(&whole[..n], &|| format!("cut at {n}"));
+    }
+    let mut state = 1;
+    for round in 0..2500 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + next(&mut state) % 4 {
+            let i = (next(&mut state) as usize) % bytes.len();
+            // Half of the time a digit or sign: it keeps a header readable and makes its numbers lie.
+            bytes[i] = match next(&mut state) % 2 {
+                0 => b"0123456789-+. ,/x:("[(next(&mut state) as usize) % 19],
+                _ => next(&mut state) as u8,
+            };
+        }
+        check(&bytes, &|| format!("round {round}"));
+    }
+    fs::write(damaged, whole).unwrap();
+}
+
+#[test]
+fn damaged_csv() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.csv");
+    let rows: String = (0..40).map(|i| format!("{:.2},{},{}\n", f64::from(i) * 0.01, i * 3, i % 7)).collect();
+    fs::write(&path, format!("# c\ntime_s,ecg_mV,x\n{rows}")).unwrap();
+    torture(&path, || open(&path), 2000);
+}
+
+#[test]
+fn damaged_npy() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.npy");
+    fs::copy(fixture("a_lef8.npy"), &path).unwrap();
+    torture(&path, || readers::open(&path, &at(10.0)), 100);
+}
+
+#[test]
+fn damaged_edf() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.edf");
+    fs::copy(fixture("plus.edf"), &path).unwrap();
+    // Gaps may add three quarters of missing samples; signals of other rates stay below that.
+    torture(&path, || open(&path), 4 * 1604);
+    let mut short = fs::read(&path).unwrap();
+    short[192..197].copy_from_slice(b"EDF+D");
+    fs::write(&path, short).unwrap();
+    torture(&path, || open(&path), 4 * 1604);
+}
+
+#[test]
+fn damaged_wfdb() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["rec16", "rec212"] {
+        let hea = wfdb_with(dir.path(), name, |h| h);
+        for extension in ["hea", "dat", "atr"] {
+            let path = hea.with_extension(extension);
+            if path.is_file() {
+                torture(&path, || open(&hea), 4000);
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = packed(dir.path(), PACKED);
+    let options = ReadOptions { record: Some("b".into()), ..ReadOptions::default() };
+    torture(&path, || readers::Reader::read(&readers::packed::Packed, &path, &options), 100);
+    torture(
+        &dir.path().join("s.i16"),
+        || readers::Reader::read(&readers::packed::Packed, &path, &options),
+        100,
+    );
+}

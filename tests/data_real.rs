@@ -1,0 +1,128 @@
+//! Real recordings that are not part of the source: set HEARTLORE_ECG_DATA to a directory with `packed/` and `raw/`
+//! (EEGMAT, MIT-BIH, ECG-ID, CinC 2017 from PhysioNet). Without it every test says that it skips, and passes.
+#![cfg(feature = "formats")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use heartlore::data::readers::{self, ReadOptions};
+use heartlore::data::recording::{Recording, Unit};
+
+fn data(part: &str) -> Option<PathBuf> {
+    let dir =
+        std::env::var_os("HEARTLORE_ECG_DATA").map(|d| PathBuf::from(d).join(part)).filter(|d| d.exists());
+    if dir.is_none() {
+        eprintln!("skipped: HEARTLORE_ECG_DATA is not set, or has no {part}");
+    }
+    dir
+}
+
+fn open(path: &std::path::Path) -> Recording {
+    readers::open(path, &ReadOptions::default()).unwrap()
+}
+
+fn files(dir: &std::path::Path, extension: &str) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+        if entry.is_dir() {
+            out.extend(files(&entry, extension));
+        } else if entry.extension().is_some_and(|e| e == extension) {
+            out.push(entry);
+        }
+    }
+    out.sort();
+    out
+}
+
+/// EEGMAT: decoded here once more, from the format's description alone.
+#[test]
+fn eegmat_ecg_equals_an_independent_decode() {
+    let Some(dir) = data("raw/eegmat") else { return };
+    let list = files(&dir, "edf");
+    assert!(!list.is_empty());
+    for path in list {
+        let r = open(&path);
+        assert!(r.warnings.is_empty(), "{:?}", r.warnings);
+        let ecg = r.ecg_channel(None).unwrap();
+        assert_eq!(
+            (ecg.label.as_str(), ecg.fs_hz, &ecg.unit, r.channels.len()),
+            ("ECG ECG", 500.0, &Unit::Millivolt, 21)
+        );
+        let b = fs::read(&path).unwrap();
+        let number = |at: usize| String::from_utf8_lossy(&b[at..at + 8]).trim().parse::<f64>().unwrap();
+        // 21 signals and 57 samples of annotations a second.
+        let (n, last) = (22, 20);
+        let [pmin, pmax, dmin, dmax] = [104, 112, 120, 128].map(|c| number(256 + c * n + 8 * last));
+        let expected: Vec<f64> = b[256 * 23..]
+            .chunks_exact(21 * 1000 + 114)
+            .flat_map(|record| record[20 * 1000..21 * 1000].chunks_exact(2))
+            .map(|s| {
+                (f64::from(i16::from_le_bytes([s[0], s[1]])) - dmin) / (dmax - dmin) * (pmax - pmin) + pmin
+            })
+            .collect();
+        assert_eq!(ecg.samples.len(), expected.len());
+        // Scales reach thousands of digital steps: 1e-12 of the range is rounding.
+        let worst = ecg.samples.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst <= 1e-12 * (pmax - pmin).abs(), "{}: {worst}", path.display());
+    }
+}
+
+#[test]
+fn mitdb_checksums_beats_and_the_shipped_excerpt() {
+    let Some(dir) = data("raw/mitdb") else { return };
+    // Beats: the annotation counts that PhysioNet's record descriptions give for records 100 and 208.
+    for (name, normal, pvc) in [("100", 2239, 1), ("208", 1586, 992)] {
+        let r = open(&dir.join(format!("{name}.hea")));
+        assert!(r.warnings.is_empty(), "{:?}", r.warnings);
+        assert_eq!((r.channels.len(), r.channels[0].samples.len(), r.channels[0].fs_hz), (2, 650_000, 360.0));
+        let count = |code: &str| r.annotations.iter().filter(|a| a.text == code).count();
+        assert_eq!((count("N"), count("V")), (normal, pvc), "record {name}");
+        if name == "208" {
+            let shipped = open(&heartlore::data::shipped::directory().unwrap().join("mitbih208.hea"));
+            assert_eq!(r.channels[0].samples[422_820..530_820], shipped.channels[0].samples);
+        }
+    }
+}
+
+#[test]
+fn ecgid_and_cinc() {
+    let Some(dir) = data("raw/ecgid") else { return };
+    let mut wrong = 0;
+    for path in files(&dir, "hea") {
+        let r = open(&path);
+        assert_eq!((r.channels[0].samples.len(), r.channels[0].fs_hz), (10_000, 500.0));
+        assert_eq!(r.ecg_channel(None).unwrap().label, "ECG I");
+        assert!(r.warnings.iter().all(|w| w.contains("checksum")), "{:?}", r.warnings);
+        wrong += r.warnings.len();
+    }
+    eprintln!("ECG-ID: {wrong} wrong checksums, as published");
+    let Some(dir) = data("raw/cinc2017") else { return };
+    for path in files(&dir, "hea") {
+        let r = open(&path);
+        // Their headers hold 0 for the checksum.
+        assert!(r.warnings.iter().all(|w| w.contains("header says 0")), "{:?}", r.warnings);
+        let ecg = r.ecg_channel(None).unwrap();
+        let seconds = ecg.duration_s();
+        assert!((ecg.fs_hz, &ecg.unit) == (300.0, &Unit::Millivolt) && (seconds == 30.0 || seconds == 60.0));
+    }
+}
+
+/// The packed records against the raw files they were made from: median removed, resampled, rounded to 1 uV.
+#[test]
+fn packed_records_resemble_their_raw_files() {
+    let (Some(packed), Some(raw)) = (data("packed"), data("raw/mitdb")) else { return };
+    let options = ReadOptions { record: Some("mitdb/100".into()), ..ReadOptions::default() };
+    let got = readers::open(&packed, &options).unwrap();
+    let got = got.ecg_channel(None).unwrap().to_millivolts(None).unwrap();
+    let mv = open(&raw.join("100.hea")).ecg_channel(None).unwrap().to_millivolts(None).unwrap();
+    let mut sorted = mv.clone();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted[sorted.len() / 2];
+    let centred: Vec<f64> = mv.iter().map(|x| x - median).collect();
+    let expected = heartlore::signal::resample_poly(&centred, 16, 45).unwrap();
+    assert_eq!(got.len(), expected.len());
+    let rms = |v: &[f64]| (v.iter().map(|x| x * x).sum::<f64>() / v.len() as f64).sqrt();
+    let difference: Vec<f64> = got.iter().zip(&expected).map(|(a, b)| a - b).collect();
+    // They used another Kaiser window, so equality is not to be had: 2 % of the signal.
+    assert!(rms(&difference) < 0.02 * rms(&expected), "{} of {}", rms(&difference), rms(&expected));
+}
