@@ -83,7 +83,10 @@ fn table() -> Vec<Entry> {
             dilation,
         };
         t.push(conv_forward(d));
-        t.push(conv_backward(d, "dx", in_channels > 1, false));
+        // The signal itself needs no gradient.
+        if in_channels > 1 {
+            t.push(conv_backward(d, "dx", true, false));
+        }
         t.push(conv_backward(d, "dw", false, true));
     }
     for act in [Activation::Relu, Activation::Gelu] {
