@@ -23,7 +23,7 @@ mod tests;
 /// exact.
 #[inline(always)]
 fn reduce<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
-    const LN2_HIGH: f32 = 0.693_359_375; // 355/512: nine bits, so n * LN2_HIGH is exact
+    const LN2_HIGH: f32 = 355.0 / 512.0; // nine bits, so n * LN2_HIGH is exact
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     let r = s.fma(n, s.splat(-LN2_HIGH), x);
@@ -94,7 +94,7 @@ pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
         -1.863_791_9e-4,
         2.947_658_3e-3,
         -2.183_806_4e-2,
-        1.031_067_55e-1,
+        1.031_067_5e-1,
         6.381_448_3e-1,
         1.127_089_2,
         3.415_230_3e-4,
