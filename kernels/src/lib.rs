@@ -13,9 +13,12 @@
 pub mod activation;
 pub mod attention;
 pub mod contract;
-
+pub mod conv1d;
+pub mod feed_forward;
+pub mod gemm;
 pub mod isa;
 pub mod layer_norm;
+pub mod linear;
 pub mod real;
 pub mod rng;
 pub mod softmax;

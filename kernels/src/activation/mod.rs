@@ -22,8 +22,6 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use simd::value_and_slope as vector_value_and_slope;
-
 use crate::real::{as_f32_mut, is_f32, same, same_mut};
 use crate::{GradMut, Isa, Real, contract};
 

@@ -7,7 +7,7 @@ use crate::{Beta, GradMut, vmath};
 
 /// f(x) and f'(x) of every lane; the constants are the reference's.
 #[inline(always)]
-pub(crate) fn value_and_slope<S: Simd>(s: S, kind: Activation, x: S::V) -> (S::V, S::V) {
+pub(super) fn value_and_slope<S: Simd>(s: S, kind: Activation, x: S::V) -> (S::V, S::V) {
     let (zero, one, half) = (s.splat(0.0), s.splat(1.0), s.splat(0.5));
     match kind {
         Activation::Relu => (s.select(s.gt(zero, x), zero, x), s.select(s.gt(x, zero), one, zero)),

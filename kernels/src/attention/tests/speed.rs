@@ -1,4 +1,5 @@
 //! A measurement beside the machine's multiply-add peak and a composition of whole matrix products.
+#![allow(clippy::print_stdout)]
 
 use super::*;
 use crate::isa::{Simd, Task};

@@ -1,0 +1,679 @@
+//! Throughput of every kernel at the paper's shapes, beside its reference and this machine's measured limits.
+//!
+//! `cargo bench -p heartlore-kernels --bench kernels -- [FILTER ..] [--isa NAME] [--no-reference] [--seconds S] [--json]`
+//!
+//! One thread. An entry is timed until nine undisturbed repetitions are in (on Linux: the thread waited less than 2 % of
+//! the time for a CPU) or its seconds are over; the figure is the median. A kernel joins with one line in [`table`].
+#![allow(clippy::print_stdout)]
+
+use heartlore_kernels::activation::Activation;
+use heartlore_kernels::gemm::{self, Epilogue};
+use heartlore_kernels::isa::{Simd, Task};
+use heartlore_kernels::rng::{Dropout, Key};
+use heartlore_kernels::{Beta, GradMut, Isa, attention, conv1d, feed_forward, layer_norm, linear, softmax};
+use heartlore_kernels::{activation, attention::GradRows};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// What is timed: set up once, called many times.
+type Run = Box<dyn FnMut()>;
+
+/// One line of the table.
+struct Entry {
+    name: String,
+    /// Floating-point operations of one call; 0 if bytes are the measure.
+    flops: f64,
+    /// Bytes that one call must move at least.
+    bytes: f64,
+    kernel: Box<dyn Fn(Isa) -> Run>,
+    reference: Option<Box<dyn Fn() -> Run>>,
+}
+
+fn entry(
+    name: impl Into<String>,
+    flops: usize,
+    floats: usize,
+    kernel: impl Fn(Isa) -> Run + 'static,
+    reference: Option<Box<dyn Fn() -> Run>>,
+) -> Entry {
+    let (flops, bytes) = (flops as f64, 4.0 * floats as f64);
+    Entry { name: name.into(), flops, bytes, kernel: Box::new(kernel), reference }
+}
+
+/// Every kernel at the shapes of a 10 s window: 1280 points and a class row, width 256, feed-forward 1024.
+fn table() -> Vec<Entry> {
+    let mut t = Vec::new();
+    for (what, m, n, k, layout) in [
+        ("linear y", 1281, 256, 256, Layout::Nt),
+        ("qkv y", 1281, 768, 256, Layout::Nt),
+        ("ff1 y", 1281, 1024, 256, Layout::Nt),
+        ("ff2 y", 1281, 256, 1024, Layout::Nt),
+        ("ff1 dx", 1281, 256, 1024, Layout::Nn),
+        ("ff2 dx", 1281, 1024, 256, Layout::Nn),
+        ("qkv dw", 768, 256, 1281, Layout::Tn),
+        ("ff1 dw", 1024, 256, 1281, Layout::Tn),
+        ("scores", 1281, 1281, 128, Layout::Nt),
+        ("context", 1281, 128, 1281, Layout::Nn),
+        ("one row", 1, 1024, 256, Layout::Nt),
+        ("one row dx", 1, 256, 1024, Layout::Nn),
+        ("eight rows", 8, 1024, 256, Layout::Nt),
+        ("one output", 1281, 1, 256, Layout::Nt),
+        ("one output dw", 1, 256, 1281, Layout::Tn),
+    ] {
+        t.push(product(what, m, n, k, layout));
+        t.push(yardstick(what, m, n, k, layout));
+    }
+    t.push(packed_product("ff1 y", 1281, 1024, 256));
+    t.push(packed_product("ff2 y", 1281, 256, 1024));
+    t.push(double(257, 256, 256));
+    for act in [None, Some(Activation::Relu), Some(Activation::Gelu)] {
+        let d = linear::Dims { rows: 1281, inputs: 256, outputs: 1024 };
+        t.push(linear_forward(d, act));
+        t.push(linear_backward(d, act));
+    }
+    for (in_channels, out_channels, kernel) in [(1, 64, 65), (64, 128, 33), (128, 256, 17)] {
+        let (padding, stride, dilation) = (kernel / 2, 1, 1);
+        let d = conv1d::Dims {
+            batch: 1,
+            length: 1280,
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            dilation,
+        };
+        t.push(conv_forward(d));
+        t.push(conv_backward(d, "dx", in_channels > 1, false));
+        t.push(conv_backward(d, "dw", false, true));
+    }
+    for act in [Activation::Relu, Activation::Gelu] {
+        for dropout in [Dropout::NONE, Dropout::new(0.1)] {
+            let d = feed_forward::Dims { samples: 1, rows: 1281, width: 256, hidden: 1024 };
+            t.push(ff_forward(d, act, dropout));
+            t.push(ff_backward(d, act, dropout));
+        }
+    }
+    for tq in [1281, 128, 16, 1] {
+        for dropout in [Dropout::NONE, Dropout::new(0.1)] {
+            let d = attention::Dims { batch: 1, tq, tk: 1281, heads: 2, head_dim: 128 };
+            t.push(attention_forward(d, dropout));
+            t.push(attention_backward(d, dropout));
+        }
+    }
+    for dropout in [None, Some(Dropout::NONE), Some(Dropout::new(0.1))] {
+        let d = layer_norm::Dims { samples: 1, rows: 1281, cols: 256 };
+        t.push(layer_norm_forward(d, dropout));
+        t.push(layer_norm_backward(d, dropout));
+    }
+    t.push(softmax_forward(softmax::Dims { rows: 1281, cols: 1281 }));
+    t.push(softmax_backward(softmax::Dims { rows: 1281, cols: 1281 }));
+    for act in Activation::ALL {
+        t.push(activation_forward(act, 1 << 16));
+        t.push(activation_backward(act, 1 << 16));
+    }
+    t
+}
+
+/// `n` numbers in [-1, 1).
+fn numbers(n: usize) -> Vec<f32> {
+    let mut s = 0x9E37_79B9_7F4A_7C15u64;
+    (0..n)
+        .map(|_| {
+            s = s.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (s >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    Nn,
+    Nt,
+    Tn,
+}
+
+impl Layout {
+    fn strides(self, m: usize, n: usize, k: usize) -> (gemm::Strides, gemm::Strides) {
+        match self {
+            Layout::Nn => ((k, 1), (n, 1)),
+            Layout::Nt => ((k, 1), (1, k)),
+            Layout::Tn => ((1, m), (n, 1)),
+        }
+    }
+}
+
+fn product(what: &str, m: usize, n: usize, k: usize, layout: Layout) -> Entry {
+    let (sa, sb) = layout.strides(m, n, k);
+    let kernel = move |isa| -> Run {
+        let (a, b, mut c) = (numbers(m * k), numbers(k * n), vec![0.0; m * n]);
+        let mut scratch = vec![0.0; gemm::scratch_len::<f32>(m, n, k)];
+        Box::new(move || {
+            gemm::gemm(isa, m, n, k, &a, sa, &b, sb, Beta::Zero, &mut c, n, &mut scratch);
+            black_box(&c);
+        })
+    };
+    let reference = move || -> Run {
+        let (a, b, mut c) = (numbers(m * k), numbers(k * n), vec![0.0f32; m * n]);
+        Box::new(move || {
+            gemm::gemm_reference((m, n, k), &a, sa, &b, sb, Beta::Zero, &mut c, n, Epilogue::NONE);
+            black_box(&c);
+        })
+    };
+    let name = format!("gemm {layout:?} {m}x{n}x{k} ({what})");
+    entry(name, 2 * m * n * k, m * k + k * n + m * n, kernel, Some(Box::new(reference)))
+}
+
+/// The same product by the matrixmultiply crate, which chooses its own instruction set.
+fn yardstick(what: &str, m: usize, n: usize, k: usize, layout: Layout) -> Entry {
+    let (sa, sb) = layout.strides(m, n, k);
+    let kernel = move |_| -> Run {
+        let (a, b, mut c) = (numbers(m * k), numbers(k * n), vec![0.0f32; m * n]);
+        Box::new(move || {
+            let (rsa, csa, rsb, csb) = (sa.0 as isize, sa.1 as isize, sb.0 as isize, sb.1 as isize);
+            let (pa, pb, pc) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+            #[allow(unsafe_code)]
+            // SAFETY: the vectors hold m k, k n and m n elements, which the strides span exactly.
+            unsafe {
+                matrixmultiply::sgemm(m, k, n, 1.0, pa, rsa, csa, pb, rsb, csb, 0.0, pc, n as isize, 1);
+            }
+            black_box(&c);
+        })
+    };
+    let name = format!("matrixmultiply {layout:?} {m}x{n}x{k} ({what})");
+    entry(name, 2 * m * n * k, m * k + k * n + m * n, kernel, None)
+}
+
+fn packed_product(what: &str, m: usize, n: usize, k: usize) -> Entry {
+    let kernel = move |isa| -> Run {
+        let (a, b, mut c) = (numbers(m * k), numbers(k * n), vec![0.0; m * n]);
+        let mut packed = vec![0.0; gemm::packed_len::<f32>(k, n)];
+        gemm::pack_b(isa, k, n, &b, (1, k), &mut packed);
+        let mut scratch = vec![0.0; gemm::packed_scratch_len::<f32>(m)];
+        Box::new(move || {
+            let (a, s) = (&a, &mut scratch);
+            gemm::gemm_packed(isa, (m, n, k), a, (k, 1), &packed, Beta::Zero, &mut c, n, Epilogue::NONE, s);
+            black_box(&c);
+        })
+    };
+    entry(format!("gemm packed {m}x{n}x{k} ({what})"), 2 * m * n * k, m * k + k * n + m * n, kernel, None)
+}
+
+fn double(m: usize, n: usize, k: usize) -> Entry {
+    let wide = |x: Vec<f32>| x.into_iter().map(f64::from).collect::<Vec<f64>>();
+    let kernel = move |isa| -> Run {
+        let (a, b, mut c) = (wide(numbers(m * k)), wide(numbers(k * n)), vec![0.0f64; m * n]);
+        let mut scratch = vec![0.0; gemm::scratch_len::<f64>(m, n, k)];
+        Box::new(move || {
+            gemm::gemm(isa, m, n, k, &a, (k, 1), &b, (n, 1), Beta::Zero, &mut c, n, &mut scratch);
+            black_box(&c);
+        })
+    };
+    entry(format!("gemm f64 Nn {m}x{n}x{k}"), 2 * m * n * k, 2 * (m * k + k * n + m * n), kernel, None)
+}
+
+fn act_name(act: Option<Activation>) -> String {
+    act.map_or_else(|| "plain".into(), |a| format!("{a:?}"))
+}
+
+fn linear_forward(d: linear::Dims, act: Option<Activation>) -> Entry {
+    let (m, k, n) = (d.rows, d.inputs, d.outputs);
+    let kernel = move |isa| -> Run {
+        let (x, w, b, mut y) = (numbers(m * k), numbers(k * n), numbers(n), vec![0.0; m * n]);
+        let mut saved = vec![0.0; linear::saved_len(d, act)];
+        let mut scratch = vec![0.0; linear::scratch_len::<f32>(d, act)];
+        Box::new(move || {
+            linear::forward(isa, d, act, &x, &w, Some(&b), &mut y, &mut saved, &mut scratch);
+            black_box(&y);
+        })
+    };
+    let reference = move || -> Run {
+        let (x, w, b, mut y) = (numbers(m * k), numbers(k * n), numbers(n), vec![0.0; m * n]);
+        Box::new(move || {
+            linear::forward_reference(d, act, &x, &w, Some(&b), &mut y, &mut []);
+            black_box(&y);
+        })
+    };
+    let name = format!("linear forward {m}x{k}->{n} {}", act_name(act));
+    entry(name, 2 * m * n * k, m * k + k * n + m * n, kernel, Some(Box::new(reference)))
+}
+
+fn linear_backward(d: linear::Dims, act: Option<Activation>) -> Entry {
+    let (m, k, n) = (d.rows, d.inputs, d.outputs);
+    let kernel = move |isa| -> Run {
+        let (x, w, y, dy) = (numbers(m * k), numbers(k * n), numbers(m * n), numbers(m * n));
+        let saved = numbers(linear::saved_len(d, act));
+        let (mut dx, mut dw, mut db) = (vec![0.0; m * k], vec![0.0; k * n], vec![0.0; n]);
+        let mut scratch = vec![0.0; linear::scratch_len::<f32>(d, act)];
+        Box::new(move || {
+            let (gx, gw, gb) = (Some(GradMut::overwrite(&mut dx)), Some(&mut dw[..]), Some(&mut db[..]));
+            linear::backward(isa, d, act, &x, &w, &y, &saved, &dy, gx, gw, gb, &mut scratch);
+        })
+    };
+    let name = format!("linear backward {m}x{k}->{n} {}", act_name(act));
+    entry(name, 4 * m * n * k, 2 * (m * k + k * n + m * n), kernel, None)
+}
+
+fn conv_sizes(d: conv1d::Dims) -> (usize, usize, usize, usize) {
+    let out = d.out_length().unwrap_or(0);
+    let w = d.in_channels * d.out_channels * d.kernel;
+    let (x, y) = (d.batch * d.length * d.in_channels, d.batch * out * d.out_channels);
+    (x, w, y, 2 * d.batch * out * w)
+}
+
+fn conv_forward(d: conv1d::Dims) -> Entry {
+    let (x_len, w_len, y_len, flops) = conv_sizes(d);
+    let act = Some(Activation::Relu);
+    let kernel = move |isa| -> Run {
+        let (x, w, b, mut y) = (numbers(x_len), numbers(w_len), numbers(d.out_channels), vec![0.0; y_len]);
+        let mut scratch = vec![0.0; conv1d::scratch_len::<f32>(d, act)];
+        Box::new(move || {
+            conv1d::forward(isa, d, act, &x, &w, Some(&b), &mut y, &mut [], &mut scratch);
+            black_box(&y);
+        })
+    };
+    let reference = move || -> Run {
+        let (x, w, b, mut y) = (numbers(x_len), numbers(w_len), numbers(d.out_channels), vec![0.0; y_len]);
+        Box::new(move || {
+            conv1d::forward_reference(d, act, &x, &w, Some(&b), &mut y, &mut []);
+            black_box(&y);
+        })
+    };
+    let name = format!("conv1d forward {}->{} k{}", d.in_channels, d.out_channels, d.kernel);
+    entry(name, flops, x_len + w_len + y_len, kernel, Some(Box::new(reference)))
+}
+
+fn conv_backward(d: conv1d::Dims, what: &str, want_dx: bool, want_dw: bool) -> Entry {
+    let (x_len, w_len, y_len, flops) = conv_sizes(d);
+    let act = Some(Activation::Relu);
+    let kernel = move |isa| -> Run {
+        let (x, w, y, dy) = (numbers(x_len), numbers(w_len), numbers(y_len), numbers(y_len));
+        let (mut dx, mut dw, mut db) = (vec![0.0; x_len], vec![0.0; w_len], vec![0.0; d.out_channels]);
+        let mut scratch = vec![0.0; conv1d::scratch_len::<f32>(d, act)];
+        Box::new(move || {
+            let gx = want_dx.then(|| GradMut::overwrite(&mut dx));
+            let (gw, gb) = (want_dw.then_some(&mut dw[..]), want_dw.then_some(&mut db[..]));
+            conv1d::backward(isa, d, act, &x, &w, &y, &[], &dy, gx, gw, gb, &mut scratch);
+        })
+    };
+    let name = format!("conv1d {what} {}->{} k{}", d.in_channels, d.out_channels, d.kernel);
+    let flops = flops * (usize::from(want_dx) + usize::from(want_dw));
+    entry(name, flops, x_len + w_len + y_len, kernel, None)
+}
+
+fn ff_name(what: &str, d: feed_forward::Dims, act: Activation, dropout: Dropout) -> String {
+    let drop = if dropout.is_none() { "" } else { " dropout" };
+    format!("feed_forward {what} {}x{}->{} {act:?}{drop}", d.samples * d.rows, d.width, d.hidden)
+}
+
+fn ff_forward(d: feed_forward::Dims, act: Activation, dropout: Dropout) -> Entry {
+    let (n, w) = (d.samples * d.rows * d.width, d.width * d.hidden);
+    let kernel = move |isa| -> Run {
+        let (x, w1, w2) = (numbers(n), numbers(w), numbers(w));
+        let (b1, b2, mut y) = (numbers(d.hidden), numbers(d.width), vec![0.0; n]);
+        let mut saved = vec![0.0; feed_forward::saved_len(d)];
+        let (mut scratch, key) = (vec![0.0; feed_forward::scratch_len::<f32>(d)], Key::default());
+        Box::new(move || {
+            let (y, saved, scratch) = (&mut y[..], &mut saved[..], &mut scratch[..]);
+            feed_forward::forward(isa, d, act, dropout, key, &x, &w1, &b1, &w2, &b2, y, saved, scratch);
+        })
+    };
+    let flops = 4 * d.samples * d.rows * w;
+    entry(ff_name("forward", d, act, dropout), flops, 2 * n + 2 * w, kernel, None)
+}
+
+fn ff_backward(d: feed_forward::Dims, act: Activation, dropout: Dropout) -> Entry {
+    let (n, w) = (d.samples * d.rows * d.width, d.width * d.hidden);
+    let kernel = move |isa| -> Run {
+        let (x, w1, w2, b1, dy) = (numbers(n), numbers(w), numbers(w), numbers(d.hidden), numbers(n));
+        let saved = numbers(feed_forward::saved_len(d));
+        let (mut dx, mut dw1, mut dw2) = (vec![0.0; n], vec![0.0; w], vec![0.0; w]);
+        let (mut db1, mut db2) = (vec![0.0; d.hidden], vec![0.0; d.width]);
+        let (mut scratch, key) = (vec![0.0; feed_forward::scratch_len::<f32>(d)], Key::default());
+        Box::new(move || {
+            let (gx, g1, g2) = (Some(GradMut::overwrite(&mut dx)), Some(&mut dw1[..]), Some(&mut dw2[..]));
+            let (h1, h2, s) = (Some(&mut db1[..]), Some(&mut db2[..]), &mut scratch[..]);
+            feed_forward::backward(
+                isa, d, act, dropout, key, &x, &w1, &b1, &w2, &saved, &dy, gx, g1, h1, g2, h2, s,
+            );
+        })
+    };
+    let flops = 8 * d.samples * d.rows * w;
+    entry(ff_name("backward", d, act, dropout), flops, 3 * n + 4 * w, kernel, None)
+}
+
+/// q, k and v as column blocks of one `[t, 3 width]` buffer.
+const BLOCKS: [usize; 3] = [0, 1, 2];
+
+fn attention_name(what: &str, d: attention::Dims, dropout: Dropout) -> String {
+    let drop = if dropout.is_none() { "" } else { " dropout" };
+    format!("attention {what} {}x{} heads {}x{}{drop}", d.tq, d.tk, d.heads, d.head_dim)
+}
+
+fn attention_forward(d: attention::Dims, dropout: Dropout) -> Entry {
+    let (w, t, scale) = (d.width(), d.tq.max(d.tk), 1.0 / (d.head_dim as f64).sqrt());
+    let set_up = move || (numbers(t * 3 * w), vec![0.0f32; d.tq * w], vec![0.0f32; attention::saved_len(d)]);
+    let kernel = move |isa| -> Run {
+        let (qkv, mut y, mut saved) = set_up();
+        let mut scratch = vec![0.0; attention::scratch_len::<f32>(d)];
+        Box::new(move || {
+            let [q, k, v] = BLOCKS.map(|i| attention::Rows { data: &qkv, stride: 3 * w, offset: i * w });
+            let (y, saved, key) = (&mut y[..], &mut saved[..], Key::default());
+            attention::forward(isa, d, scale, q, k, v, None, dropout, key, y, saved, &mut scratch);
+        })
+    };
+    let reference = move || -> Run {
+        let (qkv, mut y, mut saved) = set_up();
+        let mut scratch = vec![0.0; 2 * d.tk];
+        Box::new(move || {
+            let [q, k, v] = BLOCKS.map(|i| attention::Rows { data: &qkv, stride: 3 * w, offset: i * w });
+            let (y, saved, key) = (&mut y[..], &mut saved[..], Key::default());
+            attention::forward_reference(d, scale, q, k, v, None, dropout, key, y, saved, &mut scratch);
+        })
+    };
+    let name = attention_name("forward", d, dropout);
+    let floats = 2 * d.tq * w + 2 * d.tk * w;
+    entry(name, 4 * d.tq * d.tk * w, floats, kernel, dropout.is_none().then(|| Box::new(reference) as _))
+}
+
+fn attention_backward(d: attention::Dims, dropout: Dropout) -> Entry {
+    let (w, t, scale) = (d.width(), d.tq.max(d.tk), 1.0 / (d.head_dim as f64).sqrt());
+    let kernel = move |isa| -> Run {
+        let (qkv, y, dy) = (numbers(t * 3 * w), numbers(d.tq * w), numbers(d.tq * w));
+        // A plausible log-sum-exp keeps every probability finite.
+        let saved = vec![(d.tk as f32).ln(); attention::saved_len(d)];
+        let mut scratch = vec![0.0; attention::scratch_len::<f32>(d)];
+        let mut grad = vec![0.0f32; t * 3 * w];
+        Box::new(move || {
+            let [q, k, v] = BLOCKS.map(|i| attention::Rows { data: &qkv, stride: 3 * w, offset: i * w });
+            let [dq, dk, dv] =
+                BLOCKS.map(|i| Some(GradRows { buffer: 0, stride: 3 * w, offset: i * w, beta: Beta::Zero }));
+            let (buffers, key): (&mut [&mut [f32]], _) = (&mut [&mut grad], Key::default());
+            let s = &mut scratch[..];
+            attention::backward(
+                isa, d, scale, q, k, v, None, dropout, key, &y, &saved, &dy, buffers, dq, dk, dv, s,
+            );
+        })
+    };
+    let floats = 4 * d.tq * w + 4 * d.tk * w;
+    entry(attention_name("backward", d, dropout), 10 * d.tq * d.tk * w, floats, kernel, None)
+}
+
+fn layer_norm_name(what: &str, d: layer_norm::Dims, branch: Option<Dropout>) -> String {
+    let branch = match branch {
+        None => "",
+        Some(drop) if drop.is_none() => " residual",
+        Some(_) => " residual dropout",
+    };
+    format!("layer_norm {what} {}x{}{branch}", d.samples * d.rows, d.cols)
+}
+
+fn layer_norm_forward(d: layer_norm::Dims, branch: Option<Dropout>) -> Entry {
+    let n = d.samples * d.rows * d.cols;
+    let kernel = move |isa| -> Run {
+        let (x, r, gamma, beta, mut y) =
+            (numbers(n), numbers(n), numbers(d.cols), numbers(d.cols), vec![0.0; n]);
+        let mut saved = vec![0.0; layer_norm::saved_len(d)];
+        Box::new(move || {
+            let key = Key::default();
+            let residual = branch.map(|dropout| layer_norm::Residual { data: &r[..], dropout, key });
+            layer_norm::forward(isa, d, 1e-5, &x, residual, &gamma, &beta, &mut y, &mut saved);
+        })
+    };
+    let floats = if branch.is_some() { 3 * n } else { 2 * n };
+    entry(layer_norm_name("forward", d, branch), 0, floats, kernel, None)
+}
+
+fn layer_norm_backward(d: layer_norm::Dims, branch: Option<Dropout>) -> Entry {
+    let n = d.samples * d.rows * d.cols;
+    let kernel = move |isa| -> Run {
+        let (x, r, dy, gamma, saved) =
+            (numbers(n), numbers(n), numbers(n), numbers(d.cols), numbers(layer_norm::saved_len(d)));
+        let (mut dx, mut dr, mut dg, mut db) =
+            (vec![0.0; n], vec![0.0; n], vec![0.0; d.cols], vec![0.0; d.cols]);
+        let mut scratch = vec![0.0; layer_norm::scratch_len(d)];
+        Box::new(move || {
+            let key = Key::default();
+            let residual = branch.map(|dropout| layer_norm::Residual { data: &r[..], dropout, key });
+            let gr = branch.map(|_| GradMut::overwrite(&mut dr));
+            let (gx, gg, gb) = (Some(GradMut::overwrite(&mut dx)), Some(&mut dg[..]), Some(&mut db[..]));
+            layer_norm::backward(isa, d, &x, residual, &gamma, &saved, &dy, gx, gr, gg, gb, &mut scratch);
+        })
+    };
+    let floats = if branch.is_some() { 5 * n } else { 3 * n };
+    entry(layer_norm_name("backward", d, branch), 0, floats, kernel, None)
+}
+
+fn softmax_forward(d: softmax::Dims) -> Entry {
+    let n = d.rows * d.cols;
+    let kernel = move |isa| -> Run {
+        let (x, mut y) = (numbers(n), vec![0.0; n]);
+        Box::new(move || softmax::forward(isa, d, &x, &mut y))
+    };
+    let reference = move || -> Run {
+        let (x, mut y) = (numbers(n), vec![0.0f32; n]);
+        Box::new(move || softmax::forward_reference(d, &x, &mut y))
+    };
+    entry(format!("softmax forward {}x{}", d.rows, d.cols), 0, 2 * n, kernel, Some(Box::new(reference)))
+}
+
+fn softmax_backward(d: softmax::Dims) -> Entry {
+    let n = d.rows * d.cols;
+    let kernel = move |isa| -> Run {
+        let (y, dy, mut dx) = (numbers(n), numbers(n), vec![0.0; n]);
+        Box::new(move || softmax::backward(isa, d, &y, &dy, GradMut::overwrite(&mut dx)))
+    };
+    entry(format!("softmax backward {}x{}", d.rows, d.cols), 0, 3 * n, kernel, None)
+}
+
+fn activation_forward(act: Activation, n: usize) -> Entry {
+    let kernel = move |isa| -> Run {
+        let (x, mut y) = (numbers(n), vec![0.0; n]);
+        Box::new(move || activation::forward(isa, act, &x, &mut y))
+    };
+    let reference = move || -> Run {
+        let (x, mut y) = (numbers(n), vec![0.0f32; n]);
+        Box::new(move || {
+            for (y, &x) in y.iter_mut().zip(&x) {
+                *y = activation::value_and_slope(act, x).0;
+            }
+            black_box(&y);
+        })
+    };
+    entry(format!("activation forward {act:?} {n}"), 0, 2 * n, kernel, Some(Box::new(reference)))
+}
+
+fn activation_backward(act: Activation, n: usize) -> Entry {
+    let kernel = move |isa| -> Run {
+        let (x, dy, mut dx) = (numbers(n), numbers(n), vec![0.0; n]);
+        Box::new(move || activation::backward(isa, act, &x, &dy, GradMut::overwrite(&mut dx)))
+    };
+    entry(format!("activation backward {act:?} {n}"), 0, 3 * n, kernel, None)
+}
+
+/// Chains of independent fused multiply-adds, enough to fill any pipeline: the FMA peak.
+struct FmaChains;
+
+const CHAINS: usize = 12;
+const LINKS: usize = 100_000;
+
+impl Task for FmaChains {
+    type Out = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let (a, b) = (s.splat(black_box(0.999_999)), s.splat(black_box(1e-7)));
+        let mut acc = [s.splat(0.5); CHAINS];
+        for _ in 0..LINKS {
+            for x in &mut acc {
+                *x = s.fma(a, *x, b);
+            }
+        }
+        acc.into_iter().map(|x| s.sum(x)).sum()
+    }
+}
+
+/// a = b + 3 c over arrays larger than any cache: 12 bytes per element.
+struct Triad<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
+
+const TRIAD: usize = 16 << 20;
+
+impl Task for Triad<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let three = s.splat(3.0);
+        let (b, c) = (self.1.chunks_exact(S::LANES), self.2.chunks_exact(S::LANES));
+        for ((a, b), c) in self.0.chunks_exact_mut(S::LANES).zip(b).zip(c) {
+            s.store(s.fma(three, s.load(c), s.load(b)), a);
+        }
+    }
+}
+
+/// Nanoseconds that this thread has waited for a CPU so far (Linux).
+fn waited() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
+struct Timing {
+    seconds: f64,
+    best: f64,
+    clean: usize,
+    total: usize,
+}
+
+/// Median seconds of one call.
+fn time(run: &mut dyn FnMut(), limit: Duration, wanted: usize) -> Timing {
+    let begin = Instant::now();
+    run();
+    let once = begin.elapsed();
+    // Repetitions of about 3 ms: long against the clock, short against the scheduler's slice.
+    let calls = (Duration::from_millis(3).as_nanos() / once.as_nanos().max(1)).clamp(1, 1_000_000) as usize;
+    let (mut clean, mut all) = (Vec::new(), Vec::new());
+    while clean.len() < wanted && (begin.elapsed() < limit || all.is_empty()) {
+        let wait = waited();
+        let start = Instant::now();
+        for _ in 0..calls {
+            run();
+        }
+        let t = start.elapsed();
+        all.push(t.as_secs_f64() / calls as f64);
+        let waited = waited().zip(wait).map_or(0, |(after, before)| after - before);
+        if waited as f64 <= 0.02 * t.as_nanos() as f64 {
+            clean.push(t.as_secs_f64() / calls as f64);
+        }
+    }
+    let (clean_count, total) = (clean.len(), all.len());
+    let mut times = if clean.is_empty() { all } else { clean };
+    times.sort_by(f64::total_cmp);
+    Timing { seconds: times[times.len() / 2], best: times[0], clean: clean_count, total }
+}
+
+struct Options {
+    filters: Vec<String>,
+    isas: Vec<Isa>,
+    json: bool,
+    reference: bool,
+    limit: Duration,
+}
+
+fn options() -> Result<Options, String> {
+    let (isas, limit) = (vec![Isa::best()], Duration::from_secs(2));
+    let mut o = Options { filters: Vec::new(), isas, json: false, reference: true, limit };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            // cargo bench adds it.
+            "--bench" => {}
+            "--json" => o.json = true,
+            "--no-reference" => o.reference = false,
+            "--isa" => {
+                let name = args.next().ok_or("--isa needs a name, or 'all'")?;
+                o.isas = if name == "all" {
+                    Isa::available()
+                } else {
+                    let known = Isa::available();
+                    vec![Isa::by_name(&name).ok_or(format!("this CPU has {known:?}, not {name}"))?]
+                };
+            }
+            "--seconds" => {
+                let s = args.next().and_then(|s| s.parse().ok()).filter(|s: &f64| *s >= 0.0 && s.is_finite());
+                o.limit = Duration::from_secs_f64(s.ok_or("--seconds needs a number")?);
+            }
+            flag if flag.starts_with("--") => return Err(format!("unknown flag {flag}")),
+            word => o.filters.push(word.to_owned()),
+        }
+    }
+    Ok(o)
+}
+
+fn main() {
+    let o = match options() {
+        Ok(o) => o,
+        Err(message) => {
+            eprintln!("{message}");
+            std::process::exit(2);
+        }
+    };
+    let (mut a, b, c) = (vec![0.0f32; TRIAD], vec![1.0f32; TRIAD], vec![2.0f32; TRIAD]);
+    let triad = time(&mut || Isa::best().run(Triad(&mut a, &b, &c)), o.limit, 9);
+    let bandwidth = 12.0 * TRIAD as f64 / triad.seconds / 1e9;
+    drop((a, b, c));
+    for &isa in &o.isas {
+        let fma = time(
+            &mut || {
+                black_box(isa.run(FmaChains));
+            },
+            o.limit,
+            9,
+        );
+        let peak = (2 * CHAINS * LINKS * isa.lanes()) as f64 / fma.seconds / 1e9;
+        if !o.json {
+            println!("\n{isa}: FMA peak {peak:.1} GFLOP/s, memory {bandwidth:.1} GB/s (triad), one thread");
+            println!(
+                "{:<48} {:>11} {:>9} {:>7} {:>7} {:>8} {:>7} {:>11} {:>7}",
+                "kernel", "us", "GFLOP/s", "of peak", "best", "GB/s", "of mem", "x reference", "clean"
+            );
+        }
+        for e in table() {
+            if !o.filters.is_empty() && !o.filters.iter().any(|f| e.name.contains(f.as_str())) {
+                continue;
+            }
+            let t = time(&mut *(e.kernel)(isa), o.limit, 9);
+            let reference = e.reference.as_ref().filter(|_| o.reference);
+            let ratio = reference
+                .map(|r| time(&mut *r(), o.limit.min(Duration::from_secs(1)), 3).seconds / t.seconds);
+            report(&o, isa, &e, &t, peak, bandwidth, ratio);
+        }
+    }
+}
+
+fn report(o: &Options, isa: Isa, e: &Entry, t: &Timing, peak: f64, bandwidth: f64, ratio: Option<f64>) {
+    let (gflops, gbytes) = (e.flops / t.seconds / 1e9, e.bytes / t.seconds / 1e9);
+    if o.json {
+        println!(
+            "{{\"kernel\":\"{}\",\"isa\":\"{isa}\",\"seconds\":{:e},\"best_seconds\":{:e},\"gflops\":{gflops:.3},\"peak_gflops\":{peak:.3},\
+             \"gbytes\":{gbytes:.3},\"memory_gbytes\":{bandwidth:.3},\"reference_ratio\":{},\"clean\":{},\"total\":{}}}",
+            e.name,
+            t.seconds,
+            t.best,
+            ratio.map_or_else(|| "null".into(), |r| format!("{r:.3}")),
+            t.clean,
+            t.total
+        );
+    } else {
+        println!(
+            "{:<48} {:>11.2} {:>9.2} {:>6.1}% {:>6.1}% {:>8.2} {:>6.1}% {:>11} {:>4}/{}",
+            e.name,
+            t.seconds * 1e6,
+            gflops,
+            100.0 * gflops / peak,
+            100.0 * e.flops / t.best / 1e9 / peak,
+            gbytes,
+            100.0 * gbytes / bandwidth,
+            ratio.map_or_else(String::new, |r| format!("{r:.1}")),
+            t.clean,
+            t.total
+        );
+    }
+}

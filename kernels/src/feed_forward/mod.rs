@@ -1,0 +1,294 @@
+//! Feed-forward block: y = drop(act(x W1^T + b1)) W2^T + b2.
+//!
+//! **Formula.** z = x W1^T + b1 (`[rows, hidden]`), h = act(z), g = m h with the dropout multipliers m (1 / keep or 0),
+//! y = g W2^T + b2. Vaswani et al. 2017, section 3.3, with dropout inside as in PyTorch's `TransformerEncoderLayer`.
+//!
+//! **Derivative.** dg = dy W2; dW2 += dy^T g; db2 += column sums of dy; dz = dg m act'(z); dx = dz W1; dW1 += dz^T x;
+//! db1 += column sums of dz.
+//!
+//! **Saved.** z, `samples * rows * hidden` elements (for ReLU h, which gives value and slope): recomputing it would add a
+//! third of the forward product to the backward pass, while reading it back costs its bytes once. m is drawn again from
+//! the key. An empty `saved` keeps nothing (inference).
+//!
+//! **Cost.** 4 samples rows width hidden FLOPs forward, twice that backward.
+//!
+//! **Method.** [`TILE`] rows at a time, so that the hidden tile is made, used and forgotten in the second-level cache;
+//! both weight matrices are packed once per call (once per step, when the caller can keep them: a later step).
+//!
+//! **Numerics.** As [`crate::gemm`]; parameter gradients add tile after tile in order of rows. A dropped element counts
+//! as exactly 0 unless h is infinite or NaN (0 times infinity is NaN).
+
+use crate::activation::{self, Activation};
+use crate::contract::{at_least, len, product};
+use crate::gemm::{self, Epilogue};
+use crate::isa::{Simd, Task};
+use crate::linear;
+use crate::rng::{BLOCK, Dropout, Key};
+use crate::{Beta, GradMut, Isa, Real, real};
+
+mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use reference::{backward as backward_reference, forward as forward_reference};
+
+/// Rows whose hidden values are held at a time.
+pub const TILE: usize = 168;
+
+/// Sizes of a feed-forward block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Samples: dropout is keyed by sample.
+    pub samples: usize,
+    /// Rows of each sample.
+    pub rows: usize,
+    /// Columns of x and y.
+    pub width: usize,
+    /// Columns of the hidden layer.
+    pub hidden: usize,
+}
+
+impl Dims {
+    fn all_rows(self) -> usize {
+        product("feed_forward", &[self.samples, self.rows])
+    }
+}
+
+/// Elements of `saved` a backward pass needs.
+///
+/// # Panics
+/// If the product overflows.
+pub fn saved_len(d: Dims) -> usize {
+    product("feed_forward", &[d.samples, d.rows, d.hidden])
+}
+
+/// Elements of `scratch` that both directions need at most.
+///
+/// # Panics
+/// If a product overflows.
+pub fn scratch_len<T: Real>(d: Dims) -> usize {
+    let tile = d.all_rows().min(TILE);
+    let weights = gemm::packed_len::<T>(d.width, d.hidden) + gemm::packed_len::<T>(d.hidden, d.width);
+    let products = gemm::packed_scratch_len::<T>(tile)
+        .max(gemm::scratch_len::<T>(d.width, d.hidden, tile))
+        .max(gemm::scratch_len::<T>(d.hidden, d.width, tile));
+    2 * product("feed_forward", &[tile, d.hidden]) + weights + products
+}
+
+/// y = drop(act(x W1^T + b1)) W2^T + b2: x and y `[samples, rows, width]`, w1 `[hidden, width]`, w2 `[width, hidden]`.
+///
+/// `saved`: [`saved_len`] elements or empty; `scratch`: [`scratch_len`] elements.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn forward<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Activation,
+    dropout: Dropout,
+    key: Key,
+    x: &[T],
+    w1: &[T],
+    b1: &[T],
+    w2: &[T],
+    b2: &[T],
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    check("feed_forward", d, x, w1, b1, w2, y);
+    len("feed_forward", "b2", d.width, b2.len());
+    let (rows, width, hidden) = (d.all_rows(), d.width, d.hidden);
+    let keep = !saved.is_empty();
+    if keep {
+        at_least("feed_forward", "saved", saved_len(d), saved.len());
+    }
+    at_least("feed_forward", "scratch", scratch_len::<T>(d), scratch.len());
+
+    let tile = rows.min(TILE) * hidden;
+    let (h_tile, scratch) = scratch.split_at_mut(tile);
+    let (z_tile, scratch) = scratch.split_at_mut(tile);
+    let (packed1, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(width, hidden));
+    let (packed2, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(hidden, width));
+    gemm::pack_b(isa, width, hidden, w1, (1, width), packed1);
+    gemm::pack_b(isa, hidden, width, w2, (1, hidden), packed2);
+    let relu = act == Activation::Relu;
+    for r in (0..rows).step_by(TILE) {
+        let n = TILE.min(rows - r);
+        let (xs, hs) = (r * width..(r + n) * width, r * hidden..(r + n) * hidden);
+        let kept = if keep { &mut saved[hs] } else { &mut z_tile[..n * hidden] };
+        let epilogue = Epilogue { bias: Some(b1), relu };
+        let shape = (n, hidden, width);
+        gemm::gemm_packed(
+            isa,
+            shape,
+            &x[xs.clone()],
+            (width, 1),
+            packed1,
+            Beta::Zero,
+            kept,
+            hidden,
+            epilogue,
+            scratch,
+        );
+        let h = &mut h_tile[..n * hidden];
+        let g: &[T] = if relu && dropout.is_none() {
+            kept
+        } else {
+            if relu {
+                h.copy_from_slice(kept);
+            } else {
+                activation::forward(isa, act, kept, h);
+            }
+            drop_rows(isa, dropout, key, d, r, h);
+            h
+        };
+        let (shape, epilogue) = ((n, width, hidden), Epilogue { bias: Some(b2), relu: false });
+        gemm::gemm_packed(
+            isa,
+            shape,
+            g,
+            (hidden, 1),
+            packed2,
+            Beta::Zero,
+            &mut y[xs],
+            width,
+            epilogue,
+            scratch,
+        );
+    }
+}
+
+/// Gradients of [`forward`]; parameter gradients are added to, `None` is not wanted.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn backward<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Activation,
+    dropout: Dropout,
+    key: Key,
+    x: &[T],
+    w1: &[T],
+    b1: &[T],
+    w2: &[T],
+    saved: &[T],
+    dy: &[T],
+    mut dx: Option<GradMut<'_, T>>,
+    mut dw1: Option<&mut [T]>,
+    mut db1: Option<&mut [T]>,
+    mut dw2: Option<&mut [T]>,
+    mut db2: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
+    let op = "feed_forward backward";
+    check(op, d, x, w1, b1, w2, dy);
+    at_least(op, "saved", saved_len(d), saved.len());
+    for (what, expected, actual) in [
+        ("dx", x.len(), dx.as_ref().map(|g| g.data.len())),
+        ("dw1", w1.len(), dw1.as_ref().map(|g| g.len())),
+        ("db1", d.hidden, db1.as_ref().map(|g| g.len())),
+        ("dw2", w2.len(), dw2.as_ref().map(|g| g.len())),
+        ("db2", d.width, db2.as_ref().map(|g| g.len())),
+    ] {
+        len(op, what, expected, actual.unwrap_or(expected));
+    }
+    at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
+
+    let (rows, width, hidden) = (d.all_rows(), d.width, d.hidden);
+    let tile = rows.min(TILE) * hidden;
+    let (h_tile, scratch) = scratch.split_at_mut(tile);
+    let (dh_tile, scratch) = scratch.split_at_mut(tile);
+    let (packed1, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(hidden, width));
+    let (packed2, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(width, hidden));
+    let hidden_wanted = dx.is_some() || dw1.is_some() || db1.is_some();
+    gemm::pack_b(isa, hidden, width, w1, (width, 1), packed1);
+    gemm::pack_b(isa, width, hidden, w2, (hidden, 1), packed2);
+    for r in (0..rows).step_by(TILE) {
+        let n = TILE.min(rows - r);
+        let (xs, hs) = (r * width..(r + n) * width, r * hidden..(r + n) * hidden);
+        let (x, dy, z) = (&x[xs.clone()], &dy[xs.clone()], &saved[hs]);
+        let (h, dh) = (&mut h_tile[..n * hidden], &mut dh_tile[..n * hidden]);
+        // Second layer: its input g is made again from z.
+        if dw2.is_some() || db2.is_some() {
+            let g: &[T] = if act == Activation::Relu && dropout.is_none() {
+                z
+            } else {
+                if act == Activation::Relu {
+                    h.copy_from_slice(z);
+                } else {
+                    activation::forward(isa, act, z, h);
+                }
+                drop_rows(isa, dropout, key, d, r, h);
+                h
+            };
+            let layer = linear::Dims { rows: n, inputs: hidden, outputs: width };
+            linear::weight_gradients(isa, layer, g, dy, dw2.as_deref_mut(), db2.as_deref_mut(), scratch);
+        }
+        if !hidden_wanted {
+            continue;
+        }
+        let (shape, none) = ((n, hidden, width), Epilogue::NONE);
+        gemm::gemm_packed(isa, shape, dy, (width, 1), packed2, Beta::Zero, dh, hidden, none, scratch);
+        drop_rows(isa, dropout, key, d, r, dh);
+        // First layer. For ReLU `saved` holds h, positive exactly where z is.
+        activation::backward(isa, act, z, dh, GradMut::overwrite(h));
+        let dz = &*h;
+        if let Some(dx) = &mut dx {
+            let (shape, beta, data) = ((n, width, hidden), dx.beta, &mut dx.data[xs]);
+            gemm::gemm_packed(isa, shape, dz, (hidden, 1), packed1, beta, data, width, none, scratch);
+        }
+        let layer = linear::Dims { rows: n, inputs: width, outputs: hidden };
+        linear::weight_gradients(isa, layer, x, dz, dw1.as_deref_mut(), db1.as_deref_mut(), scratch);
+    }
+}
+
+/// Multiplies a tile of hidden rows, the first of which is row `first` of all samples, by its dropout multipliers.
+fn drop_rows<T: Real>(isa: Isa, dropout: Dropout, key: Key, d: Dims, first: usize, h: &mut [T]) {
+    if dropout.is_none() {
+        return;
+    }
+    for (i, h) in h.chunks_exact_mut(d.hidden.max(1)).enumerate() {
+        let (sample, row) = ((first + i) / d.rows, ((first + i) % d.rows) as u32);
+        let stream = key.sample(sample).stream();
+        if let Some(h) = real::as_f32_mut(h) {
+            isa.run(DropRow { stream, dropout, row, h });
+        } else {
+            reference::drop_row(stream, dropout, row, h);
+        }
+    }
+}
+
+struct DropRow<'a> {
+    stream: crate::rng::Stream,
+    dropout: Dropout,
+    row: u32,
+    h: &'a mut [f32],
+}
+
+impl Task for DropRow<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut multipliers = [0.0; BLOCK];
+        for (block, h) in self.h.chunks_mut(BLOCK).enumerate() {
+            self.stream.multipliers(s, self.dropout, self.row, block as u32, &mut multipliers);
+            for (h, m) in h.iter_mut().zip(multipliers) {
+                *h *= m;
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn check<T>(op: &str, d: Dims, x: &[T], w1: &[T], b1: &[T], w2: &[T], y: &[T]) {
+    let (values, weights) = (product(op, &[d.samples, d.rows, d.width]), product(op, &[d.width, d.hidden]));
+    len(op, "x", values, x.len());
+    len(op, "w1", weights, w1.len());
+    len(op, "b1", d.hidden, b1.len());
+    len(op, "w2", weights, w2.len());
+    len(op, if op == "feed_forward" { "y" } else { "dy" }, values, y.len());
+}

@@ -1,0 +1,168 @@
+//! The loops around the micro-kernel: cut, pack, multiply.
+
+use super::Epilogue;
+use super::micro::{Tile, TileOf};
+use super::pack::{Matrix, PackA, PackB};
+use crate::{Beta, Isa, Real, real};
+use std::marker::PhantomData;
+
+/// Longest block along k: an A panel (14 x 256 f32) takes half of a 32 KiB first-level cache.
+pub const KC: usize = 256;
+/// Row stride of an A block packed by rows: not a multiple of the 4 KiB cache way, so rows do not evict each other.
+pub(super) const KS: usize = KC + 16;
+/// Rows of an A block: a multiple of every tile height (14, 6, 4).
+const MC: usize = 168;
+/// Columns of a B block packed on the way: 256 x 1024 f32 are 1 MiB.
+const NC: usize = 1024;
+/// Largest tile of any instruction set; every tile width divides `NR_MAX`.
+pub(super) const MR_MAX: usize = 14;
+pub(super) const NR_MAX: usize = 32;
+
+/// The tile of `T` under `isa`.
+pub(super) fn tile<T: Real>(isa: Isa) -> Tile {
+    isa.run(TileOf::<T>(PhantomData))
+}
+
+/// Length of the blocks k is cut into: equal ones, so that none is a short remainder.
+pub(super) fn depth(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(KC).max(1)).next_multiple_of(8).clamp(1, KC)
+}
+
+/// Scratch of the packed A block for m rows.
+pub(super) fn a_len(m: usize) -> usize {
+    (m.min(MC) + MR_MAX) * KS
+}
+
+/// Scratch of a packed B block.
+pub(super) fn b_len(n: usize, k: usize) -> usize {
+    n.min(NC).next_multiple_of(NR_MAX) * depth(k).min(k.max(1))
+}
+
+/// One packed block times another: C (+)= A B.
+pub(super) struct Block<'a, T> {
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) a: &'a [T],
+    pub(super) a_by_rows: bool,
+    pub(super) b: &'a [T],
+    pub(super) beta: Beta,
+    pub(super) c: &'a mut [T],
+    pub(super) rsc: usize,
+    pub(super) epilogue: Epilogue<'a, T>,
+}
+
+impl<'a, T: Real> Block<'a, T> {
+    /// The same block with its type named; `U` must be `T`.
+    #[inline(always)]
+    pub(super) fn cast<U: Real>(self) -> Block<'a, U> {
+        Block {
+            m: self.m,
+            n: self.n,
+            k: self.k,
+            a: real::same(self.a),
+            a_by_rows: self.a_by_rows,
+            b: real::same(self.b),
+            beta: self.beta,
+            c: real::same_mut(self.c),
+            rsc: self.rsc,
+            epilogue: Epilogue { bias: self.epilogue.bias.map(real::same), relu: self.epilogue.relu },
+        }
+    }
+}
+
+/// C = act(A B + bias + beta C), packing both operands block by block.
+pub(crate) fn multiply<T: Real>(
+    isa: Isa,
+    (m, n, k): (usize, usize, usize),
+    a: impl Matrix<T>,
+    b: impl Matrix<T>,
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+    scratch: &mut [T],
+) {
+    let Tile { mr, nr } = tile::<T>(isa);
+    let (a_pack, b_pack) = scratch.split_at_mut(a_len(m));
+    let (kc, mc) = (depth(k), MC);
+    for jc in (0..n).step_by(NC) {
+        let nb = NC.min(n - jc);
+        for pc in (0..k.max(1)).step_by(kc) {
+            let kb = kc.min(k - pc);
+            let b_pack = &mut b_pack[..nb.next_multiple_of(nr) * kb];
+            isa.run(PackB { b, row: pc, col: jc, rows: kb, cols: nb, nr, out: b_pack });
+            for ic in (0..m).step_by(mc) {
+                let mb = mc.min(m - ic);
+                isa.run(PackA { a, row: ic, col: pc, rows: mb, cols: kb, mr, out: a_pack });
+                isa.run(Block {
+                    m: mb,
+                    n: nb,
+                    k: kb,
+                    a: a_pack,
+                    a_by_rows: !a.by_columns(),
+                    b: b_pack,
+                    beta: if pc == 0 { beta } else { Beta::One },
+                    c: &mut c[ic * rsc + jc..],
+                    rsc,
+                    epilogue: last(epilogue, jc, pc + kb == k),
+                });
+            }
+        }
+    }
+}
+
+/// As [`multiply`] with B packed before: no B block, and a block of rows of C is finished before the next.
+pub(crate) fn multiply_packed<T: Real>(
+    isa: Isa,
+    (m, n, k): (usize, usize, usize),
+    a: impl Matrix<T>,
+    packed: &[T],
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+    a_pack: &mut [T],
+) {
+    let Tile { mr, nr } = tile::<T>(isa);
+    let (kc, mc, columns) = (depth(k), MC, n.next_multiple_of(nr));
+    for ic in (0..m).step_by(mc) {
+        let mb = mc.min(m - ic);
+        for pc in (0..k.max(1)).step_by(kc) {
+            let kb = kc.min(k - pc);
+            isa.run(PackA { a, row: ic, col: pc, rows: mb, cols: kb, mr, out: a_pack });
+            isa.run(Block {
+                m: mb,
+                n,
+                k: kb,
+                a: a_pack,
+                a_by_rows: !a.by_columns(),
+                b: &packed[pc * columns..][..kb * columns],
+                beta: if pc == 0 { beta } else { Beta::One },
+                c: &mut c[ic * rsc..],
+                rsc,
+                epilogue: last(epilogue, 0, pc + kb == k),
+            });
+        }
+    }
+}
+
+/// Packs the whole of B, block by block along k.
+pub(crate) fn pack<T: Real>(isa: Isa, k: usize, n: usize, b: impl Matrix<T>, packed: &mut [T]) {
+    let nr = tile::<T>(isa).nr;
+    let (kc, columns) = (depth(k), n.next_multiple_of(nr));
+    for pc in (0..k).step_by(kc) {
+        let kb = kc.min(k - pc);
+        let out = &mut packed[pc * columns..][..kb * columns];
+        isa.run(PackB { b, row: pc, col: 0, rows: kb, cols: n, nr, out });
+    }
+}
+
+/// The epilogue of the columns from `jc`, if this is the last block along k.
+fn last<T>(epilogue: Epilogue<'_, T>, jc: usize, is_last: bool) -> Epilogue<'_, T> {
+    if is_last {
+        Epilogue { bias: epilogue.bias.map(|b| &b[jc..]), relu: epilogue.relu }
+    } else {
+        Epilogue::NONE
+    }
+}

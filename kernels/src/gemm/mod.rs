@@ -1,0 +1,210 @@
+//! Matrix product C = A B + beta C, with bias and ReLU in the last pass.
+//!
+//! **Formula.** `C[i, j] = act(sum_p A[i, p] B[p, j] + bias[j] + beta C[i, j])`. Its derivatives are products again:
+//! dA = dC B^T, dB = A^T dC; transposes are expressed by strides, so one function serves all three (NN, NT, TN).
+//!
+//! **Method.** After Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008)
+//! and BLIS (van Zee and van de Geijn, ACM TOMS 41(3), 2015): B is copied ("packed") into panels of `NR` columns, A into
+//! panels of `MR` rows, both cut into blocks of [`KC`] along k, and a micro-kernel keeps an `MR x NR` tile of C in
+//! registers. See `blocked.rs` (the loops), `pack.rs` (the copies), `micro.rs` (the tile).
+//! Products with few rows or columns are read in place (`small.rs`).
+//!
+//! **Cost.** 2 m n k FLOPs; m k + k n + 2 m n elements at least.
+//!
+//! **Numerics.** The sum over p runs in order within a block of [`KC`], and blocks are added in order, so the result
+//! depends on the dimensions and the instruction set only. NaN and infinity propagate as in the plain sum, except that an
+//! ISA may fuse multiply and add. ReLU maps NaN to NaN.
+//!
+//! **Later.** Weights can be packed once per step ([`pack_b`], [`gemm_packed`]). A bf16 product would be a second
+//! micro-kernel over panels of pairs along k (`vdpbf16ps`), with the same loops and packing.
+
+use crate::contract::{at_least, len, product, require};
+use crate::{Beta, Isa, Real, real};
+
+mod blocked;
+mod column_sums;
+mod micro;
+mod pack;
+mod reference;
+mod small;
+#[cfg(test)]
+mod tests;
+
+pub use blocked::KC;
+pub(crate) use blocked::{multiply, multiply_packed, pack};
+pub(crate) use column_sums::add_column_sums;
+pub(crate) use pack::{Matrix, Strided, copy};
+pub use reference::gemm as gemm_reference;
+
+/// Strides of a matrix: (from row to row, from column to column), in elements.
+pub type Strides = (usize, usize);
+
+/// What the last pass over C adds.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<'a, T> {
+    /// Added to every row: n elements.
+    pub bias: Option<&'a [T]>,
+    /// Negative results become 0.
+    pub relu: bool,
+}
+
+impl<T> Epilogue<'_, T> {
+    /// Nothing.
+    pub const NONE: Self = Self { bias: None, relu: false };
+}
+
+/// The arguments every product shares, checked.
+#[track_caller]
+fn check<T>(
+    (m, n, k): (usize, usize, usize),
+    a: Option<(&[T], Strides)>,
+    b: Option<(&[T], Strides)>,
+    c: &[T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+) {
+    if let Some((a, strides)) = a {
+        at_least("gemm", "a", extent(m, k, strides), a.len());
+    }
+    if let Some((b, strides)) = b {
+        at_least("gemm", "b", extent(k, n, strides), b.len());
+    }
+    require("gemm", "the row stride of c must be at least its columns", rsc, rsc >= n || m <= 1);
+    at_least("gemm", "c", extent(m, n, (rsc, 1)), c.len());
+    if let Some(bias) = epilogue.bias {
+        len("gemm", "bias", n, bias.len());
+    }
+}
+
+/// Elements a matrix of these strides spans.
+#[track_caller]
+fn extent(rows: usize, cols: usize, (rs, cs): Strides) -> usize {
+    if rows == 0 || cols == 0 {
+        return 0;
+    }
+    let (down, right) = (product("gemm", &[rows - 1, rs]), product("gemm", &[cols - 1, cs]));
+    down.checked_add(right).and_then(|e| e.checked_add(1)).unwrap_or(usize::MAX)
+}
+
+/// Scratch of [`gemm`] and [`gemm_with`], in elements.
+pub fn scratch_len<T: Real>(m: usize, n: usize, k: usize) -> usize {
+    blocked::a_len(m) + blocked::b_len(n, k)
+}
+
+/// Length of B packed by [`pack_b`], in elements.
+///
+/// # Panics
+/// If the product overflows.
+pub fn packed_len<T: Real>(k: usize, n: usize) -> usize {
+    product("gemm", &[k, n.next_multiple_of(blocked::NR_MAX)])
+}
+
+/// Scratch of [`gemm_packed`], in elements.
+pub fn packed_scratch_len<T: Real>(m: usize) -> usize {
+    blocked::a_len(m)
+}
+
+/// C = A B + beta C for A `[m, k]`, B `[k, n]` of any strides and C `[m, n]` with rows `rsc` apart.
+///
+/// `scratch`: [`scratch_len`] elements.
+///
+/// # Panics
+/// If a slice is too short for its shape, or `rsc < n`.
+#[track_caller]
+pub fn gemm<T: Real>(
+    isa: Isa,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: &[T],
+    a_strides: Strides,
+    b: &[T],
+    b_strides: Strides,
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    scratch: &mut [T],
+) {
+    gemm_with(isa, (m, n, k), a, a_strides, b, b_strides, beta, c, rsc, Epilogue::NONE, scratch);
+}
+
+/// As [`gemm`], with bias and ReLU applied while the result is in registers.
+///
+/// # Panics
+/// As [`gemm`], and if the bias has not n elements.
+#[track_caller]
+pub fn gemm_with<T: Real>(
+    isa: Isa,
+    (m, n, k): (usize, usize, usize),
+    a: &[T],
+    a_strides: Strides,
+    b: &[T],
+    b_strides: Strides,
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+    scratch: &mut [T],
+) {
+    check((m, n, k), Some((a, a_strides)), Some((b, b_strides)), c, rsc, epilogue);
+    at_least("gemm", "scratch", scratch_len::<T>(m, n, k), scratch.len());
+    if m == 0 || n == 0 {
+        return;
+    }
+    if real::is_f32::<T>() {
+        let few = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
+        let (shape, af, bf) = ((m, n, k), real::same(a), real::same(b));
+        if small::multiply(isa, shape, af, a_strides, bf, b_strides, beta, real::same_mut(c), rsc, few) {
+            return;
+        }
+    }
+    let (a, b) = (Strided { data: a, strides: a_strides }, Strided { data: b, strides: b_strides });
+    blocked::multiply(isa, (m, n, k), a, b, beta, c, rsc, epilogue, scratch);
+}
+
+/// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set; `packed`: [`packed_len`] elements.
+///
+/// # Panics
+/// If a slice is too short.
+#[track_caller]
+pub fn pack_b<T: Real>(isa: Isa, k: usize, n: usize, b: &[T], strides: Strides, packed: &mut [T]) {
+    at_least("gemm", "b", extent(k, n, strides), b.len());
+    at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
+    blocked::pack(isa, k, n, Strided { data: b, strides }, packed);
+}
+
+/// As [`gemm_with`] for a B packed by [`pack_b`]; `scratch`: [`packed_scratch_len`] elements.
+///
+/// # Panics
+/// As [`gemm_with`].
+#[track_caller]
+pub fn gemm_packed<T: Real>(
+    isa: Isa,
+    (m, n, k): (usize, usize, usize),
+    a: &[T],
+    strides: Strides,
+    packed: &[T],
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+    scratch: &mut [T],
+) {
+    check((m, n, k), Some((a, strides)), None, c, rsc, epilogue);
+    at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
+    at_least("gemm", "scratch", packed_scratch_len::<T>(m), scratch.len());
+    if m == 0 || n == 0 {
+        return;
+    }
+    blocked::multiply_packed(
+        isa,
+        (m, n, k),
+        Strided { data: a, strides },
+        packed,
+        beta,
+        c,
+        rsc,
+        epilogue,
+        scratch,
+    );
+}

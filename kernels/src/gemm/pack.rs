@@ -1,0 +1,158 @@
+//! Copies into panels. Whatever the operand's layout, the source is read along its contiguous direction.
+//!
+//! B becomes panels of `nr` columns, each `[k][nr]`. A becomes rows of constant stride where its rows are contiguous
+//! (a plain copy; the micro-kernel broadcasts single elements, so it does not mind), or panels `[k][mr]` where its
+//! columns are. Missing rows and columns of the last panel are zeros.
+
+use super::Strides;
+use super::blocked::KS;
+use crate::Real;
+use crate::isa::{Simd, Task};
+
+/// A matrix that can be copied piece by piece; a strided slice, or one that exists only as a rule (im2col).
+pub(crate) trait Matrix<T>: Copy {
+    /// Copies elements (row, col ..) to `out`.
+    fn along_row(&self, row: usize, col: usize, out: &mut [T]);
+    /// Copies elements (row .., col) to `out`; only called if [`Matrix::by_columns`].
+    fn along_column(&self, row: usize, col: usize, out: &mut [T]);
+    /// True if columns are contiguous and rows are not.
+    fn by_columns(&self) -> bool;
+}
+
+/// A matrix in a slice.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a, T> {
+    pub(crate) data: &'a [T],
+    pub(crate) strides: Strides,
+}
+
+impl<T: Real> Matrix<T> for Strided<'_, T> {
+    #[inline(always)]
+    fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
+        let (rs, cs) = self.strides;
+        strided(&self.data[row * rs + col * cs..], cs, out);
+    }
+    #[inline(always)]
+    fn along_column(&self, row: usize, col: usize, out: &mut [T]) {
+        let (rs, cs) = self.strides;
+        strided(&self.data[row * rs + col * cs..], rs, out);
+    }
+    #[inline(always)]
+    fn by_columns(&self) -> bool {
+        self.strides.1 != 1 && self.strides.0 == 1
+    }
+}
+
+#[inline(always)]
+fn strided<T: Real>(data: &[T], step: usize, out: &mut [T]) {
+    if step == 1 {
+        copy(&data[..out.len()], out);
+    } else {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = data[i * step];
+        }
+    }
+}
+
+/// `copy_from_slice` for short runs: pieces of 16 become vector moves instead of calls.
+#[inline(always)]
+pub(crate) fn copy<T: Real>(from: &[T], to: &mut [T]) {
+    let (f, f_tail) = from.as_chunks::<16>();
+    let (t, t_tail) = to.as_chunks_mut::<16>();
+    for (f, t) in f.iter().zip(t) {
+        *t = *f;
+    }
+    for (f, t) in f_tail.iter().zip(t_tail) {
+        *t = *f;
+    }
+}
+
+/// Packs `rows x cols` of A from (row, col).
+pub(super) struct PackA<'a, T, A> {
+    pub(super) a: A,
+    pub(super) row: usize,
+    pub(super) col: usize,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) mr: usize,
+    pub(super) out: &'a mut [T],
+}
+
+impl<T: Real, A: Matrix<T>> Task for PackA<'_, T, A> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { a, row, col, rows, cols, mr, out } = self;
+        if a.by_columns() {
+            for (panel, out) in
+                out[..rows.next_multiple_of(mr) * cols].chunks_exact_mut((mr * cols).max(1)).enumerate()
+            {
+                let first = panel * mr;
+                let real = mr.min(rows - first);
+                for (p, out) in out.chunks_exact_mut(mr).enumerate() {
+                    a.along_column(row + first, col + p, &mut out[..real]);
+                    out[real..].fill(T::ZERO);
+                }
+            }
+        } else {
+            let (out, _) = out.as_chunks_mut::<KS>();
+            for r in 0..rows {
+                a.along_row(row + r, col, &mut out[r][..cols]);
+            }
+            for r in rows..rows.next_multiple_of(mr) {
+                out[r][..cols].fill(T::ZERO);
+            }
+        }
+    }
+}
+
+/// Packs `rows x cols` of B from (row, col).
+pub(super) struct PackB<'a, T, B> {
+    pub(super) b: B,
+    pub(super) row: usize,
+    pub(super) col: usize,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) nr: usize,
+    pub(super) out: &'a mut [T],
+}
+
+impl<T: Real, B: Matrix<T>> Task for PackB<'_, T, B> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { b, row, col, rows, cols, nr, out } = self;
+        for (panel, out) in out.chunks_exact_mut((rows * nr).max(1)).enumerate() {
+            let first = panel * nr;
+            let real = nr.min(cols - first);
+            if b.by_columns() {
+                columns(b, row, col + first, real, nr, out);
+            } else {
+                for (p, out) in out.chunks_exact_mut(nr).enumerate() {
+                    b.along_row(row + p, col + first, &mut out[..real]);
+                    out[real..].fill(T::ZERO);
+                }
+            }
+        }
+    }
+}
+
+/// Transposes contiguous columns into a panel, 16 elements of each at a time so that both sides stay in cache.
+#[inline(always)]
+fn columns<T: Real>(b: impl Matrix<T>, row: usize, col: usize, real: usize, nr: usize, out: &mut [T]) {
+    const STRIP: usize = 16;
+    for (s, out) in out.chunks_mut(STRIP * nr).enumerate() {
+        let depth = out.len() / nr;
+        let mut strip = [T::ZERO; STRIP];
+        for j in 0..nr {
+            if j < real {
+                b.along_column(row + s * STRIP, col + j, &mut strip[..depth]);
+            } else {
+                strip = [T::ZERO; STRIP];
+            }
+            for p in 0..depth {
+                out[p * nr + j] = strip[p];
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+use super::*;
+use crate::testing::{Guarded, Rng, assert_close, each_isa, to_f32};
+
+/// A matrix of random numbers laid out by columns or by rows with `gap` unused elements between lines (NaN there).
+struct Laid {
+    data: Vec<f64>,
+    strides: Strides,
+}
+
+fn laid(rng: &mut Rng, rows: usize, cols: usize, by_columns: bool, gap: usize) -> Laid {
+    let (lines, line) = if by_columns { (cols, rows) } else { (rows, cols) };
+    let mut data = vec![f64::NAN; lines * (line + gap)];
+    for l in 0..lines {
+        data[l * (line + gap)..][..line].copy_from_slice(&rng.vec(line));
+    }
+    Laid { data, strides: if by_columns { (1, line + gap) } else { (line + gap, 1) } }
+}
+
+/// Checks one product on every instruction set and both precisions against the definition in f64.
+fn check_case(rng: &mut Rng, (m, n, k): (usize, usize, usize), layout: u64, beta: Beta, with: bool) {
+    let a = laid(rng, m, k, layout & 1 != 0, (layout >> 2 & 1) as usize * 3);
+    let b = laid(rng, k, n, layout & 2 != 0, (layout >> 3 & 1) as usize * 5);
+    let rsc = n + (layout >> 4 & 1) as usize * 2;
+    let bias = rng.vec(n);
+    let before: Vec<f64> = match beta {
+        Beta::One => rng.vec(m * rsc),
+        Beta::Zero => vec![f64::NAN; m * rsc],
+    };
+    let epilogue = if with { Epilogue { bias: Some(&bias[..]), relu: true } } else { Epilogue::NONE };
+    let mut want = before.clone();
+    gemm_reference((m, n, k), &a.data, a.strides, &b.data, b.strides, beta, &mut want, rsc, epilogue);
+    let name = format!("{m}x{n}x{k} layout {layout} {beta:?}");
+    each_isa(|isa| {
+        run::<f64>(
+            isa,
+            &name,
+            (m, n, k),
+            &a,
+            &b,
+            beta,
+            &before,
+            &want,
+            rsc,
+            &bias,
+            with,
+            layout as usize % 4,
+        );
+        run::<f32>(
+            isa,
+            &name,
+            (m, n, k),
+            &a,
+            &b,
+            beta,
+            &before,
+            &want,
+            rsc,
+            &bias,
+            with,
+            layout as usize % 4,
+        );
+    });
+}
+
+fn run<T: Real>(
+    isa: Isa,
+    name: &str,
+    (m, n, k): (usize, usize, usize),
+    a: &Laid,
+    b: &Laid,
+    beta: Beta,
+    before: &[f64],
+    want: &[f64],
+    rsc: usize,
+    bias: &[f64],
+    with: bool,
+    shift: usize,
+) {
+    let name = format!("{name} {isa} {}", T::NAME);
+    let cast = |x: &[f64]| x.iter().map(|&v| T::of(v)).collect::<Vec<T>>();
+    let (at, bt) = (Guarded::of(&cast(&a.data), shift), Guarded::of(&cast(&b.data), (shift + 1) % 4));
+    let bias = cast(bias);
+    let epilogue = if with { Epilogue { bias: Some(&bias[..]), relu: true } } else { Epilogue::NONE };
+    // Sums of k products of numbers below 1: rounding errors grow as the square root of k at most half an epsilon each.
+    let tolerance = T::EPSILON.f64() * (k as f64 + 4.0);
+    let rows = |c: &[T]| -> Vec<T> { (0..m).flat_map(|i| c[i * rsc..i * rsc + n].to_vec()).collect() };
+    let want: Vec<f64> = (0..m).flat_map(|i| want[i * rsc..i * rsc + n].to_vec()).collect();
+
+    let mut c = Guarded::of(&cast(before), (shift + 2) % 4);
+    let mut scratch = Guarded::<T>::new(scratch_len::<T>(m, n, k), (shift + 3) % 4);
+    gemm_with(
+        isa,
+        (m, n, k),
+        at.get(),
+        a.strides,
+        bt.get(),
+        b.strides,
+        beta,
+        c.get_mut(),
+        rsc,
+        epilogue,
+        scratch.get_mut(),
+    );
+    scratch.check(&name);
+    assert_close(&name, &rows(c.check(&name)), &want, tolerance, 0.0);
+    for i in 0..m {
+        let gap = i * rsc + n..(i + 1) * rsc;
+        assert!(
+            c.get()[gap.clone()]
+                .iter()
+                .zip(&before[gap])
+                .all(|(x, y)| x.f64().to_bits() == T::of(*y).f64().to_bits()),
+            "{name}: wrote between rows"
+        );
+    }
+
+    // The same with B packed first, twice, to the bit.
+    let mut packed = Guarded::<T>::new(packed_len::<T>(k, n), shift);
+    pack_b(isa, k, n, bt.get(), b.strides, packed.get_mut());
+    packed.check(&name);
+    let mut again: Option<Vec<T>> = None;
+    for _ in 0..2 {
+        let mut c = Guarded::of(&cast(before), shift);
+        let mut scratch = Guarded::<T>::new(packed_scratch_len::<T>(m), shift);
+        gemm_packed(
+            isa,
+            (m, n, k),
+            at.get(),
+            a.strides,
+            packed.get(),
+            beta,
+            c.get_mut(),
+            rsc,
+            epilogue,
+            scratch.get_mut(),
+        );
+        scratch.check(&name);
+        let got = rows(c.check(&name));
+        assert_close(&name, &got, &want, tolerance, 0.0);
+        if let Some(first) = again.replace(got.clone()) {
+            assert!(
+                first.iter().zip(&got).all(|(x, y)| x.f64().to_bits() == y.f64().to_bits()),
+                "{name}: repeat"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_layout_and_tail_equals_the_definition() {
+    let mut rng = Rng(1);
+    let sizes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 28, 31, 32, 33, 48, 63, 65];
+    let depths = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64];
+    for case in 0..700u64 {
+        let pick = |rng: &mut Rng, of: &[usize]| of[rng.next() as usize % of.len()];
+        let dims = (pick(&mut rng, &sizes), pick(&mut rng, &sizes), pick(&mut rng, &depths));
+        let beta = if rng.next() % 2 == 0 { Beta::Zero } else { Beta::One };
+        check_case(&mut rng, dims, case % 32, beta, case % 3 == 0);
+    }
+}
+
+#[test]
+fn blocks_along_every_dimension_meet() {
+    let mut rng = Rng(2);
+    for (i, dims) in
+        [(3, 5, 257), (15, 33, 513), (169, 20, 40), (337, 17, 300), (5, 1025, 9), (20, 2049, 260)]
+            .into_iter()
+            .enumerate()
+    {
+        for layout in 0..4 {
+            let beta = if (i + layout) % 2 == 0 { Beta::Zero } else { Beta::One };
+            check_case(&mut rng, dims, layout as u64, beta, layout == 1);
+        }
+    }
+}
+
+#[test]
+fn strides_of_neither_kind_and_overlapping_rows_work() {
+    // Toeplitz: rows one element apart, as in a convolution; columns two apart in B.
+    let mut rng = Rng(3);
+    let (x, y) = (rng.vec(40), rng.vec(200));
+    let mut want = vec![0.0; 20 * 9];
+    gemm_reference((20, 9, 11), &x, (1, 1), &y, (18, 2), Beta::Zero, &mut want, 9, Epilogue::NONE);
+    each_isa(|isa| {
+        let mut c = vec![f32::NAN; 20 * 9];
+        let mut scratch = vec![f32::NAN; scratch_len::<f32>(20, 9, 11)];
+        gemm(isa, 20, 9, 11, &to_f32(&x), (1, 1), &to_f32(&y), (18, 2), Beta::Zero, &mut c, 9, &mut scratch);
+        assert_close("toeplitz", &c, &want, 2e-6, 0.0);
+    });
+}
+
+#[test]
+fn nan_reaches_its_row_only_and_infinity_survives() {
+    each_isa(|isa| {
+        let mut a = vec![1.0f32; 16 * 20];
+        a[3 * 20 + 7] = f32::NAN;
+        a[5 * 20 + 2] = f32::INFINITY;
+        let b = vec![1.0f32; 20 * 33];
+        let mut c = vec![0.0f32; 16 * 33];
+        let mut scratch = vec![f32::NAN; scratch_len::<f32>(16, 33, 20)];
+        let epilogue = Epilogue { bias: None, relu: true };
+        gemm_with(
+            isa,
+            (16, 33, 20),
+            &a,
+            (20, 1),
+            &b,
+            (33, 1),
+            Beta::Zero,
+            &mut c,
+            33,
+            epilogue,
+            &mut scratch,
+        );
+        for i in 0..16 {
+            let row = &c[i * 33..(i + 1) * 33];
+            match i {
+                3 => assert!(row.iter().all(|x| x.is_nan()), "{isa}"),
+                5 => assert!(row.iter().all(|x| *x == f32::INFINITY), "{isa}"),
+                _ => assert!(row.iter().all(|x| *x == 20.0), "{isa}"),
+            }
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "gemm: a has 5 elements, needs at least 6")]
+fn a_short_operand_is_refused() {
+    gemm(
+        Isa::PORTABLE,
+        2,
+        2,
+        3,
+        &[0.0f32; 5],
+        (3, 1),
+        &[0.0; 6],
+        (2, 1),
+        Beta::Zero,
+        &mut [0.0; 4],
+        2,
+        &mut [],
+    );
+}
+
+#[test]
+#[should_panic(expected = "gemm: scratch has 0 elements")]
+fn short_scratch_is_refused() {
+    gemm(
+        Isa::PORTABLE,
+        2,
+        2,
+        3,
+        &[0.0f32; 6],
+        (3, 1),
+        &[0.0; 6],
+        (2, 1),
+        Beta::Zero,
+        &mut [0.0; 4],
+        2,
+        &mut [],
+    );
+}
+
+#[test]
+#[should_panic(expected = "overflows")]
+fn sizes_that_overflow_are_refused() {
+    gemm(
+        Isa::PORTABLE,
+        usize::MAX,
+        1,
+        2,
+        &[0.0f32; 6],
+        (3, 1),
+        &[0.0; 6],
+        (1, 1),
+        Beta::Zero,
+        &mut [0.0; 4],
+        1,
+        &mut [],
+    );
+}
+
+#[test]
+#[should_panic(expected = "the row stride of c must be at least its columns, got 1")]
+fn overlapping_rows_of_the_result_are_refused() {
+    gemm(
+        Isa::PORTABLE,
+        2,
+        2,
+        1,
+        &[0.0f32; 2],
+        (1, 1),
+        &[0.0; 2],
+        (2, 1),
+        Beta::Zero,
+        &mut [0.0; 4],
+        1,
+        &mut [],
+    );
+}

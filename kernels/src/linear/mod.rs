@@ -1,0 +1,226 @@
+//! Fully connected layer: y = act(x W^T + b).
+//!
+//! **Formula.** z\[r, o\] = b\[o\] + sum_i x\[r, i\] w\[o, i\]; y = act(z). PyTorch's layout: w `[outputs, inputs]`.
+//!
+//! **Derivative.** With dz = dy act'(z): dx = dz W, dW += dz^T x, db += column sums of dz.
+//!
+//! **Saved.** Without an activation nothing; ReLU derives its slope from y (y > 0 exactly where z > 0); the others keep z
+//! (`rows * outputs`). An empty `saved` keeps nothing (inference).
+//!
+//! **Cost.** 2 rows inputs outputs FLOPs forward, twice that backward.
+//!
+//! **Method.** `x W^T` is the product's NT case, dx its NN and dW its TN case (see [`crate::gemm`]); bias and ReLU are
+//! applied while the product is in registers. Other activations, and dz in the backward pass, are done for [`TILE`] rows
+//! at a time, so that the tile is still in the second-level cache when it is used again.
+//!
+//! **Numerics.** Sums over `inputs` as in [`crate::gemm`]; dW and db add tile after tile in order of rows.
+
+use crate::activation::{self, Activation};
+use crate::contract::{at_least, len, product};
+use crate::gemm::{self, Epilogue};
+use crate::{Beta, GradMut, Isa, Real};
+
+mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use reference::{backward as backward_reference, forward as forward_reference};
+
+/// Rows whose pre-activation gradient is held at a time.
+pub const TILE: usize = gemm::KC;
+/// Elements of an in-place activation's copy.
+const CHUNK: usize = 1024;
+
+/// Sizes of a fully connected layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Rows of x and y.
+    pub rows: usize,
+    /// Columns of x.
+    pub inputs: usize,
+    /// Columns of y.
+    pub outputs: usize,
+}
+
+/// True if the backward pass needs z.
+pub(crate) fn keeps_z(act: Option<Activation>) -> bool {
+    !matches!(act, None | Some(Activation::Relu))
+}
+
+/// Elements of `saved` a backward pass needs.
+///
+/// # Panics
+/// If the product overflows.
+pub fn saved_len(d: Dims, act: Option<Activation>) -> usize {
+    if keeps_z(act) { product("linear", &[d.rows, d.outputs]) } else { 0 }
+}
+
+/// Elements of `scratch` that both directions need at most.
+///
+/// # Panics
+/// If a product overflows.
+pub fn scratch_len<T: Real>(d: Dims, act: Option<Activation>) -> usize {
+    let tile = d.rows.min(TILE);
+    let forward = if keeps_z(act) {
+        gemm::packed_len::<T>(d.inputs, d.outputs) + gemm::packed_scratch_len::<T>(tile) + CHUNK
+    } else {
+        gemm::scratch_len::<T>(d.rows, d.outputs, d.inputs)
+    };
+    let backward = if act.is_some() {
+        product("linear", &[tile, d.outputs])
+            + gemm::packed_len::<T>(d.outputs, d.inputs)
+            + gemm::packed_scratch_len::<T>(tile).max(gemm::scratch_len::<T>(d.outputs, d.inputs, tile))
+    } else {
+        gemm::scratch_len::<T>(d.rows, d.inputs, d.outputs)
+            .max(gemm::scratch_len::<T>(d.outputs, d.inputs, d.rows))
+    };
+    forward.max(backward)
+}
+
+/// y = act(x W^T + b): x `[rows, inputs]`, w `[outputs, inputs]`, b `[outputs]`, y `[rows, outputs]`.
+///
+/// `saved`: [`saved_len`] elements or empty; `scratch`: [`scratch_len`] elements.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn forward<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    let Dims { rows, inputs, outputs } = d;
+    check("linear", d, x, w, y);
+    if let Some(b) = b {
+        len("linear", "b", outputs, b.len());
+    }
+    let keep = keeps_z(act) && !saved.is_empty();
+    if keep {
+        at_least("linear", "saved", rows * outputs, saved.len());
+    }
+    at_least("linear", "scratch", scratch_len::<T>(d, act), scratch.len());
+    let epilogue = Epilogue { bias: b, relu: act == Some(Activation::Relu) };
+    let Some(kind) = act.filter(|&a| keeps_z(Some(a))) else {
+        let (a, b, shape) = ((inputs, 1), (1, inputs), (rows, outputs, inputs));
+        gemm::gemm_with(isa, shape, x, a, w, b, Beta::Zero, y, outputs, epilogue, scratch);
+        return;
+    };
+    let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(inputs, outputs));
+    gemm::pack_b(isa, inputs, outputs, w, (1, inputs), packed);
+    for r in (0..rows).step_by(TILE) {
+        let n = TILE.min(rows - r);
+        let (x, y) = (&x[r * inputs..][..n * inputs], &mut y[r * outputs..][..n * outputs]);
+        let z = if keep { &mut saved[r * outputs..][..n * outputs] } else { &mut *y };
+        let shape = (n, outputs, inputs);
+        gemm::gemm_packed(isa, shape, x, (inputs, 1), packed, Beta::Zero, z, outputs, epilogue, scratch);
+        if keep {
+            activation::forward(isa, kind, &saved[r * outputs..][..n * outputs], y);
+        } else {
+            for y in y.chunks_mut(CHUNK) {
+                let z = &mut scratch[..y.len()];
+                z.copy_from_slice(y);
+                activation::forward(isa, kind, z, y);
+            }
+        }
+    }
+}
+
+/// Gradients of [`forward`]: `dx = (beta) dz W`, `dw += dz^T x`, `db += sum of dz over rows`. `None`: not wanted.
+///
+/// `y` is the forward result (read for ReLU only), `saved` what the forward pass kept.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn backward<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    y: &[T],
+    saved: &[T],
+    dy: &[T],
+    mut dx: Option<GradMut<'_, T>>,
+    mut dw: Option<&mut [T]>,
+    mut db: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
+    let Dims { rows, inputs, outputs } = d;
+    check("linear backward", d, x, w, y);
+    len("linear backward", "dy", y.len(), dy.len());
+    if keeps_z(act) {
+        at_least("linear backward", "saved", rows * outputs, saved.len());
+    }
+    if let Some(dx) = &dx {
+        len("linear backward", "dx", x.len(), dx.data.len());
+    }
+    if let Some(dw) = &dw {
+        len("linear backward", "dw", w.len(), dw.len());
+    }
+    if let Some(db) = &db {
+        len("linear backward", "db", outputs, db.len());
+    }
+    at_least("linear backward", "scratch", scratch_len::<T>(d, act), scratch.len());
+
+    let Some(kind) = act else {
+        if let Some(dx) = dx {
+            let (a, b, shape) = ((outputs, 1), (inputs, 1), (rows, inputs, outputs));
+            gemm::gemm(isa, shape.0, shape.1, shape.2, dy, a, w, b, dx.beta, dx.data, inputs, scratch);
+        }
+        weight_gradients(isa, d, x, dy, dw, db, scratch);
+        return;
+    };
+    let (dz, scratch) = scratch.split_at_mut(rows.min(TILE) * outputs);
+    let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(outputs, inputs));
+    if dx.is_some() {
+        gemm::pack_b(isa, outputs, inputs, w, (inputs, 1), packed);
+    }
+    for r in (0..rows).step_by(TILE) {
+        let n = TILE.min(rows - r);
+        let (xs, ys) = (r * inputs..(r + n) * inputs, r * outputs..(r + n) * outputs);
+        let dz = &mut dz[..n * outputs];
+        let z = if keeps_z(act) { &saved[ys.clone()] } else { &y[ys.clone()] };
+        activation::backward(isa, kind, z, &dy[ys], GradMut::overwrite(dz));
+        if let Some(dx) = &mut dx {
+            let (shape, data) = ((n, inputs, outputs), &mut dx.data[xs.clone()]);
+            let (beta, none) = (dx.beta, Epilogue::NONE);
+            gemm::gemm_packed(isa, shape, dz, (outputs, 1), packed, beta, data, inputs, none, scratch);
+        }
+        let tile = Dims { rows: n, ..d };
+        weight_gradients(isa, tile, &x[xs], dz, dw.as_deref_mut(), db.as_deref_mut(), scratch);
+    }
+}
+
+/// dw += dz^T x and db += column sums of dz.
+pub(crate) fn weight_gradients<T: Real>(
+    isa: Isa,
+    d: Dims,
+    x: &[T],
+    dz: &[T],
+    dw: Option<&mut [T]>,
+    db: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
+    let Dims { rows, inputs, outputs } = d;
+    if let Some(dw) = dw {
+        let (a, b) = ((1, outputs), (inputs, 1));
+        gemm::gemm(isa, outputs, inputs, rows, dz, a, x, b, Beta::One, dw, inputs, scratch);
+    }
+    if let Some(db) = db {
+        gemm::add_column_sums(isa, rows, outputs, dz, db);
+    }
+}
+
+#[track_caller]
+fn check<T>(op: &str, d: Dims, x: &[T], w: &[T], y: &[T]) {
+    len(op, "x", product(op, &[d.rows, d.inputs]), x.len());
+    len(op, "w", product(op, &[d.outputs, d.inputs]), w.len());
+    len(op, "y", product(op, &[d.rows, d.outputs]), y.len());
+}
