@@ -11,15 +11,17 @@
 //! * Sizes are checked at entry; a misfit panics with the operation, the expected and the actual size ([`contract`]).
 
 pub mod activation;
+pub mod attention;
 pub mod contract;
 pub mod conv1d;
 pub mod feed_forward;
 pub mod gemm;
-
 pub mod isa;
+pub mod layer_norm;
 pub mod linear;
 pub mod real;
 pub mod rng;
+pub mod softmax;
 pub mod vmath;
 
 #[cfg(test)]

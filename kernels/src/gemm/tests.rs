@@ -154,7 +154,7 @@ fn every_layout_and_tail_equals_the_definition() {
     for case in 0..700u64 {
         let pick = |rng: &mut Rng, of: &[usize]| of[rng.next() as usize % of.len()];
         let dims = (pick(&mut rng, &sizes), pick(&mut rng, &sizes), pick(&mut rng, &depths));
-        let beta = if rng.next() % 2 == 0 { Beta::Zero } else { Beta::One };
+        let beta = if rng.next().is_multiple_of(2) { Beta::Zero } else { Beta::One };
         check_case(&mut rng, dims, case % 32, beta, case % 3 == 0);
     }
 }

@@ -1,0 +1,304 @@
+//! Scaled dot-product attention of several heads, without the `[tq, tk]` matrix.
+//!
+//! For every batch element and head, with query rows q_i, key rows k_j, value rows v_j of `head_dim` elements:
+//!
+//! s_ij = scale q_i . k_j, p_ij = exp(s_ij) / sum_k exp(s_ik), y_i = sum_j m_ij p_ij v_j
+//!
+//! where m_ij is the dropout multiplier (0 or 1 / keep; 1 without dropout). Keys whose mask is 0 are treated as absent:
+//! they are not read, so neither their content nor their number matters.
+//!
+//! # Forward
+//! The keys are taken tile by tile with a running maximum M_i and a running sum L_i = sum exp(s_ij - M_i); when a tile
+//! raises the maximum, what was accumulated is multiplied by exp(M_old - M_new). Saved is the log of the sum,
+//! lse_i = M_i + ln L_i, one number per query, from which p_ij = exp(s_ij - lse_i) can be had again.
+//!
+//! # Backward
+//! With D_i = dy_i . y_i (which equals sum_j p_ij dp_ij, dropout included):
+//!
+//! dv_j = sum_i m_ij p_ij dy_i; dp_ij = m_ij dy_i . v_j; ds_ij = p_ij (dp_ij - D_i);
+//! dq_i = scale sum_j ds_ij k_j; dk_j = scale sum_i ds_ij q_i.
+//!
+//! The probabilities are recomputed per tile. Queries are taken in order, so dk and dv add up in one fixed order.
+//!
+//! # Cost
+//! 4 batch heads tq tk head_dim FLOPs forward, 10 backward; scratch is one tile and does not grow with tq or tk.
+//!
+//! # Numerics
+//! Exponents are at most 0, so no finite score overflows. A query without any key (all masked, tk = 0), or whose scores
+//! are all -inf, has y = 0, lse = -inf and gradients 0. A NaN in q reaches the row of y it belongs to and no other;
+//! a NaN in an unmasked key or value reaches every row of its head. A score of +inf gives NaN.
+//! The order of summation depends on the dimensions, the instruction set and which keys are masked, on nothing else.
+//!
+//! Sources: Vaswani et al. 2017 (arXiv:1706.03762); Milakov & Gimelshein 2018 (arXiv:1805.02867) for the running sum;
+//! Dao, Fu, Ermon, Rudra, Re 2022 (arXiv:2205.14135) for the tiles and the backward pass.
+
+mod product;
+mod reference;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+use crate::real::{is_f32, same, same_mut};
+use crate::rng::{Dropout, Key};
+use crate::{Beta, Isa, Real, contract};
+
+/// Sizes of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Independent sequences.
+    pub batch: usize,
+    /// Query rows of a sequence.
+    pub tq: usize,
+    /// Key and value rows of a sequence.
+    pub tk: usize,
+    /// Heads; head h owns the columns `h * head_dim ..` of every row.
+    pub heads: usize,
+    /// Columns of a head, at least 1.
+    pub head_dim: usize,
+}
+
+impl Dims {
+    /// Columns of a row: all heads side by side.
+    pub fn width(self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    fn check(self, op: &str) {
+        contract::require(op, "head_dim must be at least 1", self.head_dim, self.head_dim >= 1);
+        contract::product(op, &[self.batch, self.tq.max(self.tk), self.heads, self.head_dim]);
+    }
+}
+
+/// Rows inside a larger buffer: row i begins at `i * stride + offset` and is `heads * head_dim` wide. So q, k and v may
+/// be column blocks of one `[batch, t, 3 * width]` buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a, T> {
+    /// The buffer.
+    pub data: &'a [T],
+    /// Distance from row to row.
+    pub stride: usize,
+    /// Where row 0 begins.
+    pub offset: usize,
+}
+
+/// Where a gradient's rows lie: as [`Rows`], in the buffer of that index. Only the rows' own columns are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GradRows {
+    /// Index into the `buffers` of [`backward`].
+    pub buffer: usize,
+    /// Distance from row to row.
+    pub stride: usize,
+    /// Where row 0 begins.
+    pub offset: usize,
+    /// Overwrite or accumulate.
+    pub beta: Beta,
+}
+
+/// Panics unless `rows` rows of `width` at this stride and offset end inside `len` elements without overlapping.
+fn check_rows(op: &str, what: &str, rows: usize, width: usize, stride: usize, offset: usize, len: usize) {
+    if rows == 0 || width == 0 {
+        return;
+    }
+    contract::require(
+        op,
+        "rows must not overlap: stride is less than the width",
+        stride,
+        rows == 1 || stride >= width,
+    );
+    let end = (rows - 1).checked_mul(stride).and_then(|n| n.checked_add(offset)?.checked_add(width));
+    contract::at_least(op, what, end.unwrap_or(usize::MAX), len);
+}
+
+/// Elements of `saved`: the log-sum-exp `[batch, heads, tq]`.
+pub fn saved_len(d: Dims) -> usize {
+    contract::product("attention", &[d.batch, d.heads, d.tq])
+}
+
+/// Elements of `scratch` that [`forward`] and [`backward`] need (one size for both). It does not depend on tq or, in
+/// f32, on tk.
+pub fn scratch_len<T: Real>(d: Dims) -> usize {
+    if is_f32::<T>() { simd::scratch_len(d) } else { reference::scratch_len(d) }
+}
+
+/// y = attention(q, k, v).
+///
+/// q has `batch * tq` rows, k and v `batch * tk`; `mask` `[batch, tk]` is 1 where a key is kept and 0 where it is
+/// dropped; y `[batch, tq, heads * head_dim]`; `saved` [`saved_len`] elements or empty (inference); `scratch`
+/// [`scratch_len`]. Dropout of element (i, j) of head h of sequence n uses `key.sample(n)`, row `h * tq + i`, index j.
+///
+/// # Panics
+/// If a length does not fit `d`.
+pub fn forward<T: Real>(
+    isa: Isa,
+    d: Dims,
+    scale: f64,
+    q: Rows<'_, T>,
+    k: Rows<'_, T>,
+    v: Rows<'_, T>,
+    mask: Option<&[T]>,
+    dropout: Dropout,
+    key: Key,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    const OP: &str = "attention";
+    check_inputs(OP, d, q, k, v, mask);
+    contract::len(OP, "y", d.batch * d.tq * d.width(), y.len());
+    if !saved.is_empty() {
+        contract::len(OP, "saved", saved_len(d), saved.len());
+    }
+    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+    let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
+    if is_f32::<T>() {
+        isa.run(simd::Forward {
+            inputs: inputs.as_f32(),
+            y: same_mut(y),
+            saved: same_mut(saved),
+            scratch: same_mut(scratch),
+        });
+    } else {
+        reference::forward(&inputs, y, saved, scratch);
+    }
+}
+
+/// [`forward`] by the readable loop in either precision, for comparison; `scratch` needs `2 * tk` elements.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_reference<T: Real>(
+    d: Dims,
+    scale: f64,
+    q: Rows<'_, T>,
+    k: Rows<'_, T>,
+    v: Rows<'_, T>,
+    mask: Option<&[T]>,
+    dropout: Dropout,
+    key: Key,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    const OP: &str = "attention reference";
+    check_inputs(OP, d, q, k, v, mask);
+    contract::len(OP, "y", d.batch * d.tq * d.width(), y.len());
+    contract::at_least(OP, "scratch", reference::scratch_len(d), scratch.len());
+    reference::forward(&Inputs { d, scale, q, k, v, mask, dropout, key }, y, saved, scratch);
+}
+
+/// The gradients of [`forward`], from the same inputs, its y and its `saved`.
+///
+/// dy is laid out as y. Each wanted gradient names its place in `buffers`; gradients may share a buffer if their columns
+/// do not overlap.
+///
+/// # Panics
+/// If a length does not fit `d` or a gradient names a buffer that is not there.
+pub fn backward<T: Real>(
+    isa: Isa,
+    d: Dims,
+    scale: f64,
+    q: Rows<'_, T>,
+    k: Rows<'_, T>,
+    v: Rows<'_, T>,
+    mask: Option<&[T]>,
+    dropout: Dropout,
+    key: Key,
+    y: &[T],
+    saved: &[T],
+    dy: &[T],
+    buffers: &mut [&mut [T]],
+    dq: Option<GradRows>,
+    dk: Option<GradRows>,
+    dv: Option<GradRows>,
+    scratch: &mut [T],
+) {
+    const OP: &str = "attention backward";
+    check_inputs(OP, d, q, k, v, mask);
+    contract::len(OP, "y", d.batch * d.tq * d.width(), y.len());
+    contract::len(OP, "dy", y.len(), dy.len());
+    contract::len(OP, "saved", saved_len(d), saved.len());
+    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+    for (what, grad, t) in [("dq", dq, d.tq), ("dk", dk, d.tk), ("dv", dv, d.tk)] {
+        let Some(g) = grad else { continue };
+        contract::require(
+            OP,
+            "a gradient's buffer index is out of range",
+            g.buffer,
+            g.buffer < buffers.len(),
+        );
+        check_rows(OP, what, d.batch * t, d.width(), g.stride, g.offset, buffers[g.buffer].len());
+        if g.beta == Beta::Zero {
+            for row in 0..d.batch * t {
+                buffers[g.buffer][row * g.stride + g.offset..][..d.width()].fill(T::ZERO);
+            }
+        }
+    }
+    let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
+    if is_f32::<T>() {
+        isa.run(simd::Backward {
+            inputs: inputs.as_f32(),
+            y: same(y),
+            saved: same(saved),
+            dy: same(dy),
+            buffers,
+            dq,
+            dk,
+            dv,
+            scratch: same_mut(scratch),
+        });
+    } else {
+        reference::backward(&inputs, y, saved, dy, buffers, dq, dk, dv, scratch);
+    }
+}
+
+fn check_inputs<T: Real>(
+    op: &str,
+    d: Dims,
+    q: Rows<'_, T>,
+    k: Rows<'_, T>,
+    v: Rows<'_, T>,
+    mask: Option<&[T]>,
+) {
+    d.check(op);
+    check_rows(op, "q", d.batch * d.tq, d.width(), q.stride, q.offset, q.data.len());
+    check_rows(op, "k", d.batch * d.tk, d.width(), k.stride, k.offset, k.data.len());
+    check_rows(op, "v", d.batch * d.tk, d.width(), v.stride, v.offset, v.data.len());
+    if let Some(mask) = mask {
+        contract::len(op, "mask", d.batch * d.tk, mask.len());
+    }
+}
+
+/// What forward and backward both read.
+#[derive(Clone, Copy)]
+struct Inputs<'a, T> {
+    d: Dims,
+    scale: f64,
+    q: Rows<'a, T>,
+    k: Rows<'a, T>,
+    v: Rows<'a, T>,
+    mask: Option<&'a [T]>,
+    dropout: Dropout,
+    key: Key,
+}
+
+impl<'a, T: Real> Inputs<'a, T> {
+    fn as_f32(self) -> Inputs<'a, f32> {
+        let rows = |r: Rows<'a, T>| Rows { data: same(r.data), stride: r.stride, offset: r.offset };
+        Inputs {
+            d: self.d,
+            scale: self.scale,
+            q: rows(self.q),
+            k: rows(self.k),
+            v: rows(self.v),
+            mask: self.mask.map(same),
+            dropout: self.dropout,
+            key: self.key,
+        }
+    }
+
+    /// Whether key `j` of sequence `n` takes part.
+    #[inline(always)]
+    fn keeps(&self, n: usize, j: usize) -> bool {
+        self.mask.is_none_or(|m| m[n * self.d.tk + j] != T::ZERO)
+    }
+}

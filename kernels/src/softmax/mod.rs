@@ -1,0 +1,71 @@
+//! Softmax over the last dimension.
+//!
+//! y_j = exp(x_j - m) / sum_k exp(x_k - m), m = max_k x_k. Subtracting the maximum changes nothing in exact arithmetic
+//! and keeps every exponent at or below 0, so no finite score overflows.
+//!
+//! Derivative: dy_j/dx_k = y_j (1[j = k] - y_k), hence dx = y * (dy - sum_k y_k dy_k). Only y is needed.
+//!
+//! Cost per element: one exp and two passes over the row forward, two multiply-adds backward.
+//!
+//! Numerics: a row whose scores are all -inf has no distribution; it is defined as zeros, and its gradient is 0. A NaN
+//! or +inf score makes its whole row NaN and no other. Zero columns are legal and do nothing.
+
+mod reference;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+use crate::real::{as_f32, as_f32_mut, same};
+use crate::{GradMut, Isa, Real, contract};
+
+/// `[rows, cols]`; each row is a distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Rows.
+    pub rows: usize,
+    /// Scores of a row.
+    pub cols: usize,
+}
+
+/// y = softmax(x) row by row; x and y `[rows, cols]`.
+///
+/// # Panics
+/// If a length does not fit `d`.
+pub fn forward<T: Real>(isa: Isa, d: Dims, x: &[T], y: &mut [T]) {
+    let n = contract::product("softmax", &[d.rows, d.cols]);
+    contract::len("softmax", "x", n, x.len());
+    contract::len("softmax", "y", n, y.len());
+    match as_f32_mut(y) {
+        Some(y) => isa.run(simd::Forward { d, x: same(x), y }),
+        None => reference::forward(d, x, y),
+    }
+}
+
+/// [`forward`] by the readable loop in either precision, for comparison.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_reference<T: Real>(d: Dims, x: &[T], y: &mut [T]) {
+    let n = contract::product("softmax reference", &[d.rows, d.cols]);
+    contract::len("softmax reference", "x", n, x.len());
+    contract::len("softmax reference", "y", n, y.len());
+    reference::forward(d, x, y);
+}
+
+/// dx = y * (dy - dot(y, dy)) row by row; y, dy and dx `[rows, cols]`.
+///
+/// # Panics
+/// If a length does not fit `d`.
+pub fn backward<T: Real>(isa: Isa, d: Dims, y: &[T], dy: &[T], dx: GradMut<'_, T>) {
+    let n = contract::product("softmax backward", &[d.rows, d.cols]);
+    contract::len("softmax backward", "y", n, y.len());
+    contract::len("softmax backward", "dy", n, dy.len());
+    contract::len("softmax backward", "dx", n, dx.data.len());
+    match as_f32(y) {
+        Some(y) => {
+            let dx = GradMut { beta: dx.beta, data: crate::real::same_mut(dx.data) };
+            isa.run(simd::Backward { d, y, dy: same(dy), dx });
+        }
+        None => reference::backward(d, y, dy, dx),
+    }
+}
