@@ -11,7 +11,8 @@
 //!
 //! **Cost.** 2 m n k FLOPs; m k + k n + 2 m n elements at least.
 //!
-//! **Numerics.** The sum over p runs in order within a block of [`KC`], and blocks are added in order, so the result
+//! **Numerics.** The sum over p runs in order within a block of at most [`KC`], and blocks are added in order (with few
+//! rows or columns: lane by lane, then the lanes), so the result
 //! depends on the dimensions and the instruction set only. NaN and infinity propagate as in the plain sum, except that an
 //! ISA may fuse multiply and add. ReLU maps NaN to NaN.
 //!
