@@ -259,7 +259,13 @@ pub(crate) fn fit<T: Task>(
         }
         None => (engine.weights.values.clone(), progress.epochs_done.saturating_sub(1), None),
     };
-    Ok(Fitted { best, best_epoch, epochs: progress.epochs_done, train_loss: progress.last_train, validation_loss })
+    Ok(Fitted {
+        best,
+        best_epoch,
+        epochs: progress.epochs_done,
+        train_loss: progress.last_train,
+        validation_loss,
+    })
 }
 
 fn end_epoch<T: Task>(
@@ -322,7 +328,11 @@ impl Progress {
     }
 
     fn put(&self, state: &mut State) {
-        for (name, value) in [("epochs_done", self.epochs_done), ("loss_count", self.loss_count), ("waited", self.early.waited)] {
+        for (name, value) in [
+            ("epochs_done", self.epochs_done),
+            ("loss_count", self.loss_count),
+            ("waited", self.early.waited),
+        ] {
             state.numbers.insert(name.into(), value);
         }
         for (name, value) in [("loss_sum", self.loss_sum), ("last_train", self.last_train)] {
@@ -351,7 +361,12 @@ impl Progress {
 /// Where two texts part, with what follows in each: names the setting that differs.
 fn first_difference(old: &str, new: &str) -> String {
     let at = old.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
-    let start = old[..at].rfind([' ', '{', '\n']).map_or(0, |i| i + 1);
+    let before = &old[..old.floor_char_boundary(at)];
+    let start = [", ", "{ ", "\n"]
+        .iter()
+        .filter_map(|mark| before.rfind(mark).map(|i| i + mark.len()))
+        .max()
+        .unwrap_or(0);
     let clip = |s: &str| s.get(start..).unwrap_or_default().chars().take(60).collect::<String>();
     format!("then {:?}, now {:?}", clip(old), clip(new))
 }
