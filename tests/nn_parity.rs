@@ -146,9 +146,9 @@ fn fill_pretrain<T: Real>(c: &ModelConfig, batch: usize, p: &nn::Pretrain, run: 
 struct Tolerance {
     output: f64,
     gradient: f64,
-    /// For the encoder's gradients. Of the millions of ReLUs on windows of 1280 samples a few lie so close to their
+    /// For the encoder's gradients in classification. Of the millions of ReLUs on windows of 1280 samples a few lie so close to their
     /// corner that f32 rounds them to its other side; where the gradients behind them nearly cancel, that shows.
-    /// PyTorch's own f32 is up to 1.2e-2 of a tensor's root mean square away from its f64 here (classification).
+    /// PyTorch's own f32 is up to 1.2e-2 of a tensor's root mean square away from its f64 here.
     encoder: f64,
 }
 
@@ -173,7 +173,8 @@ fn compare<T: Real>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolerance) 
     assert!(loss <= 1.0, "{key}: loss off by {loss} times the tolerance");
     let mut grads = vec![T::ZERO; params.len()];
     run.backward(&params, &[T::ONE], &mut grads);
-    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, tol);
+    let plain = Tolerance::of(tol.output, tol.gradient);
+    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, &plain);
     println!("{key}: output {output:.2e}, loss {loss:.2e}, gradients {gradient:.2e} of the tolerance");
 
     // The reconstruction of the masked windows is the same output from another program.
@@ -262,7 +263,7 @@ fn small_models_are_pytorchs_in_f64() {
 #[test]
 fn small_models_are_pytorchs_in_f32() {
     for (case, c) in small_cases() {
-        compare::<f32>(case, &c, 3, &Tolerance::of(1e-5, 1e-4));
+        compare::<f32>(case, &c, 3, &Tolerance::of(1e-5, 2e-5));
     }
 }
 
@@ -328,7 +329,7 @@ fn ten_adam_steps_are_pytorchs_in_f64() {
 
 #[test]
 fn ten_adam_steps_are_pytorchs_in_f32() {
-    ten_steps::<f32>(1e-3);
+    ten_steps::<f32>(2e-5);
 }
 
 #[test]
