@@ -1,5 +1,6 @@
 //! What the model room promises: names, shapes, counts, gradients, that computing fewer rows changes nothing, the mask's
 //! statistics, and that nonsense is refused. Parity with PyTorch: tests/nn_parity.rs.
+#![allow(clippy::print_stdout)] // measured figures, seen with --nocapture
 
 use heartlore::error::Kind;
 use heartlore::graph::check::{self, Point, Settings};
