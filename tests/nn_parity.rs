@@ -2,6 +2,7 @@
 //!
 //! Weights and windows come from one integer hash on both sides, so only results are stored. The oracle computed in f64:
 //! our f64 must agree to rounding, our f32 to what f32 can hold.
+#![allow(clippy::print_stdout)] // measured figures, seen with --nocapture
 
 use heartlore::graph::{Exec, Graph, Id, Layout, Plan, Want};
 use heartlore::kernels::{Isa, Real, adam};
@@ -103,7 +104,13 @@ fn training<T: Real>(graph: &Arc<Graph>, loss: Id, keep: Id) -> Exec<T> {
 }
 
 /// Compares every parameter's gradient; the absolute tolerance is `tol` times the tensor's root mean square.
-fn compare_gradients<T: Real>(oracle: &Oracle, key: &str, layout: &Layout, grads: &[T], tol: f64) -> f64 {
+fn compare_gradients<T: Real>(
+    oracle: &Oracle,
+    key: &str,
+    layout: &Layout,
+    grads: &[T],
+    t: &Tolerance,
+) -> f64 {
     let stored = oracle.get(&format!("{key}.gradients"));
     let names = oracle.names(key);
     assert_eq!(names.len(), layout.entries().len(), "{key}: number of parameters");
@@ -111,6 +118,7 @@ fn compare_gradients<T: Real>(oracle: &Oracle, key: &str, layout: &Layout, grads
     for (name, row) in names.iter().zip(stored.chunks(SAMPLES + 1)) {
         let e = layout.find(name).unwrap_or_else(|| panic!("{key}: no parameter {name}"));
         let g = from(&grads[e.range()]);
+        let tol = if name.starts_with("encoder.") { t.encoder } else { t.gradient };
         let norm = g.iter().map(|x| x * x).sum::<f64>().sqrt();
         let rms = row[0] / (g.len() as f64).sqrt();
         assert!(rms > 0.0, "{key} {name}: the oracle's gradient is 0 and proves nothing");
@@ -139,6 +147,16 @@ fn fill_pretrain<T: Real>(c: &ModelConfig, batch: usize, p: &nn::Pretrain, run: 
 struct Tolerance {
     output: f64,
     gradient: f64,
+    /// For the encoder's gradients in classification. Of the millions of ReLUs on windows of 1280 samples a few lie so close to their
+    /// corner that f32 rounds them to its other side; where the gradients behind them nearly cancel, that shows.
+    /// PyTorch's own f32 is up to 1.2e-2 of a tensor's root mean square away from its f64 here.
+    encoder: f64,
+}
+
+impl Tolerance {
+    fn of(output: f64, gradient: f64) -> Self {
+        Self { output, gradient, encoder: gradient }
+    }
 }
 
 fn compare<T: Real>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolerance) {
@@ -156,7 +174,8 @@ fn compare<T: Real>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolerance) 
     assert!(loss <= 1.0, "{key}: loss off by {loss} times the tolerance");
     let mut grads = vec![T::ZERO; params.len()];
     run.backward(&params, &[T::ONE], &mut grads);
-    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, tol.gradient);
+    let plain = Tolerance::of(tol.output, tol.gradient);
+    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, &plain);
     println!("{key}: output {output:.2e}, loss {loss:.2e}, gradients {gradient:.2e} of the tolerance");
 
     // The reconstruction of the masked windows is the same output from another program.
@@ -186,7 +205,7 @@ fn compare<T: Real>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolerance) 
     assert!(loss <= 1.0, "{key}: loss off by {loss} times the tolerance");
     let mut grads = vec![T::ZERO; params.len()];
     run.backward(&params, &[T::ONE], &mut grads);
-    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, tol.gradient);
+    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, tol);
     println!("{key}: output {output:.2e}, loss {loss:.2e}, gradients {gradient:.2e} of the tolerance");
 }
 
@@ -238,20 +257,38 @@ fn small_cases() -> [(&'static str, ModelConfig); 4] {
 #[test]
 fn small_models_are_pytorchs_in_f64() {
     for (case, c) in small_cases() {
-        compare::<f64>(case, &c, 3, &Tolerance { output: 1e-12, gradient: 1e-10 });
+        compare::<f64>(case, &c, 3, &Tolerance::of(1e-12, 1e-10));
     }
 }
 
 #[test]
 fn small_models_are_pytorchs_in_f32() {
     for (case, c) in small_cases() {
-        compare::<f32>(case, &c, 3, &Tolerance { output: 1e-5, gradient: 1e-4 });
+        compare::<f32>(case, &c, 3, &Tolerance::of(1e-5, 2e-5));
     }
 }
 
 #[test]
 fn the_paper_preset_is_pytorchs_in_f32() {
-    compare::<f32>("paper", &ModelConfig::paper(), 2, &Tolerance { output: 1e-5, gradient: 1e-4 });
+    compare::<f32>(
+        "paper",
+        &ModelConfig::paper(),
+        2,
+        &Tolerance { encoder: 1e-2, ..Tolerance::of(1e-5, 1e-4) },
+    );
+}
+
+/// The same model on windows of 160 samples: short enough for f64 in every run.
+#[test]
+fn the_paper_preset_on_short_windows_is_pytorchs_in_f64() {
+    let c = ModelConfig { window: 160, ..ModelConfig::paper() };
+    compare::<f64>("paper160", &c, 2, &Tolerance::of(1e-12, 1e-10));
+}
+
+#[test]
+#[ignore = "a minute: two windows of the paper preset in f64, forward and backward"]
+fn the_paper_preset_is_pytorchs_in_f64() {
+    compare::<f64>("paper", &ModelConfig::paper(), 2, &Tolerance::of(1e-12, 1e-10));
 }
 
 fn ten_steps<T: Real>(tol: f64) {
@@ -293,7 +330,7 @@ fn ten_adam_steps_are_pytorchs_in_f64() {
 
 #[test]
 fn ten_adam_steps_are_pytorchs_in_f32() {
-    ten_steps::<f32>(1e-3);
+    ten_steps::<f32>(2e-5);
 }
 
 #[test]

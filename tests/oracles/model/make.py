@@ -132,6 +132,7 @@ SMALL = PAPER | dict(
 )
 CASES = {
     "paper": PAPER,
+    "paper160": PAPER | dict(window=160),
     "post": SMALL,
     "pre": SMALL | dict(
         pre_norm=True, positions="learned", encoder_norm="every", activation="gelu", pooling="mean"
