@@ -85,17 +85,18 @@ fn step_size(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     }
     writeln!(
         out,
-        "\n   Read the column \"error\" downwards: it falls by 100 per line (truncation, h^2), reaches its least at"
-    )?;
-    writeln!(
-        out,
-        "   h = 1e-{}, and then rises by about 10 per line (rounding, 1/h). The one-sided quotient falls by 10",
+        "\n   Read the column \"error\" downwards: it falls by 100 per line (truncation, h^2) until h = 1e-{}. From",
         best.1
     )?;
     writeln!(
         out,
-        "   only and never gets as good. The library's checker uses central differences, f64 and h = 1e-5.\n"
+        "   there on it is rounding, which grows as 1/h: erratic, sometimes lucky, but never above its bound for"
     )?;
+    writeln!(
+        out,
+        "   long. The one-sided quotient falls by 10 only and never gets as good. The library's checker uses"
+    )?;
+    writeln!(out, "   central differences in f64 with h = 1e-5.\n")?;
     assert!((4..=6).contains(&best.1), "least error at 1e-{}", best.1);
     Ok(())
 }
@@ -133,7 +134,7 @@ fn cotangent(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let x = [0.2, -0.5, 1.0];
     let y = softmax(&x);
     writeln!(out, "2. Which function of many outputs? y = softmax(x), x = {x:?}\n")?;
-    writeln!(out, "   y = {}, sum {}", list(&y), y.iter().sum::<f64>())?;
+    writeln!(out, "   y = {}, sum {:.5}", list(&y), y.iter().sum::<f64>())?;
     writeln!(out, "   right formula  dx = y (dy - sum y dy)")?;
     writeln!(out, "   with a fault   dx =    dy - sum y dy        (the factor y is missing)\n")?;
     writeln!(
