@@ -52,7 +52,7 @@ const HEADS: usize = 2;
 const HEAD_DIM: usize = WIDTH / HEADS;
 const HIDDEN: usize = 64;
 const BATCH: usize = 64;
-const STEPS: u64 = 600;
+const STEPS: u64 = 300;
 
 fn main() -> Result<(), Box<dyn Error>> {
     lesson(&mut std::io::stdout().lock())
@@ -266,7 +266,7 @@ pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     writeln!(out, "  - print trace::program of the model and find the line that costs most;")?;
     writeln!(
         out,
-        "  - split each pair into two tokens, letter then digit: one layer is no longer enough. Why?"
+        "  - split each pair into two tokens, letter then digit: order and a second layer are now needed. Why?"
     )?;
     writeln!(out, "Next: 06_memory_plan, where all these values lie.")?;
     Ok(())
@@ -320,7 +320,10 @@ fn look_inside(out: &mut dyn Write, model: &Model, params: &[f32]) -> Result<(),
         let asked = (0..PAIRS).find(|&i| batch.letters[n * T + i] == letter).unwrap_or(0);
         found += heads.iter().map(|p| p[asked]).fold(0.0, f32::max) / weights.len() as f32;
     }
-    writeln!(out, "   Nobody told it to compare letters. It was the way down.\n")?;
+    writeln!(
+        out,
+        "   No line of the program says that letters are to be compared. The gradient found it.\n"
+    )?;
     assert!(found > 0.5, "share of the pair that was asked for: {found}");
     Ok(())
 }
