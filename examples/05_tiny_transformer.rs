@@ -350,7 +350,8 @@ fn attention_of_question(qkv: &[f32], n: usize) -> Vec<[f32; T]> {
 
 fn line(out: &mut dyn Write, step: u64, loss: f64, accuracy: f64) -> std::io::Result<()> {
     let bar = "*".repeat((loss * 20.0).round() as usize);
-    writeln!(out, "   step {step:>5}   loss {loss:>6.3}   right {:>5.1} %   {bar}", 100.0 * accuracy)?;
+    let text = format!("   step {step:>5}   loss {loss:>6.3}   right {:>5.1} %   {bar}", 100.0 * accuracy);
+    writeln!(out, "{}", text.trim_end())?;
     out.flush()
 }
 
