@@ -58,7 +58,7 @@ fn step_size(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     writeln!(
         out,
         "   {:>7}   {:>15}  {:>10}  {:>24}  {:>10}",
-        "", "central", "its", "predicted", "one-sided"
+        "", "central", "", "- predicted errors -", "one-sided"
     )?;
     writeln!(
         out,
@@ -90,11 +90,11 @@ fn step_size(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     )?;
     writeln!(
         out,
-        "   there on it is rounding, which grows as 1/h: erratic, sometimes lucky, but never above its bound for"
+        "   there on it is rounding, which grows as 1/h: erratic, sometimes lucky, and at most about its"
     )?;
     writeln!(
         out,
-        "   long. The one-sided quotient falls by 10 only and never gets as good. The library's checker uses"
+        "   bound. The one-sided quotient falls by 10 only and never gets as good. The library's checker uses"
     )?;
     writeln!(out, "   central differences in f64 with h = 1e-5.\n")?;
     assert!((4..=6).contains(&best.1), "least error at 1e-{}", best.1);
