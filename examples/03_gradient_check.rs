@@ -176,12 +176,14 @@ fn cotangent(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// From the input x, the result y and the derivative dy: dx.
+type Backward = fn(x: &[f64], y: &[f64], dy: &[f64]) -> Vec<f64>;
+
 /// One operation of a hand-written chain: vector in, vector out.
 struct Operation {
     name: &'static str,
     forward: fn(&[f64]) -> Vec<f64>,
-    /// From the input x, the result y and the derivative dy: dx.
-    backward: fn(&[f64], &[f64], &[f64]) -> Vec<f64>,
+    backward: Backward,
 }
 
 /// # Part 3: naming the culprit

@@ -28,10 +28,15 @@ use std::io::Write;
 const T: usize = 4;
 const D: usize = 4;
 
+/// One row of d numbers per token.
+type Tokens = [[f64; D]; T];
+/// One row per query, one column per key.
+type Scores = [[f64; T]; T];
+
 // Four tokens. With d = 4 the factor 1/sqrt(d) is 1/2, and the scores come out as round numbers.
-const Q: [[f64; D]; T] = [[2., 0., 0., 0.], [0., 2., 0., 0.], [1., 1., 0., 0.], [0., 0., 0., 0.]];
-const K: [[f64; D]; T] = [[1., 0., 1., 0.], [0., 1., 0., 1.], [2., 0., 0., 0.], [0., 3., 0., 0.]];
-const V: [[f64; D]; T] = [[1., 0., 0., 0.], [0., 1., 0., 0.], [0., 0., 1., 0.], [0., 0., 0., 1.]];
+const Q: Tokens = [[2., 0., 0., 0.], [0., 2., 0., 0.], [1., 1., 0., 0.], [0., 0., 0., 0.]];
+const K: Tokens = [[1., 0., 1., 0.], [0., 1., 0., 1.], [2., 0., 0., 0.], [0., 3., 0., 0.]];
+const V: Tokens = [[1., 0., 0., 0.], [0., 1., 0., 0.], [0., 0., 1., 0.], [0., 0., 0., 1.]];
 
 fn main() -> Result<(), Box<dyn Error>> {
     lesson(&mut std::io::stdout().lock())
@@ -42,11 +47,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Attention straight from the formula: scores, probabilities, answers.
-fn by_hand(
-    q: &[[f64; D]; T],
-    k: &[[f64; D]; T],
-    v: &[[f64; D]; T],
-) -> ([[f64; T]; T], [[f64; T]; T], [[f64; D]; T]) {
+fn by_hand(q: &Tokens, k: &Tokens, v: &Tokens) -> (Scores, Scores, Tokens) {
     let scale = 1.0 / (D as f64).sqrt();
     let (mut s, mut p, mut y) = ([[0.0; T]; T], [[0.0; T]; T], [[0.0; D]; T]);
     for i in 0..T {
@@ -114,11 +115,11 @@ pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let (s, p, y) = by_hand(&Q, &K, &V);
 
     writeln!(out, "1. By the formula: {T} tokens, d = {D}, one head\n")?;
-    writeln!(out, "   {:<24}{:<24}{}", "queries q", "keys k", "values v")?;
+    writeln!(out, "   {:<24}{:<24}values v", "queries q", "keys k")?;
     for i in 0..T {
         writeln!(out, "   {:<24}{:<24}{}", row(&Q[i], 0), row(&K[i], 0), row(&V[i], 0))?;
     }
-    writeln!(out, "\n   {:<28}{}", "scores s = q k^T / 2", "probabilities p")?;
+    writeln!(out, "\n   {:<28}probabilities p", "scores s = q k^T / 2")?;
     for i in 0..T {
         let total: f64 = p[i].iter().sum();
         writeln!(out, "   {:<28}{:<34} sum {total:.3}", row(&s[i], 1), row(&p[i], 3))?;
@@ -164,7 +165,7 @@ pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
 }
 
 /// The same row, two keys at a time.
-fn tiled(out: &mut dyn Write, s: &[[f64; T]; T], y: &[[f64; D]; T]) -> Result<(), Box<dyn Error>> {
+fn tiled(out: &mut dyn Write, s: &Scores, y: &Tokens) -> Result<(), Box<dyn Error>> {
     const TILE: usize = 2;
     writeln!(out, "2. Tiled: token 0 again, {TILE} keys at a time, with a running maximum and sum\n")?;
     writeln!(
@@ -230,8 +231,8 @@ fn large_scores(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
 }
 
 /// The library's kernel on q, k, v given as rows.
-fn run_kernel<R: Real>(q: &[[f64; D]; T], k: &[[f64; D]; T], v: &[[f64; D]; T]) -> Vec<f64> {
-    let flat = |m: &[[f64; D]; T]| -> Vec<R> { m.iter().flatten().map(|&x| R::of(x)).collect() };
+fn run_kernel<R: Real>(q: &Tokens, k: &Tokens, v: &Tokens) -> Vec<f64> {
+    let flat = |m: &Tokens| -> Vec<R> { m.iter().flatten().map(|&x| R::of(x)).collect() };
     let (q, k, v) = (flat(q), flat(k), flat(v));
     fn rows<R>(data: &[R]) -> Rows<'_, R> {
         Rows { data, stride: D, offset: 0 }
@@ -246,7 +247,7 @@ fn run_kernel<R: Real>(q: &[[f64; D]; T], k: &[[f64; D]; T], v: &[[f64; D]; T]) 
     y.iter().map(|y| y.f64()).collect()
 }
 
-fn kernel(out: &mut dyn Write, s: &[[f64; T]; T], y: &[[f64; D]; T]) -> Result<(), Box<dyn Error>> {
+fn kernel(out: &mut dyn Write, s: &Scores, y: &Tokens) -> Result<(), Box<dyn Error>> {
     writeln!(out, "4. The library's kernel on the same numbers\n")?;
     let largest = s.iter().flatten().fold(0.0, |m: f64, s| m.max(s.abs()));
     for (name, got, tolerance) in [
@@ -266,8 +267,8 @@ fn kernel(out: &mut dyn Write, s: &[[f64; T]; T], y: &[[f64; D]; T]) -> Result<(
 }
 
 /// Attention knows no order.
-fn order(out: &mut dyn Write, y: &[[f64; D]; T]) -> Result<(), Box<dyn Error>> {
-    let reversed = |m: &[[f64; D]; T]| {
+fn order(out: &mut dyn Write, y: &Tokens) -> Result<(), Box<dyn Error>> {
+    let reversed = |m: &Tokens| {
         let mut m = *m;
         m.reverse();
         m

@@ -335,7 +335,7 @@ fn same_numbers(
 /// How both plans grow with the number of layers.
 fn depth(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     writeln!(out, "6. More layers ({TOKENS} tokens, KiB)\n")?;
-    writeln!(out, "   {:>6}   {:<32}   {}", "", "training", "inference")?;
+    writeln!(out, "   {:>6}   {:<32}   inference", "", "training")?;
     writeln!(
         out,
         "   {:>6}   {:>10} {:>10} {:>10}   {:>10} {:>10} {:>10}",
