@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Given, run};
+use common::{Given, Outcome, run};
 use heartlore::graph::{AttentionSpec, FeedForwardParams, Graph, Id};
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
@@ -36,6 +36,23 @@ fn assert_close(what: &str, a: &[f64], b: &[f64]) {
     }
 }
 
+/// The fused operation in f32, with its own kernels and its own drawing of the mask, against the same in f64: to 1e-4 of
+/// each tensor's largest element, some hundred roundings of the longest sums here.
+fn assert_f32_close(what: &str, fused: (&Graph, Id), given: &Given, isa: Isa, exact: &Outcome<f64>) {
+    let single = run::<f32>(fused.0, fused.1, given, isa);
+    let close = |what: &str, a: &[f32], b: &[f64]| {
+        let largest = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        for (i, (&a, b)) in a.iter().zip(b).enumerate() {
+            let error = (f64::from(a) - b).abs();
+            assert!(error <= 1e-4 * (largest + 1e-2), "{what}[{i}] in f32: {a} for {b}");
+        }
+    };
+    close(&format!("{what} {isa}: value"), &single.value, &exact.value);
+    for (name, gradient) in &single.gradients {
+        close(&format!("{what} {isa}: d.{name}"), gradient, &exact.gradients[name]);
+    }
+}
+
 /// Two programs with leaves of the same names: the same value and gradients. Leaves of one program only are its own
 /// constants, named in `constants` or `unused..`.
 fn same(
@@ -51,6 +68,7 @@ fn same(
         given.dropout = dropout.then_some((seed, 5, 2));
         for isa in Isa::available() {
             let a = run::<f64>(fused.0, fused.1, &given, isa);
+            assert_f32_close(what, fused, &given, isa, &a);
             let mut given = given.clone();
             given.tensors.extend(constants.clone());
             let b = run::<f64>(composed.0, composed.1, &given, isa);
@@ -179,6 +197,7 @@ fn attention_same(
         with_constants.tensors.extend(constants.clone());
         for isa in Isa::available() {
             let a = run::<f64>(fused.0, fused.1, &with_mask, isa);
+            assert_f32_close(what, fused, &with_mask, isa, &a);
             let b = run::<f64>(composed.0, composed.1, &with_constants, isa);
             assert_close(&format!("{what} {isa}: value"), &a.value, &b.value);
             for name in ["q", "k", "v"] {

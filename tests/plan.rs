@@ -219,7 +219,7 @@ fn the_arena_is_near_its_lower_bound() {
         for (what, memory) in [("training", training), ("inference", inference)] {
             assert!(memory.arena * 4 <= memory.bound * 5, "{name}, {what}: {memory}");
         }
-        assert!(inference.arena * 2 < training.arena, "{name}: inference keeps nothing for a backward pass");
+        assert!(inference.arena < training.arena, "{name}: inference keeps nothing for a backward pass");
         assert_eq!((inference.saved, inference.gradients), (0, 0), "{name}");
     }
 }

@@ -279,7 +279,7 @@ fn complaints(files: &BTreeMap<String, String>) -> Vec<String> {
             out.push(format!("{path}: the room `{room}` is not in the plan; say in ARROWS what it may name"));
             continue;
         };
-        for named in rooms_named(tokens, &module) {
+        for named in rooms_named(&tokens, &module) {
             let common = named == room || (room != "error" && ["error", "kernels"].contains(&named.as_str()));
             if !common && !allowed.contains(&named.as_str()) {
                 out.push(format!("{path}: `{room}` names `{named}`"));
