@@ -1,6 +1,6 @@
 //! The same bits: from run to run, for a sample alone or in a group, in any place of the batch.
 //!
-//! Threads come in with the training room, which adds its shards in a fixed order; its own test stands beside these.
+//! Numbers of threads are compared in tests/train.rs: below the training room nothing starts a thread.
 
 mod common;
 

@@ -15,7 +15,7 @@ mod programs;
 
 use draw::Case;
 use heartlore::graph::check::{self, Point, Settings};
-use heartlore::graph::{Graph, Id, OpKind, trace};
+use heartlore::graph::{Graph, OpKind, trace};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use std::collections::BTreeMap;

@@ -128,11 +128,11 @@ fn recorder(kind: OpKind, g: &mut Graph, d: &mut Draw, size: usize) -> Record {
                     let x = fresh(g, d, "kv", [batch, tk, 2 * width]);
                     (q.into(), x.into(), Columns { id: x, offset: width })
                 }
-                // Blocks that overlap and leave columns unused.
+                // Blocks that leave columns unused, overlapping or not.
                 3 => {
-                    let x = fresh(g, d, "kv", [batch, tk, 2 * width + 1]);
+                    let x = fresh(g, d, "kv", [batch, tk, 3 * width + 1]);
                     let at = |offset| Columns { id: x, offset };
-                    (at(1), at(width / 2), at(width))
+                    d.pick(&[(at(1), at(width / 2), at(width)), (at(width), at(0), at(2 * width + 1))])
                 }
                 _ => {
                     let q = fresh(g, d, "q", [batch, tq, width]);
