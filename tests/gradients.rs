@@ -8,11 +8,14 @@
 
 #[path = "gradients/cases.rs"]
 mod cases;
+#[path = "gradients/draw.rs"]
+mod draw;
 #[path = "gradients/programs.rs"]
 mod programs;
 
+use draw::Case;
 use heartlore::graph::check::{self, Point, Settings};
-use heartlore::graph::{Graph, Id, OpKind, trace};
+use heartlore::graph::{Graph, OpKind, trace};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use std::collections::BTreeMap;
@@ -20,43 +23,6 @@ use std::collections::BTreeMap;
 /// Random cases in all; a quarter of them are random programs.
 fn budget() -> usize {
     std::env::var("HEARTLORE_GRADIENT_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(4000)
-}
-
-/// Seeded numbers for building cases.
-pub struct Draw(u64);
-
-impl Draw {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-    /// In 1..=max.
-    pub fn size(&mut self, max: usize) -> usize {
-        1 + self.below(max)
-    }
-    /// In 0..n.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-    pub fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
-
-/// A program, what to differentiate, and whether dropout is on.
-pub struct Case {
-    pub graph: Graph,
-    pub root: Id,
-    pub dropout: bool,
 }
 
 /// A point away from kinks, trying several seeds; `None` if the program has none nearby.

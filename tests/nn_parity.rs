@@ -4,6 +4,8 @@
 //! our f64 must agree to rounding, our f32 to what f32 can hold.
 #![allow(clippy::print_stdout)] // measured figures, seen with --nocapture
 
+#![allow(clippy::print_stdout, reason = "the errors measured are part of the result")]
+
 use heartlore::graph::{Exec, Graph, Id, Layout, Plan, Want};
 use heartlore::kernels::{Isa, Real, adam};
 use heartlore::nn::{self, Activation, EncoderNorm, ModelConfig, NormOrder, Pooling, Positions};

@@ -114,6 +114,18 @@ impl<T: Real> Exec<T> {
         self.dropout = on;
     }
 
+    /// Fills the memory with NaN, all but inputs and constants: a pass that reads what it has not written shows it. For
+    /// tests; between passes it changes no result.
+    pub fn poison(&mut self) {
+        let mut filled = vec![T::NAN; self.arena.len()];
+        for (node, step) in self.graph.nodes().iter().zip(&self.plan.steps) {
+            if let (Op::Input | Op::Sinusoid, Place::Arena(r)) = (&node.op, &step.value) {
+                filled[r.clone()].copy_from_slice(&self.arena[r.clone()]);
+            }
+        }
+        self.arena = filled;
+    }
+
     /// The numbers of an input, to be written before a pass. They stay until overwritten.
     ///
     /// # Errors

@@ -81,6 +81,8 @@ impl fmt::Display for Memory {
 /// One gradient contribution of one operation.
 #[derive(Clone, Debug)]
 pub(crate) struct Contribution {
+    /// The value whose gradient it is; for a reshape, the value it is a view of.
+    pub(crate) to: Id,
     /// Where the gradient lies: in the arena, or the parameters' part of the gradient vector.
     pub(crate) dest: Place,
     /// True if this contribution finds nothing there yet.
@@ -247,7 +249,7 @@ impl Plan {
                 Op::Param { number } => Place::Param(graph.layout().entries()[number].range()),
                 _ => Place::Arena(steps[root].gradient.clone()),
             };
-            steps[i].contributions[slot] = Some(Contribution { dest, first });
+            steps[i].contributions[slot] = Some(Contribution { to: Id(root as u32), dest, first });
         }
         let sum =
             |p: Use| buffers.all.iter().filter(|b| b.purpose == p).map(|b| b.range.len()).sum::<usize>();
@@ -274,6 +276,13 @@ impl Plan {
     /// Every buffer with its interval and place.
     pub fn lifetimes(&self) -> &[Lifetime] {
         &self.lifetimes
+    }
+    /// Every gradient contribution in the order of the backward pass: the operation that makes it, the value (for a
+    /// reshape, the value it is a view of) whose gradient it adds to, and whether it is the first to write there.
+    pub fn writers(&self) -> impl Iterator<Item = (Id, Id, bool)> + '_ {
+        self.steps.iter().enumerate().rev().flat_map(|(i, step)| {
+            step.contributions.iter().flatten().map(move |c| (Id(i as u32), c.to, c.first))
+        })
     }
     /// Whether the operation is computed at all.
     pub fn is_live(&self, id: Id) -> bool {

@@ -97,7 +97,8 @@ mod tests {
     #[should_panic(expected = "read and written")]
     fn reading_what_is_written_is_a_fault() {
         let mut arena = vec![0; 8];
-        let _ = views(&mut arena, &[], [0..4], [&Place::Arena(0..4)]);
+        let range = 0..4;
+        let _ = views(&mut arena, &[], [range.clone()], [&Place::Arena(range)]);
     }
 
     #[test]

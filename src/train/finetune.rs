@@ -102,6 +102,9 @@ pub struct FinetuneSummary {
     pub model: Option<Weights>,
 }
 
+/// Gives the weights a run starts from, and the names of those that were taken from elsewhere.
+pub type Initial<'a> = dyn Fn(&Layout) -> Result<(Vec<f32>, Vec<String>)> + 'a;
+
 /// Fine-tunes one model per fold from the weights `initial` gives for a layout, and predicts each fold's test windows.
 /// Finished folds are kept under `out/folds` and skipped on `resume`.
 ///
@@ -113,7 +116,7 @@ pub struct FinetuneSummary {
 pub fn finetune(
     settings: &FinetuneSettings,
     data: &Labelled<'_>,
-    initial: &dyn Fn(&Layout) -> Result<(Vec<f32>, Vec<String>)>,
+    initial: &Initial<'_>,
     out: &Path,
     resume: bool,
     observer: &mut dyn Observer,
@@ -200,7 +203,7 @@ pub fn classify(
 struct Job<'a> {
     settings: &'a FinetuneSettings,
     data: &'a Labelled<'a>,
-    initial: &'a dyn Fn(&Layout) -> Result<(Vec<f32>, Vec<String>)>,
+    initial: &'a Initial<'a>,
     dir: &'a Path,
     resume: bool,
     index: usize,

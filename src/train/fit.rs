@@ -248,7 +248,7 @@ pub(crate) fn fit<T: Task>(
             windows: windows.len(),
             seconds: clock.elapsed().as_secs_f64(),
         }) == Control::Stop;
-        if run.checkpoint_every > 0 && engine.step % run.checkpoint_every == 0 && !stop {
+        if run.checkpoint_every > 0 && engine.step.is_multiple_of(run.checkpoint_every) && !stop {
             save(&mut last, engine, batches, &progress, place, observer)?;
         }
     }

@@ -18,7 +18,7 @@ pub mod shard;
 
 pub use augment::Augment;
 pub use finetune::{
-    FinetuneSettings, FinetuneSummary, FoldSummary, Labelled, Prediction, classify, finetune,
+    FinetuneSettings, FinetuneSummary, FoldSummary, Initial, Labelled, Prediction, classify, finetune,
 };
 pub use fit::{Control, Event, Observer, Silent};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};

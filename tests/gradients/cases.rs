@@ -2,7 +2,7 @@
 //! every input has at least two uses and an overwrite in place of an accumulation cannot survive. Inputs are, at random,
 //! inputs, parameters or results of another operation.
 
-use super::{Case, Draw};
+use super::draw::{Case, Draw};
 use heartlore::graph::check::Point;
 use heartlore::graph::{
     AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Op, OpKind, Plan, Want,
@@ -14,13 +14,13 @@ use heartlore::kernels::reduce::Reduce;
 use heartlore::tensor::{Init, Shape};
 use std::sync::Arc;
 
-pub const ACTIVATIONS: [Activation; 5] =
+pub(crate) const ACTIVATIONS: [Activation; 5] =
     [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Sigmoid, Activation::Tanh];
-pub const POOLS: [Pool; 4] = [Pool::Mean, Pool::Max, Pool::First, Pool::Last];
-pub const REDUCES: [Reduce; 3] = [Reduce::Sum, Reduce::Mean, Reduce::Norm];
+pub(crate) const POOLS: [Pool; 4] = [Pool::Mean, Pool::Max, Pool::First, Pool::Last];
+pub(crate) const REDUCES: [Reduce; 3] = [Reduce::Sum, Reduce::Mean, Reduce::Norm];
 
 /// A value to differentiate: an input, a parameter, or a multiple of an input.
-pub fn fresh(g: &mut Graph, d: &mut Draw, name: &str, shape: impl Into<Shape>) -> Id {
+pub(crate) fn fresh(g: &mut Graph, d: &mut Draw, name: &str, shape: impl Into<Shape>) -> Id {
     let shape = shape.into();
     let name = format!("{name}.{}", g.nodes().len());
     match d.below(3) {
@@ -48,7 +48,7 @@ fn reduction(d: &mut Draw) -> Reduction {
 }
 
 /// A case for `kind` with sizes up to `size`.
-pub fn of(kind: OpKind, size: usize, seed: u64) -> Case {
+pub(crate) fn of(kind: OpKind, size: usize, seed: u64) -> Case {
     let (mut g, mut d) = (Graph::new(), Draw::new(seed));
     let record = recorder(kind, &mut g, &mut d, size);
     let dropout = d.coin();
@@ -128,11 +128,11 @@ fn recorder(kind: OpKind, g: &mut Graph, d: &mut Draw, size: usize) -> Record {
                     let x = fresh(g, d, "kv", [batch, tk, 2 * width]);
                     (q.into(), x.into(), Columns { id: x, offset: width })
                 }
-                // Blocks that overlap and leave columns unused.
+                // Blocks that leave columns unused, overlapping or not.
                 3 => {
-                    let x = fresh(g, d, "kv", [batch, tk, 2 * width + 1]);
+                    let x = fresh(g, d, "kv", [batch, tk, 3 * width + 1]);
                     let at = |offset| Columns { id: x, offset };
-                    (at(1), at(width / 2), at(width))
+                    d.pick(&[(at(1), at(width / 2), at(width)), (at(width), at(0), at(2 * width + 1))])
                 }
                 _ => {
                     let q = fresh(g, d, "q", [batch, tq, width]);
@@ -240,7 +240,7 @@ fn recorder(kind: OpKind, g: &mut Graph, d: &mut Draw, size: usize) -> Record {
 const MARGIN: f64 = 2e-3;
 
 /// True if no ReLU is near its corner, no maximum near a tie, no norm near zero, and no value is out of hand.
-pub fn far_from_kinks(case: &Case, point: &Point, seed: u64) -> bool {
+pub(crate) fn far_from_kinks(case: &Case, point: &Point, seed: u64) -> bool {
     let mut g = case.graph.clone();
     let mut corners = Vec::new();
     let mut ties = Vec::new();

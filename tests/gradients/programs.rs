@@ -1,7 +1,7 @@
 //! Random programs of 3 to 30 operations on a shared pool of values: long chains, shared inputs, dead branches.
 
 use super::cases::{ACTIVATIONS, POOLS, REDUCES, fresh};
-use super::{Case, Draw};
+use super::draw::{Case, Draw};
 use heartlore::graph::{AttentionSpec, Columns, Conv1dSpec, FeedForwardParams, Graph, Id};
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::losses::Reduction;
@@ -174,7 +174,7 @@ impl Program {
 }
 
 /// A program of about `size` operations (at least 3), everything in the pool leading to one scalar root.
-pub fn random(size: usize, seed: u64) -> Case {
+pub(crate) fn random(size: usize, seed: u64) -> Case {
     let mut d = Draw::new(seed);
     let dims = [d.size(2), d.size(4), d.size(4)];
     let mut p = Program { g: Graph::new(), d, pool: Vec::new(), scalars: Vec::new() };

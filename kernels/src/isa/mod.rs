@@ -4,6 +4,16 @@
 //! compiled for the chosen instruction set; everything the task calls must be `#[inline(always)]` to be compiled with it.
 //!
 //! Why a task type and not a closure: a closure cannot be generic over the token.
+//!
+//! What checks the `unsafe` below: the tests of this module on every set (`.ci/asan` runs them under AddressSanitizer,
+//! `.ci/neon` under qemu). Miri knows some vector intrinsics only; where the toolchain has it, it can check the portable
+//! token and all code above the tokens:
+//!
+//! ```text
+//! MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p heartlore-kernels --lib isa::
+//! ```
+//!
+//! No result of Miri is claimed here.
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -21,6 +31,7 @@ pub use x86::{Avx2, Avx512};
 ///
 /// Every operation acts lane by lane unless it says otherwise and follows IEEE 754; `fma` may round once (hardware) or
 /// twice (portable), so results differ between instruction sets in the last bits, never between runs on one.
+#[allow(clippy::wrong_self_convention, reason = "the receiver is the token, the names are those of f32")]
 pub trait Simd: Copy + Send + Sync + 'static {
     /// A vector of [`Simd::LANES`] f32.
     type V: Copy;

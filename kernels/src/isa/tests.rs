@@ -59,7 +59,7 @@ impl Task for Checks {
         assert_eq!(lanes(s, s.select(s.gt(s.splat(f32::NAN), x), x, y)), ys);
 
         let a: Vec<u32> = (0..S::LANES as u32).map(|i| i.wrapping_mul(0x9E37_79B9) ^ 0xdead_beef).collect();
-        let av = s.from_u32_lanes(&a);
+        let av = s.u32_lanes(&a);
         let b = 0xD251_1F53u32;
         let bv = s.splat_u32(b);
         let (hi, lo) = s.mul_wide_u32(av, bv);
@@ -105,7 +105,7 @@ impl Task for Checks {
 
 /// Test-only: lanes from a slice, through the bits of floats.
 trait FromLanes: Simd {
-    fn from_u32_lanes(self, a: &[u32]) -> Self::U {
+    fn u32_lanes(self, a: &[u32]) -> Self::U {
         let floats: Vec<f32> = a.iter().map(|&x| f32::from_bits(x)).collect();
         self.to_bits(self.load(&floats))
     }

@@ -1,0 +1,152 @@
+//! The same bits: from run to run, for a sample alone or in a group, in any place of the batch.
+//!
+//! Numbers of threads are compared in tests/train.rs: below the training room nothing starts a thread.
+
+mod common;
+
+use common::{Encoder, Given, Sizes, bits, fill, run, transformer};
+use heartlore::graph::{Exec, Graph, Id, Plan, Want};
+use heartlore::kernels::activation::Activation;
+use heartlore::kernels::{Isa, Real};
+use std::sync::Arc;
+
+fn sizes(batch: usize, dropout: f64) -> Sizes {
+    let encoder =
+        Encoder { width: 24, heads: 3, hidden: 40, act: Activation::Gelu, norm_first: false, dropout };
+    Sizes { batch, length: 77, channels: 2, classes: 5, layers: 2, encoder }
+}
+
+/// The model from its input to its logits: one row for every sample.
+fn model(batch: usize, dropout: f64) -> (Graph, Id) {
+    let m = transformer(sizes(batch, dropout));
+    (m.graph, m.logits)
+}
+
+/// The given numbers of some samples only, in the order named.
+fn samples(given: &Given, batch: usize, which: &[usize]) -> Given {
+    let pick = |v: &[f64]| -> Vec<f64> {
+        let n = v.len() / batch;
+        which.iter().flat_map(|&i| v[i * n..(i + 1) * n].to_vec()).collect()
+    };
+    let mut part = Given { cotangent: pick(&given.cotangent), ..given.clone() };
+    part.tensors.insert("x".into(), pick(&given.tensors["x"]));
+    part
+}
+
+fn given(batch: usize, seed: u64) -> Given {
+    let (g, logits) = model(batch, 0.0);
+    let mut given = Given::random(&g, logits, seed);
+    given.indices.clear();
+    given
+}
+
+fn sets(mut check: impl FnMut(Isa)) {
+    Isa::available().into_iter().for_each(&mut check);
+}
+
+#[test]
+fn two_runs_give_the_same_bits() {
+    fn check<T: Real>() {
+        let mut given = given(3, 1);
+        given.dropout = Some((9, 4, 0));
+        let (g, root) = model(3, 0.2);
+        sets(|isa| {
+            let (a, b) = (run::<T>(&g, root, &given, isa), run::<T>(&g, root, &given, isa));
+            assert_eq!(bits(&a.value), bits(&b.value), "{isa}");
+            for (name, gradient) in &a.gradients {
+                assert_eq!(bits(gradient), bits(&b.gradients[name]), "{isa}: d.{name}");
+            }
+            // And it is not that nothing depends on anything.
+            let other = Given { dropout: Some((9, 5, 0)), ..given.clone() };
+            assert_ne!(bits(&a.value), bits(&run::<T>(&g, root, &other, isa).value), "{isa}: another step");
+        });
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+#[test]
+fn an_executor_has_no_memory_of_earlier_passes() {
+    fn check<T: Real>() {
+        let (g, root) = model(2, 0.1);
+        let graph = Arc::new(g);
+        let want = Want { keep: vec![root], root: Some(root), gradients: Vec::new(), params: true };
+        let plan = Arc::new(Plan::new(&graph, want).unwrap());
+        sets(|isa| {
+            let mut exec = Exec::<T>::with_isa(Arc::clone(&graph), Arc::clone(&plan), isa);
+            let mut pass = |seed: u64| {
+                let mut given = given(2, seed);
+                given.dropout = Some((1, seed, 0));
+                let params = fill(&mut exec, &given);
+                let mut grads = vec![T::ZERO; params.len()];
+                exec.forward(&params);
+                exec.backward(&params, &common::cast(&given.cotangent), &mut grads);
+                (bits(exec.value(root)), bits(&grads))
+            };
+            let fresh = pass(1);
+            let other = pass(2);
+            assert_ne!(fresh, other);
+            assert_eq!(fresh, pass(1), "{isa}");
+        });
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+#[test]
+fn permuting_the_batch_permutes_the_output() {
+    fn check<T: Real>() {
+        const ORDER: [usize; 4] = [2, 0, 3, 1];
+        let (g, root) = model(4, 0.0);
+        let given = given(4, 2);
+        let permuted = samples(&given, 4, &ORDER);
+        sets(|isa| {
+            let (a, b) = (run::<T>(&g, root, &given, isa), run::<T>(&g, root, &permuted, isa));
+            for (what, a, b) in
+                [("logits", &a.value, &b.value), ("d.x", &a.gradients["x"], &b.gradients["x"])]
+            {
+                let n = a.len() / 4;
+                for (to, from) in ORDER.into_iter().enumerate() {
+                    let (moved, original) = (&b[to * n..][..n], &a[from * n..][..n]);
+                    assert_eq!(bits(moved), bits(original), "{isa}: {what} of sample {from} at {to}");
+                }
+            }
+        });
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+#[test]
+fn a_sample_alone_and_in_a_group_gives_the_same_bits() {
+    fn check<T: Real>() {
+        const FIRST: u32 = 40;
+        let (group, root) = model(3, 0.2);
+        let (single, single_root) = model(1, 0.2);
+        let (pair, pair_root) = model(2, 0.2);
+        let all = Given { dropout: Some((3, 8, FIRST)), ..given(3, 5) };
+        sets(|isa| {
+            let whole = run::<T>(&group, root, &all, isa);
+            let parts = [
+                (&single, single_root, vec![0]),
+                (&single, single_root, vec![1]),
+                (&pair, pair_root, vec![1, 2]),
+            ];
+            for (g, root, which) in parts {
+                let part =
+                    Given { dropout: Some((3, 8, FIRST + which[0] as u32)), ..samples(&all, 3, &which) };
+                let part = run::<T>(g, root, &part, isa);
+                for (what, whole, part) in [
+                    ("logits", &whole.value, &part.value),
+                    ("d.x", &whole.gradients["x"], &part.gradients["x"]),
+                ] {
+                    let n = whole.len() / 3;
+                    let expected = &whole[which[0] * n..][..which.len() * n];
+                    assert_eq!(bits(expected), bits(part), "{isa}: {what} of samples {which:?}");
+                }
+            }
+        });
+    }
+    check::<f32>();
+    check::<f64>();
+}

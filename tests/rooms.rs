@@ -1,0 +1,380 @@
+//! The house's arrows: which room may name which. Reads the sources of `src/` and `kernels/src/`, without comments, strings
+//! and test modules, and fails on a path that runs backwards, on a thread pool outside its two places, and on `unsafe`
+//! outside the instruction-set tokens and the matrix product.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Every room and what it may name besides itself. `error` and `kernels` may be named by every room above the kernels.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("kernels", &[]),
+    ("error", &[]),
+    ("tensor", &[]),
+    ("graph", &["tensor"]),
+    ("nn", &["tensor", "graph"]),
+    // These know no graph, so that they can be used, tested and replaced without one.
+    ("signal", &[]),
+    ("optim", &[]),
+    ("metrics", &[]),
+    ("report", &["metrics"]),
+    // Named tensors only.
+    ("checkpoint", &["tensor"]),
+    // The prepared store is written as safely as a checkpoint.
+    ("data", &["signal", "checkpoint"]),
+    // A trained model with all it needs to be run: its own preparation of a recording, never a data set's reader.
+    ("model", &["tensor", "graph", "nn", "signal", "data", "checkpoint", "optim", "metrics"]),
+    // The one place that joins data and model.
+    (
+        "train",
+        &["tensor", "graph", "nn", "signal", "data", "checkpoint", "optim", "metrics", "report", "model"],
+    ),
+    (
+        "cli",
+        &[
+            "tensor",
+            "graph",
+            "nn",
+            "signal",
+            "data",
+            "checkpoint",
+            "optim",
+            "metrics",
+            "report",
+            "model",
+            "train",
+        ],
+    ),
+];
+
+/// Where threads are started: shards of a batch, added in a fixed order, and recordings prepared one by one. Anywhere else
+/// a parallel sum could make results depend on the number of threads.
+const MAY_NAME_RAYON: &[&str] = &["src/train/shard.rs", "src/data/prepare"];
+
+/// Where `unsafe` may stand: the tokens' intrinsics, and the matrix product.
+const MAY_BE_UNSAFE: &[&str] = &["kernels/src/isa", "kernels/src/gemm"];
+
+/// Source without comments, string and character literals; line breaks stay.
+fn bare(source: &str) -> String {
+    let c: Vec<char> = source.chars().collect();
+    let mut out = String::with_capacity(source.len());
+    let mut i = 0;
+    let line_breaks = |out: &mut String, part: &[char]| {
+        out.push(' ');
+        out.extend(part.iter().filter(|c| **c == '\n'));
+    };
+    while i < c.len() {
+        let rest = &c[i..];
+        let starts = |s: &str| s.chars().enumerate().all(|(j, x)| rest.get(j) == Some(&x));
+        let start = i;
+        let before = i.checked_sub(1).map_or(' ', |j| c[j]);
+        let hashes = rest.iter().skip(1).take_while(|x| **x == '#').count();
+        if starts("//") {
+            i += rest.iter().position(|x| *x == '\n').unwrap_or(rest.len());
+        } else if starts("/*") {
+            let mut depth = 0;
+            loop {
+                if c[i..].starts_with(&['/', '*']) {
+                    (depth, i) = (depth + 1, i + 2);
+                } else if c[i..].starts_with(&['*', '/']) {
+                    (depth, i) = (depth - 1, i + 2);
+                } else {
+                    i += 1;
+                }
+                if depth == 0 || i >= c.len() {
+                    break;
+                }
+            }
+        } else if rest[0] == 'r' && rest.get(1 + hashes) == Some(&'"') && !before.is_alphanumeric() {
+            let end: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
+            i += 2 + hashes;
+            while i < c.len() && !c[i..].starts_with(&end) {
+                i += 1;
+            }
+            i += end.len();
+        } else if rest[0] == '"' {
+            i += 1;
+            while i < c.len() && c[i] != '"' {
+                i += if c[i] == '\\' { 2 } else { 1 };
+            }
+            i += 1;
+        } else if rest[0] == '\'' && rest.get(1) == Some(&'\\') {
+            i += 3;
+            while i < c.len() && c[i] != '\'' {
+                i += 1;
+            }
+            i += 1;
+        } else if rest[0] == '\'' && rest.get(2) == Some(&'\'') {
+            i += 3;
+        } else {
+            out.push(rest[0]);
+            i += 1;
+            continue;
+        }
+        i = i.min(c.len());
+        line_breaks(&mut out, &c[start..i]);
+    }
+    out
+}
+
+/// Words and the punctuation that matters here.
+fn tokens(bare: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut word = String::new();
+    let mut previous = ' ';
+    for c in bare.chars().chain([' ']) {
+        if c.is_alphanumeric() || c == '_' {
+            word.push(c);
+        } else {
+            if !word.is_empty() {
+                out.push(std::mem::take(&mut word));
+            }
+            match (previous, c) {
+                (':', ':') if out.last().is_some_and(|t| t == ":") => *out.last_mut().unwrap() = "::".into(),
+                _ if !c.is_whitespace() => out.push(c.into()),
+                _ => {}
+            }
+        }
+        previous = c;
+    }
+    out
+}
+
+/// The tokens without what is compiled for tests only, and the names of test modules that are files of their own.
+fn without_tests(tokens: &[String]) -> (Vec<String>, Vec<String>) {
+    let (mut out, mut files) = (Vec::new(), Vec::new());
+    let marker = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let mut i = 0;
+    while i < tokens.len() {
+        if tokens.len() - i < marker.len() || !tokens[i..].iter().zip(marker).all(|(t, m)| t == m) {
+            out.push(tokens[i].clone());
+            i += 1;
+            continue;
+        }
+        i += marker.len();
+        // The item that follows ends at its first semicolon or at the end of its first block.
+        let mut depth = 0;
+        let item = i;
+        while i < tokens.len() {
+            let token = tokens[i].as_str();
+            i += 1;
+            match token {
+                "{" => depth += 1,
+                "}" => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 && (token == ";" || token == "}") {
+                break;
+            }
+        }
+        if let Some(at) = tokens[item..i].iter().position(|t| t == "mod")
+            && tokens.get(item + at + 2).is_some_and(|t| t == ";")
+        {
+            files.push(tokens[item + at + 1].clone());
+        }
+    }
+    (out, files)
+}
+
+/// Rooms named by a file at module path `module` (`src/graph/plan.rs` is `[graph, plan]`).
+fn rooms_named(tokens: &[String], module: &[String]) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    let mut note = |name: &str| {
+        // Re-exports of the root: Error and Result.
+        let room = if name.starts_with(|c: char| c.is_uppercase()) { "error" } else { name };
+        if !["self", "*"].contains(&room) {
+            named.insert(room.to_string());
+        }
+    };
+    let at = |i: usize| tokens.get(i).map_or("", String::as_str);
+    for i in 0..tokens.len() {
+        // `a::crate` does not exist, and `a::super` neither: such words begin a path.
+        let mut next = match at(i) {
+            "heartlore_kernels" => {
+                note("kernels");
+                continue;
+            }
+            "crate" | "heartlore" if at(i + 1) == "::" => i + 2,
+            "super" if at(i + 1) == "::" && (i < 2 || at(i - 2) != "super") => {
+                let mut supers = 1;
+                let mut j = i + 2;
+                while at(j) == "super" && at(j + 1) == "::" {
+                    (supers, j) = (supers + 1, j + 2);
+                }
+                if supers < module.len() {
+                    continue;
+                }
+                j
+            }
+            _ => continue,
+        };
+        if at(next) != "{" {
+            note(at(next));
+            continue;
+        }
+        // A group: the first word of every element at its top level.
+        let mut depth = 0;
+        while next < tokens.len() {
+            match at(next) {
+                "{" => depth += 1,
+                "}" => depth -= 1,
+                word if depth == 1 && ["{", ","].contains(&at(next - 1)) => note(word),
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            next += 1;
+        }
+    }
+    named
+}
+
+/// Every complaint about a set of (path, source).
+fn complaints(files: &BTreeMap<String, String>) -> Vec<String> {
+    let parsed: BTreeMap<&String, (Vec<String>, Vec<String>)> =
+        files.iter().map(|(path, source)| (path, without_tests(&tokens(&bare(source))))).collect();
+    let mut test_only: Vec<String> = Vec::new();
+    for (path, (_, modules)) in &parsed {
+        let folder = match path.rsplit_once('/') {
+            Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder.to_string(),
+            _ => path.trim_end_matches(".rs").to_string(),
+        };
+        test_only.extend(modules.iter().map(|m| format!("{folder}/{m}")));
+    }
+    let is_test = |path: &str| {
+        test_only.iter().any(|t| path == format!("{t}.rs") || path.starts_with(&format!("{t}/")))
+    };
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    let mut out = Vec::new();
+    for (path, (tokens, _)) in parsed {
+        let word = |w: &str| tokens.iter().any(|t| t == w);
+        let within = |places: &[&str]| places.iter().any(|p| path.starts_with(p));
+        if word("unsafe") && !within(MAY_BE_UNSAFE) {
+            out.push(format!("{path}: `unsafe` outside {MAY_BE_UNSAFE:?}"));
+        }
+        if is_test(path) {
+            continue;
+        }
+        if word("rayon") && !within(MAY_NAME_RAYON) {
+            out.push(format!("{path}: `rayon` outside {MAY_NAME_RAYON:?}"));
+        }
+        if path.starts_with("kernels/") {
+            if word("heartlore") {
+                out.push(format!("{path}: the kernels name the crate above them"));
+            }
+            continue;
+        }
+        let module: Vec<String> = path
+            .trim_start_matches("src/")
+            .trim_end_matches(".rs")
+            .split('/')
+            .filter(|m| *m != "mod")
+            .map(str::to_string)
+            .collect();
+        let room = module[0].as_str();
+        if room == "lib" || room == "main" {
+            continue; // the door: it names every room
+        }
+        let Some(allowed) = allowed.get(room) else {
+            out.push(format!("{path}: the room `{room}` is not in the plan; say in ARROWS what it may name"));
+            continue;
+        };
+        for named in rooms_named(&tokens, &module) {
+            let common = named == room || (room != "error" && ["error", "kernels"].contains(&named.as_str()));
+            if !common && !allowed.contains(&named.as_str()) {
+                out.push(format!("{path}: `{room}` names `{named}`"));
+            }
+        }
+    }
+    out
+}
+
+fn collect(root: &Path, folder: PathBuf, files: &mut BTreeMap<String, String>) {
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(root, path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+            files.insert(name, std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+fn sources() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = BTreeMap::new();
+    collect(root, root.join("src"), &mut files);
+    collect(root, root.join("kernels/src"), &mut files);
+    files
+}
+
+#[test]
+fn no_arrow_runs_backwards() {
+    let files = sources();
+    assert!(files.len() > 50, "only {} files found", files.len());
+    let found = complaints(&files);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_plan_of_arrows_has_no_cycle() {
+    for (i, (room, may_name)) in ARROWS.iter().enumerate() {
+        for named in *may_name {
+            let at = ARROWS.iter().position(|(r, _)| r == named);
+            assert!(at.is_some_and(|at| at < i), "{room} may name {named}, which does not stand below it");
+        }
+    }
+}
+
+#[test]
+fn a_planted_fault_is_found() {
+    let clean = sources();
+    let found = |path: &str, source: &str| {
+        let mut files = clean.clone();
+        files.insert(path.into(), source.into());
+        complaints(&files)
+    };
+    for (path, source, expected) in [
+        ("src/graph/planted.rs", "use crate::nn::Encoder;", "`graph` names `nn`"),
+        (
+            "src/tensor/planted.rs",
+            "use crate::{Error, error::Kind, graph::{Plan, Exec}};",
+            "`tensor` names `graph`",
+        ),
+        ("src/tensor/a/planted.rs", "use super::super::super::graph::Plan;", "`tensor` names `graph`"),
+        ("src/signal/planted.rs", "fn f() { let x = crate::graph::Graph::new(); }", "`signal` names `graph`"),
+        ("src/data/planted.rs", "use crate\n    ::train::run;", "`data` names `train`"),
+        ("src/checkpoint/planted.rs", "pub fn f(p: &crate::graph::Layout) {}", "`checkpoint` names `graph`"),
+        ("src/metrics/planted.rs", "use rayon::prelude::*;", "`rayon` outside"),
+        ("src/attic/planted.rs", "fn f() {}", "not in the plan"),
+        ("src/nn/planted.rs", "fn f() { unsafe {} }", "`unsafe` outside"),
+        ("kernels/src/planted.rs", "use heartlore::tensor::Tensor;", "the crate above"),
+        ("kernels/src/softmax/planted.rs", "unsafe fn f() {}", "`unsafe` outside"),
+    ] {
+        let found = found(path, source);
+        assert!(found.iter().any(|f| f.starts_with(path) && f.contains(expected)), "{path}: {found:?}");
+        assert_eq!(found.len(), complaints(&clean).len() + 1, "{path}: {found:?}");
+    }
+}
+
+#[test]
+fn words_that_are_no_arrows_are_passed_over() {
+    let mut files = sources();
+    let source = r##"
+        //! [`crate::graph`] in documentation, unsafe in prose.
+        /* use crate::graph; /* nested */ use crate::train; */
+        use super::Shape;
+        const S: &str = "use crate::graph; \" unsafe";
+        const R: &str = r#"crate::nn " rayon"#;
+        const C: [char; 3] = ['"', '\'', '\u{41}'];
+        fn f<'a>(x: &'a str) -> crate::Result<&'a str> { Ok(x) }
+        #[cfg(test)]
+        mod tests { use crate::graph::Graph; mod inner {} }
+        #[cfg(test)]
+        mod oracle;
+    "##;
+    files.insert("src/tensor/planted.rs".into(), source.into());
+    files.insert("src/tensor/planted/oracle.rs".into(), "use crate::graph::Graph;".into());
+    assert_eq!(complaints(&files), complaints(&sources()));
+}
