@@ -10,6 +10,7 @@ pub mod data;
 pub mod error;
 pub mod graph;
 pub mod metrics;
+pub mod model;
 pub mod nn;
 pub mod optim;
 #[cfg(feature = "report")]
@@ -19,4 +20,5 @@ pub mod tensor;
 pub mod train;
 
 pub use error::{Error, Result};
+pub use model::Model;
 pub use heartlore_kernels as kernels;
