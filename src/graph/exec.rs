@@ -8,6 +8,7 @@ use super::op::{Id, MAX_INPUTS, Op};
 use super::plan::{Plan, Step};
 use super::views::{Place, views};
 use crate::error::{Error, Result};
+use crate::tensor::Shape;
 use heartlore_kernels::activation::Activation;
 use heartlore_kernels::attention::{GradRows, Rows};
 use heartlore_kernels::layer_norm::Residual;
@@ -55,13 +56,37 @@ impl<T: Real> Exec<T> {
             graph,
             plan,
         };
-        for (node, step) in exec.graph.nodes().iter().zip(&exec.plan.steps) {
-            if let (Op::Sinusoid, Place::Arena(range)) = (&node.op, &step.value) {
-                let cols = node.shape.last();
-                embed::sinusoidal_table(node.shape.rows(), cols, &mut exec.arena[range.clone()]);
-            }
-        }
+        exec.fill_constants();
         exec
+    }
+
+    fn fill_constants(&mut self) {
+        for (shape, range) in constants(&self.graph, &self.plan) {
+            embed::sinusoidal_table(shape.rows(), shape.last(), &mut self.arena[range]);
+        }
+    }
+
+    /// Goes over to another program in the same memory, which grows if it must: for programs that differ only in a
+    /// size, such as the number of rows the loss sees. Inputs must be set again; key and dropout stay.
+    ///
+    /// # Panics
+    /// If `plan` was not made from `graph`.
+    pub fn switch(&mut self, graph: &Arc<Graph>, plan: &Arc<Plan>) {
+        if Arc::ptr_eq(&self.plan, plan) {
+            return;
+        }
+        assert_eq!(plan.steps.len(), graph.nodes().len(), "exec: the plan belongs to another program");
+        let same = constants(&self.graph, &self.plan).eq(constants(graph, plan));
+        if self.arena.len() < plan.arena {
+            self.arena.resize(plan.arena, T::ZERO);
+        }
+        if self.indices.len() < plan.indices {
+            self.indices.resize(plan.indices, 0);
+        }
+        (self.graph, self.plan) = (Arc::clone(graph), Arc::clone(plan));
+        if !same {
+            self.fill_constants();
+        }
     }
 
     /// The program.
@@ -672,6 +697,14 @@ fn attention_gradients<'a, T: Real>(
         })
     });
     (buffers, places)
+}
+
+/// The constants of a program: shape and place.
+fn constants<'a>(graph: &'a Graph, plan: &'a Plan) -> impl Iterator<Item = (&'a Shape, Range<usize>)> {
+    graph.nodes().iter().zip(&plan.steps).filter_map(|(node, step)| match (&node.op, &step.value) {
+        (Op::Sinusoid, Place::Arena(range)) => Some((&node.shape, range.clone())),
+        _ => None,
+    })
 }
 
 fn arena_range(place: &Place) -> Range<usize> {

@@ -142,6 +142,8 @@ pub struct Lifetime {
     pub span: (usize, usize),
     /// Elements in the arena.
     pub range: Range<usize>,
+    /// Filled once when the executor is made.
+    constant: bool,
 }
 
 /// Buffers start at multiples of 16 elements: 64 bytes in f32, a cache line and the widest vector.
@@ -196,6 +198,9 @@ impl Plan {
                 Op::Input | Op::Sinusoid if live[i] => {
                     // Set once, read by every pass: never shared.
                     buffers.add(id, Use::Value, elements, (0, 2 * n));
+                    if let Some(b) = buffers.all.last_mut() {
+                        b.constant = matches!(node.op, Op::Sinusoid);
+                    }
                 }
                 _ if live[i] => {
                     buffers.add(id, Use::Value, elements, (i, value_last[i].max(i)));
@@ -412,15 +417,17 @@ struct Buffers {
 impl Buffers {
     fn add(&mut self, id: Id, purpose: Use, elements: usize, span: (usize, usize)) {
         if elements > 0 {
-            self.all.push(Lifetime { id, purpose, span, range: 0..elements });
+            self.all.push(Lifetime { id, purpose, span, range: 0..elements, constant: false });
         }
     }
 
     /// Gives every buffer its place; returns the arena's size and the lower bound.
     fn place(&mut self) -> Result<(usize, usize)> {
         let overflow = || Error::shape("plan: the program's memory overflows the address space");
+        // Constants first, in order: programs that differ only in a row count then share their place, and an executor
+        // that switches between them need not fill them again.
         let mut order: Vec<usize> = (0..self.all.len()).collect();
-        order.sort_by_key(|&i| (std::cmp::Reverse(self.all[i].range.len()), i));
+        order.sort_by_key(|&i| (!self.all[i].constant, std::cmp::Reverse(self.all[i].range.len()), i));
         let mut placed: Vec<usize> = Vec::with_capacity(order.len());
         let mut arena = 0usize;
         for i in order {

@@ -1,1 +1,147 @@
-//! The train room.
+//! Training: pre-training by predicting masked spans, fine-tuning on labels, over folds; sharded, resumable to the bit.
+//!
+//! * [`shard`]: threads, with results that do not depend on their number.
+//! * [`Run`]: what every training run has: optimiser, schedule, seeds, batch.
+//! * [`pretrain`], [`finetune`]: the two jobs. Both report through an [`Observer`], which may stop them; a stopped or
+//!   killed run goes on where it was, and ends with the same bits as an undisturbed one.
+//!
+//! A batch's windows are numbered; masks, dropout and augmentation draw from streams named by (seed, step, number), so
+//! they depend on neither threads nor groups. See [`crate::graph`] for the memory of one group's pass: it does not grow
+//! with the batch.
+
+mod augment;
+mod engine;
+mod finetune;
+mod fit;
+mod pretrain;
+pub mod shard;
+
+pub use augment::Augment;
+pub use finetune::{FinetuneSettings, FinetuneSummary, FoldSummary, Labelled, Prediction, classify, finetune};
+pub use fit::{Control, Event, Observer, Silent};
+pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
+
+use crate::error::{Error, Result};
+use crate::graph::Layout;
+use crate::optim::Schedule;
+use heartlore_kernels::Isa;
+
+/// Settings of Adam.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct AdamSettings {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the square root of the second moment.
+    pub eps: f64,
+    /// Weight decay: added to the gradient (L2, as Adam's) or, if decoupled, to the update (AdamW).
+    pub weight_decay: f64,
+    /// AdamW.
+    pub decoupled: bool,
+}
+
+impl Default for AdamSettings {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false }
+    }
+}
+
+/// What every training run has.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Run {
+    /// Names every random number of the run.
+    pub seed: u64,
+    /// Threads; 0 uses all the machine has. Does not change the result.
+    pub threads: usize,
+    /// Parts a batch is cut into; more threads than shards stay idle. Part of the result's bits, each costs one copy of
+    /// the gradients.
+    pub shards: usize,
+    /// Windows that go through the model together. Small groups keep activations in cache.
+    pub group: usize,
+    /// Windows per optimiser step.
+    pub batch: usize,
+    /// Passes over the training windows.
+    pub epochs: u64,
+    /// Learning rate, counted in epochs (and applied per step).
+    pub schedule: Schedule,
+    /// Optimiser.
+    pub adam: AdamSettings,
+    /// Largest norm of the gradient; larger ones are scaled down.
+    pub clip_norm: Option<f64>,
+    /// Steps between checkpoints; 0 saves at the end of epochs only.
+    pub checkpoint_every: u64,
+    /// Instruction set by name; `None` takes the widest.
+    pub isa: Option<String>,
+}
+
+impl Run {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn validate(&self) -> Result<()> {
+        for (name, value) in [("shards", self.shards), ("group", self.group), ("batch", self.batch)] {
+            if value == 0 {
+                return Err(Error::usage(format!("{name} must be at least 1")));
+            }
+        }
+        if self.epochs == 0 {
+            return Err(Error::usage("epochs must be at least 1"));
+        }
+        if u32::try_from(self.batch).is_err() {
+            return Err(Error::usage(format!("a batch of {} windows", self.batch)));
+        }
+        let a = &self.adam;
+        let fits = (0.0..1.0).contains(&a.beta1)
+            && (0.0..1.0).contains(&a.beta2)
+            && a.eps > 0.0
+            && a.weight_decay >= 0.0
+            && a.weight_decay.is_finite();
+        if !fits {
+            return Err(Error::usage(format!("Adam with {a:?}"))
+                .remedy("betas lie in [0, 1), eps is positive, weight decay is not negative"));
+        }
+        if self.clip_norm.is_some_and(|c| c.is_nan() || c <= 0.0) {
+            return Err(Error::usage("the clipping norm must be positive"));
+        }
+        self.isa()?;
+        self.schedule.validate()
+    }
+
+    /// The instruction set.
+    ///
+    /// # Errors
+    /// If this CPU has none of that name.
+    pub fn isa(&self) -> Result<Isa> {
+        match &self.isa {
+            None => Ok(Isa::best()),
+            Some(name) => Isa::by_name(name).ok_or_else(|| {
+                let have: Vec<&str> = Isa::available().iter().map(|i| i.name()).collect();
+                Error::usage(format!("this CPU has no instruction set {name:?}"))
+                    .remedy(format!("it has {}", have.join(", ")))
+            }),
+        }
+    }
+
+    /// The settings that the result depends on, as text: what a resumed run must share with the interrupted one.
+    fn essence(&self) -> String {
+        format!("{:?}", Run { threads: 0, checkpoint_every: 0, ..self.clone() })
+    }
+}
+
+/// Parameters by name: a layout and the flat vector it describes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Weights {
+    /// Names, shapes and places.
+    pub layout: Layout,
+    /// The numbers.
+    pub values: Vec<f32>,
+}
+
+impl Weights {
+    /// The numbers of the parameter `name`.
+    pub fn get(&self, name: &str) -> Option<&[f32]> {
+        self.layout.find(name).map(|e| &self.values[e.range()])
+    }
+}

@@ -1,0 +1,142 @@
+//! Parameters, optimiser moments and one step: gradients by shards, their norm, the update.
+
+use super::shard::{Workers, part};
+use super::{Run, Weights};
+use crate::checkpoint::State;
+use crate::error::{Error, Result};
+use crate::graph::Layout;
+use heartlore_kernels::Isa;
+use heartlore_kernels::adam::{self, Adam, clip};
+use std::ops::Range;
+
+/// What a step did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stepped {
+    pub(crate) loss: f64,
+    pub(crate) gradient_norm: f64,
+}
+
+/// The optimiser's side of a run.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) weights: Weights,
+    m: Vec<f32>,
+    v: Vec<f32>,
+    /// Updates made so far.
+    pub(crate) step: u64,
+    gradients: Vec<Vec<f32>>,
+    losses: Vec<f64>,
+    isa: Isa,
+    adam: Adam,
+    clip_norm: Option<f64>,
+    /// Parts of the vector with a factor on the learning rate.
+    rates: Vec<(Range<usize>, f64)>,
+}
+
+impl Engine {
+    pub(crate) fn new(run: &Run, weights: Weights, rates: Vec<(Range<usize>, f64)>) -> Result<Self> {
+        let n = weights.values.len();
+        let a = run.adam;
+        Ok(Self {
+            m: vec![0.0; n],
+            v: vec![0.0; n],
+            step: 0,
+            gradients: vec![vec![0.0; n]; run.shards],
+            losses: vec![0.0; run.shards],
+            isa: run.isa()?,
+            adam: Adam {
+                learning_rate: 0.0,
+                beta1: a.beta1,
+                beta2: a.beta2,
+                eps: a.eps,
+                weight_decay: a.weight_decay,
+                decoupled: a.decoupled,
+            },
+            clip_norm: run.clip_norm,
+            rates,
+            weights,
+        })
+    }
+
+    /// One update over `items` windows: `gradient(worker, params, part, out)` adds the gradient of its part to `out` and
+    /// returns the part's share of the loss.
+    ///
+    /// # Errors
+    /// If the loss or the gradient is not finite (nothing is updated then), or `gradient` fails.
+    pub(crate) fn step<W: Send>(
+        &mut self,
+        workers: &Workers<W>,
+        items: usize,
+        rate: f64,
+        gradient: impl Fn(&mut W, &[f32], Range<usize>, &mut [f32]) -> Result<f64> + Sync,
+    ) -> Result<Stepped> {
+        let shards = self.gradients.len();
+        let params = &self.weights.values;
+        let mut slots: Vec<(&mut Vec<f32>, &mut f64)> = self.gradients.iter_mut().zip(&mut self.losses).collect();
+        workers.each(&mut slots, |worker, s, (gradients, loss)| {
+            gradients.fill(0.0);
+            **loss = gradient(worker, params, part(items, s, shards), gradients)?;
+            Ok(())
+        })?;
+        let loss: f64 = self.losses.iter().sum();
+        workers.sum_into_first(&mut self.gradients);
+        let isa = self.isa;
+        let gradient_norm = workers.sum_chunks(&self.gradients[0], |c| clip::squared_norm(isa, c)).sqrt();
+        if !loss.is_finite() || !gradient_norm.is_finite() {
+            return Err(Error::numeric(format!("step {}: loss {loss}, gradient norm {gradient_norm}", self.step))
+                .remedy("lower the learning rate or clip the gradient; the last checkpoint is from before this step"));
+        }
+        let scale = self.clip_norm.map_or(1.0, |max| clip::scale_for(gradient_norm, max));
+        self.step += 1;
+        for (range, factor) in &self.rates {
+            let adam = Adam { learning_rate: rate * factor, ..self.adam };
+            let t = self.step;
+            workers.update(
+                range.clone(),
+                &mut self.weights.values,
+                &self.gradients[0],
+                &mut self.m,
+                &mut self.v,
+                |p, g, m, v| adam::step(isa, &adam, t, scale, p, g, m, v),
+            );
+        }
+        Ok(Stepped { loss, gradient_norm })
+    }
+
+    /// Writes parameters, moments and step into `state`.
+    pub(crate) fn put(&self, state: &mut State) {
+        put_weights(state, "model", &self.weights.layout, &self.weights.values);
+        put_weights(state, "adam.m", &self.weights.layout, &self.m);
+        put_weights(state, "adam.v", &self.weights.layout, &self.v);
+        state.numbers.insert("step".into(), self.step);
+    }
+
+    /// Takes parameters, moments and step from `state`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub(crate) fn restore(&mut self, state: &State) -> Result<()> {
+        let layout = &self.weights.layout;
+        self.weights.values = get_weights(state, "model", layout)?;
+        self.m = get_weights(state, "adam.m", layout)?;
+        self.v = get_weights(state, "adam.v", layout)?;
+        self.step = state.number("step")?;
+        Ok(())
+    }
+}
+
+/// Writes a flat vector as named tensors `prefix.name`.
+pub(crate) fn put_weights(state: &mut State, prefix: &str, layout: &Layout, values: &[f32]) {
+    for e in layout.entries() {
+        state.put_f32(format!("{prefix}.{}", e.name), e.shape.dims(), &values[e.range()]);
+    }
+}
+
+/// Reads what [`put_weights`] wrote.
+pub(crate) fn get_weights(state: &State, prefix: &str, layout: &Layout) -> Result<Vec<f32>> {
+    let mut values = Vec::with_capacity(layout.len());
+    for e in layout.entries() {
+        values.extend_from_slice(state.f32(&format!("{prefix}.{}", e.name), e.shape.dims())?);
+    }
+    Ok(values)
+}

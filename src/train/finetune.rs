@@ -1,0 +1,513 @@
+//! Fine-tuning on binary labels, fold by fold, and the predictions on each fold's test windows.
+
+use super::engine::{Engine, get_weights, put_weights};
+use super::fit::{Control, Event, Observer, Place, Task, fit};
+use super::pretrain::check_windows;
+use super::shard::{Workers, part};
+use super::{Augment, Run, Weights};
+use crate::checkpoint::{Rotating, State};
+use crate::data::batch::{Batches, Sampling};
+use crate::data::source::WindowSource;
+use crate::data::split::{Fold, Split};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::graph::{Exec, Layout, Plan, Want};
+use crate::nn::{self, ModelConfig};
+use heartlore_kernels::Isa;
+use heartlore_kernels::rng::Key;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What to fine-tune and how.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FinetuneSettings {
+    /// The model, with its classification head.
+    pub model: ModelConfig,
+    /// Optimiser, schedule, batch, seed.
+    pub run: Run,
+    /// Variation of the training windows.
+    pub augment: Augment,
+    /// Weights the positive class by the training part's ratio of negatives to positives.
+    pub balance: bool,
+    /// Epochs without a better validation loss after which a fold stops; needs a validation part.
+    pub patience: Option<u64>,
+    /// Factor on the learning rate of parameters taken from pre-training; 0 freezes them.
+    pub encoder_rate: f64,
+    /// Fits one more model on all labelled windows, for use on new recordings.
+    pub final_model: bool,
+}
+
+/// Labelled windows and how they are divided.
+pub struct Labelled<'a> {
+    /// The windows.
+    pub source: &'a dyn WindowSource,
+    /// Rows of the source that have a label.
+    pub windows: Vec<usize>,
+    /// Their labels: true is the positive class.
+    pub labels: Vec<bool>,
+    /// Folds over positions in `windows`.
+    pub split: Split,
+    /// Names the data and the labels: a resumed run must have the same.
+    pub fingerprint: String,
+}
+
+impl std::fmt::Debug for Labelled<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Labelled({} windows, {} folds, {})", self.windows.len(), self.split.folds.len(), self.fingerprint)
+    }
+}
+
+/// The probability a fold's model gives one of its test windows.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Prediction {
+    /// Position in [`Labelled::windows`].
+    pub window: usize,
+    /// The fold whose test part it is in.
+    pub fold: usize,
+    /// The true label.
+    pub label: bool,
+    /// Probability of the positive class.
+    pub probability: f64,
+}
+
+/// How a fold ended.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FoldSummary {
+    /// Its name in the split.
+    pub name: String,
+    /// Epoch of the weights, from 0.
+    pub best_epoch: u64,
+    /// Epochs run.
+    pub epochs: u64,
+    /// Training loss of the last epoch.
+    pub train_loss: f64,
+    /// Validation loss of the weights, if there was a validation part.
+    pub validation_loss: Option<f64>,
+}
+
+/// How fine-tuning ended.
+#[derive(Clone, Debug)]
+pub struct FinetuneSummary {
+    /// One prediction per test window and fold.
+    pub predictions: Vec<Prediction>,
+    /// One entry per fold.
+    pub folds: Vec<FoldSummary>,
+    /// The model fitted on everything, if asked for; with a single split and no final model, that split's model.
+    pub model: Option<Weights>,
+}
+
+/// Fine-tunes one model per fold from the weights `initial` gives for a layout, and predicts each fold's test windows.
+/// Finished folds are kept under `out/folds` and skipped on `resume`.
+///
+/// `initial` returns the flat parameter vector and the names it took from pre-training.
+///
+/// # Errors
+/// Settings or data that make no sense, a training part with one class only, a failing disk, a loss that is not finite,
+/// or [`Kind::Interrupted`] when the observer stops the run after a save.
+pub fn finetune(
+    settings: &FinetuneSettings,
+    data: &Labelled<'_>,
+    initial: &dyn Fn(&Layout) -> Result<(Vec<f32>, Vec<String>)>,
+    out: &Path,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> Result<FinetuneSummary> {
+    let run = &settings.run;
+    settings.model.validate()?;
+    run.validate()?;
+    check_windows(data.source, settings.model.window)?;
+    if data.labels.len() != data.windows.len() {
+        let (labels, windows) = (data.labels.len(), data.windows.len());
+        return Err(Error::shape(format!("{labels} labels for {windows} windows")));
+    }
+    if !(settings.encoder_rate.is_finite() && settings.encoder_rate >= 0.0) {
+        return Err(Error::usage(format!("an encoder learning-rate factor of {}", settings.encoder_rate)));
+    }
+    let mut summary = FinetuneSummary { predictions: Vec::new(), folds: Vec::new(), model: None };
+    let of = data.split.folds.len() + usize::from(settings.final_model);
+    for (index, fold) in data.split.folds.iter().enumerate() {
+        if observer.event(&Event::Fold { index, of, name: fold.name.clone() }) == Control::Stop {
+            return Err(interrupted(index));
+        }
+        let dir = out.join("folds").join(format!("{index:03}"));
+        let job = Job { settings, data, initial, dir: &dir, resume, index };
+        let (probabilities, folded, weights) = job.run(fold, observer)?;
+        summary.predictions.extend(fold.test.iter().zip(probabilities).map(|(&window, p)| Prediction {
+            window,
+            fold: index,
+            label: data.labels[window],
+            probability: f64::from(p),
+        }));
+        summary.folds.push(folded);
+        if of == 1 {
+            summary.model = Some(weights);
+        }
+    }
+    if settings.final_model {
+        let index = data.split.folds.len();
+        let name = "all labelled windows".to_string();
+        if observer.event(&Event::Fold { index, of, name: name.clone() }) == Control::Stop {
+            return Err(interrupted(index));
+        }
+        let train = (0..data.windows.len()).collect();
+        let fold = Fold { name, train, validation: vec![], test: vec![], unused: vec![] };
+        let dir = out.join("folds").join("final");
+        // Without a validation part it runs as long as the folds did on average.
+        let epochs = summary.folds.iter().map(|f| f.best_epoch + 1).sum::<u64>().div_ceil(index.max(1) as u64);
+        let mut settings = settings.clone();
+        if settings.patience.is_some() {
+            settings.run.epochs = epochs.clamp(1, run.epochs);
+        }
+        let job = Job { settings: &settings, data, initial, dir: &dir, resume, index };
+        summary.model = Some(job.run(&fold, observer)?.2);
+    }
+    Ok(summary)
+}
+
+fn interrupted(fold: usize) -> Error {
+    Error::new(Kind::Interrupted, format!("stopped before fold {fold}")).remedy("go on with --resume")
+}
+
+/// Probabilities of the positive class for rows of a source, by a classifier's weights.
+///
+/// # Errors
+/// If the source does not fit the model, or a read fails.
+pub fn classify(
+    model: &ModelConfig,
+    weights: &Weights,
+    source: &dyn WindowSource,
+    rows: &[usize],
+    run: &Run,
+) -> Result<Vec<f32>> {
+    check_windows(source, model.window)?;
+    let program = Program::new(model, run.group, 1.0)?;
+    let isa = run.isa()?;
+    let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
+    if weights.layout != *program.c.graph.layout() {
+        return Err(Error::shape("the weights are not those of this classifier"));
+    }
+    predict(&program, source, rows, &weights.values, run, isa, &workers)
+}
+
+/// One fold.
+struct Job<'a> {
+    settings: &'a FinetuneSettings,
+    data: &'a Labelled<'a>,
+    initial: &'a dyn Fn(&Layout) -> Result<(Vec<f32>, Vec<String>)>,
+    dir: &'a Path,
+    resume: bool,
+    index: usize,
+}
+
+impl Job<'_> {
+    fn run(&self, fold: &Fold, observer: &mut dyn Observer) -> Result<(Vec<f32>, FoldSummary, Weights)> {
+        let (settings, data) = (self.settings, self.data);
+        let (model, run) = (&settings.model, &settings.run);
+        let positives = fold.train.iter().filter(|&&i| data.labels[i]).count();
+        let negatives = fold.train.len() - positives;
+        if positives == 0 || negatives == 0 {
+            let class = if positives == 0 { "negative" } else { "positive" };
+            return Err(Error::data(format!("the training part has {class} windows only"))
+                .at(format!("fold {:?}", fold.name))
+                .remedy("use fewer folds, another grouping, or another label threshold"));
+        }
+        let pos_weight = if settings.balance { negatives as f64 / positives as f64 } else { 1.0 };
+        let program = Program::new(model, run.group, pos_weight)?;
+        let layout = program.c.graph.layout().clone();
+        let essence = format!(
+            "finetune {model:?}\n{}\n{:?} balance {} patience {:?} encoder {}\nfold {} of {:?}\n{}",
+            run.essence(),
+            settings.augment,
+            settings.balance,
+            settings.patience,
+            settings.encoder_rate,
+            fold.name,
+            data.split.protocol,
+            data.fingerprint
+        );
+        let mut done = Rotating::new(self.dir.join("done.ckpt")).or_else(|_| {
+            std::fs::create_dir_all(self.dir).with_file(self.dir)?;
+            Rotating::new(self.dir.join("done.ckpt"))
+        })?;
+        if self.resume && done.last().exists() {
+            let state = State::load(&done)?.value;
+            if state.string("essence")? == essence {
+                return Ok(Done::restore(&state, &layout, fold)?.into_parts(layout));
+            }
+            return Err(Error::usage("the finished fold was made with other settings or other data")
+                .in_file(done.last())
+                .remedy("resume with the run's own config.toml and store, or start a new run in another directory"));
+        }
+        let (values, taken) = (self.initial)(&layout)?;
+        let rates = rates(&layout, &taken, settings.encoder_rate);
+        let mut engine = Engine::new(run, Weights { layout: layout.clone(), values }, rates)?;
+        let task = Classifying {
+            settings,
+            data,
+            program: &program,
+            fold,
+            isa: run.isa()?,
+            seed: run.seed.wrapping_add(self.index as u64),
+        };
+        let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
+        let mut batches = Batches::new(fold.train.clone(), run.batch, false, task.seed, Sampling::All)?;
+        let place = Place {
+            dir: self.dir,
+            fold: Some(self.index),
+            resume: self.resume,
+            essence: &essence,
+            patience: settings.patience.filter(|_| !fold.validation.is_empty()),
+        };
+        let fitted = fit(&task, &mut engine, &workers, &mut batches, run, &place, observer)?;
+        let rows: Vec<usize> = fold.test.iter().map(|&i| data.windows[i]).collect();
+        let probabilities = predict(&program, data.source, &rows, &fitted.best, run, task.isa, &workers)?;
+        let summary = FoldSummary {
+            name: fold.name.clone(),
+            best_epoch: fitted.best_epoch,
+            epochs: fitted.epochs,
+            train_loss: fitted.train_loss,
+            validation_loss: fitted.validation_loss,
+        };
+        let result = Done { probabilities, summary, values: fitted.best };
+        result.state(&layout, &essence).save(&mut done)?;
+        // The fold's result is safe: its optimiser state is no longer needed.
+        std::fs::remove_dir_all(self.dir.join("checkpoints")).with_file(self.dir)?;
+        Ok(result.into_parts(layout))
+    }
+}
+
+/// A finished fold.
+struct Done {
+    probabilities: Vec<f32>,
+    summary: FoldSummary,
+    values: Vec<f32>,
+}
+
+impl Done {
+    fn state(&self, layout: &Layout, essence: &str) -> State {
+        let mut state = State::default();
+        put_weights(&mut state, "model", layout, &self.values);
+        if !self.probabilities.is_empty() {
+            state.put_f32("probabilities", &[self.probabilities.len()], &self.probabilities);
+        }
+        let s = &self.summary;
+        state.strings.insert("essence".into(), essence.into());
+        state.numbers.insert("best_epoch".into(), s.best_epoch);
+        state.numbers.insert("epochs".into(), s.epochs);
+        state.floats.insert("train_loss".into(), s.train_loss);
+        if let Some(loss) = s.validation_loss {
+            state.floats.insert("validation_loss".into(), loss);
+        }
+        state
+    }
+
+    fn restore(state: &State, layout: &Layout, fold: &Fold) -> Result<Self> {
+        let n = fold.test.len();
+        Ok(Self {
+            probabilities: if n == 0 { vec![] } else { state.f32("probabilities", &[n])?.to_vec() },
+            summary: FoldSummary {
+                name: fold.name.clone(),
+                best_epoch: state.number("best_epoch")?,
+                epochs: state.number("epochs")?,
+                train_loss: state.float("train_loss")?,
+                validation_loss: state.floats.get("validation_loss").copied(),
+            },
+            values: get_weights(state, "model", layout)?,
+        })
+    }
+
+    fn into_parts(self, layout: Layout) -> (Vec<f32>, FoldSummary, Weights) {
+        (self.probabilities, self.summary, Weights { layout, values: self.values })
+    }
+}
+
+/// Runs of neighbouring parameters with one factor on the learning rate.
+fn rates(layout: &Layout, taken: &[String], encoder_rate: f64) -> Vec<(Range<usize>, f64)> {
+    let mut rates: Vec<(Range<usize>, f64)> = Vec::new();
+    for e in layout.entries() {
+        let factor = if taken.contains(&e.name) { encoder_rate } else { 1.0 };
+        match rates.last_mut() {
+            Some((range, f)) if *f == factor => range.end = e.range().end,
+            _ => rates.push((e.range(), factor)),
+        }
+    }
+    rates
+}
+
+struct Program {
+    c: nn::Classify,
+    train: Arc<Plan>,
+    validate: Arc<Plan>,
+    predict: Arc<Plan>,
+    group: usize,
+    window: usize,
+}
+
+impl Program {
+    fn new(model: &ModelConfig, group: usize, pos_weight: f64) -> Result<Self> {
+        let c = nn::classify(model, group, pos_weight)?;
+        Ok(Self {
+            train: Arc::new(Plan::new(&c.graph, Want::training(c.loss))?),
+            validate: Arc::new(Plan::new(&c.graph, Want::values(&[c.loss]))?),
+            predict: Arc::new(Plan::new(&c.graph, Want::values(&[c.logits]))?),
+            c,
+            group,
+            window: model.window,
+        })
+    }
+
+    fn exec<'w>(&self, worker: &'w mut Worker, plan: &Arc<Plan>, isa: Isa) -> &'w mut Exec<f32> {
+        let make = || Exec::with_isa(Arc::clone(&self.c.graph), Arc::clone(plan), isa);
+        let exec = worker.exec.get_or_insert_with(make);
+        exec.switch(&self.c.graph, plan);
+        exec
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Worker {
+    exec: Option<Exec<f32>>,
+    windows: Vec<f32>,
+    targets: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+fn predict(
+    program: &Program,
+    source: &dyn WindowSource,
+    rows: &[usize],
+    params: &[f32],
+    run: &Run,
+    isa: Isa,
+    workers: &Workers<Worker>,
+) -> Result<Vec<f32>> {
+    let mut probabilities = vec![0.0f32; rows.len()];
+    let (group, window) = (program.group, program.window);
+    let mut chunks: Vec<(&[usize], &mut [f32])> =
+        rows.chunks(group).zip(probabilities.chunks_mut(group)).collect();
+    let _ = run;
+    workers.each(&mut chunks, |worker, _, (rows, out)| {
+        worker.windows.clear();
+        worker.windows.resize(group * window, 0.0);
+        for (&row, w) in rows.iter().zip(worker.windows.chunks_exact_mut(window)) {
+            source.read(row, w)?;
+        }
+        let windows = std::mem::take(&mut worker.windows);
+        let exec = program.exec(worker, &program.predict, isa);
+        exec.set_dropout(false);
+        exec.set_input(program.c.samples, &windows)?;
+        exec.forward(params);
+        for (p, &logit) in out.iter_mut().zip(exec.value(program.c.logits)) {
+            *p = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
+        }
+        worker.windows = windows;
+        Ok(())
+    })?;
+    Ok(probabilities)
+}
+
+struct Classifying<'a> {
+    settings: &'a FinetuneSettings,
+    data: &'a Labelled<'a>,
+    program: &'a Program,
+    fold: &'a Fold,
+    isa: Isa,
+    seed: u64,
+}
+
+/// Positions of a batch in [`Labelled::windows`], and the step it belongs to; `None` for validation.
+struct Batch {
+    windows: Vec<usize>,
+    step: Option<u64>,
+}
+
+impl Classifying<'_> {
+    fn pass(
+        &self,
+        worker: &mut Worker,
+        params: &[f32],
+        batch: &Batch,
+        part: Range<usize>,
+        mut out: Option<&mut [f32]>,
+    ) -> Result<f64> {
+        let (group, window) = (self.program.group, self.program.window);
+        let share = 1.0 / batch.windows.len() as f64;
+        let mut loss = 0.0;
+        for first in part.clone().step_by(group) {
+            let n = group.min(part.end - first);
+            for (buffer, len) in [
+                (&mut worker.windows, group * window),
+                (&mut worker.targets, group),
+                (&mut worker.weights, group),
+            ] {
+                buffer.clear();
+                buffer.resize(len, 0.0);
+            }
+            for j in 0..n {
+                let position = batch.windows[first + j];
+                let w = &mut worker.windows[j * window..(j + 1) * window];
+                self.data.source.read(self.data.windows[position], w)?;
+                if let Some(step) = batch.step {
+                    let key = Key { seed: self.seed, step, sample: (first + j) as u32, op: 0 };
+                    self.settings.augment.apply(key, w);
+                }
+                worker.targets[j] = f32::from(u8::from(self.data.labels[position]));
+                worker.weights[j] = 1.0;
+            }
+            let (windows, targets, weights) = (
+                std::mem::take(&mut worker.windows),
+                std::mem::take(&mut worker.targets),
+                std::mem::take(&mut worker.weights),
+            );
+            let (p, c) = (self.program, &self.program.c);
+            let exec = p.exec(worker, if out.is_some() { &p.train } else { &p.validate }, self.isa);
+            exec.set_dropout(out.is_some());
+            exec.set_key(self.seed, batch.step.unwrap_or(0), first as u32);
+            exec.set_input(c.samples, &windows)?;
+            exec.set_input(c.targets, &targets)?;
+            exec.set_input(c.weights, &weights)?;
+            exec.forward(params);
+            loss += f64::from(exec.value(c.loss)[0]) * share;
+            if let Some(out) = out.as_deref_mut() {
+                exec.backward(params, &[share as f32], out);
+            }
+            (worker.windows, worker.targets, worker.weights) = (windows, targets, weights);
+        }
+        Ok(loss)
+    }
+}
+
+impl Task for Classifying<'_> {
+    type Worker = Worker;
+    type Batch = Batch;
+
+    fn begin(&self, step: u64, windows: &[usize]) -> Result<Batch> {
+        Ok(Batch { windows: windows.to_vec(), step: Some(step) })
+    }
+
+    fn gradient(
+        &self,
+        worker: &mut Worker,
+        params: &[f32],
+        batch: &Batch,
+        part: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<f64> {
+        self.pass(worker, params, batch, part, Some(out))
+    }
+
+    fn validate(&self, workers: &Workers<Worker>, params: &[f32]) -> Result<Option<f64>> {
+        if self.fold.validation.is_empty() {
+            return Ok(None);
+        }
+        let batch = Batch { windows: self.fold.validation.clone(), step: None };
+        let shards = self.settings.run.shards;
+        let mut losses = vec![0.0; shards];
+        workers.each(&mut losses, |worker, s, loss| {
+            *loss = self.pass(worker, params, &batch, part(batch.windows.len(), s, shards), None)?;
+            Ok(())
+        })?;
+        Ok(Some(losses.iter().sum()))
+    }
+}
