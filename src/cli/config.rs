@@ -15,8 +15,11 @@ use clap::parser::ValueSource;
 use crate::error::IoContext;
 use crate::{Error, Result};
 
+/// Name of the file in a run directory.
+pub const FILE: &str = "config.toml";
+
 /// Flags that steer the program and not the work; they are not part of a configuration.
-const NOT_SETTINGS: [&str; 5] = ["help", "version", "json", "quiet", "config"];
+const NOT_SETTINGS: [&str; 6] = ["help", "version", "json", "quiet", "config", "resume"];
 
 /// One flag with its value in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,20 +151,29 @@ fn scalar(text: &str) -> toml::Value {
     toml::Value::String(text.into())
 }
 
-/// `argv` with the flags of a configuration file put before those typed, if there is `--config FILE`.
+/// `argv` with the flags of a configuration file put before those typed, if there is `--config FILE`. A command that is
+/// told to `--resume` the run in `--out DIR` takes `DIR/config.toml`, unless another file is named. A flag typed on the
+/// command line replaces the file's.
 ///
 /// # Errors
 /// A file that cannot be read or is no TOML; a key that is no flag of the command; a value that no flag can have.
 pub fn expand(argv: &[OsString], program: clap::Command) -> Result<Vec<OsString>> {
-    let Some(file) = config_file(argv) else { return Ok(argv.to_vec()) };
+    let resumed = argv.iter().any(|a| a == "--resume").then(|| value_of(argv, "out")).flatten();
+    let resumed = resumed.map(|dir| Path::new(&dir).join(FILE).into_os_string());
+    let Some(file) = value_of(argv, "config").or(resumed) else { return Ok(argv.to_vec()) };
     let position =
         argv.iter().enumerate().skip(1).find_map(|(i, a)| program.find_subcommand(a).map(|c| (i, c)));
     // Without a command clap's own message is the better one.
     let Some((position, command)) = position else { return Ok(argv.to_vec()) };
+    let (before, typed) = argv.split_at(position + 1);
     let from_file = flags_of_file(Path::new(&file), command)?;
-    let mut out = argv[..=position].to_vec();
-    out.extend(from_file.flags);
-    out.extend_from_slice(&argv[position + 1..]);
+    let mut out = before.to_vec();
+    for (key, flag) in from_file.flags {
+        if !typed.iter().any(|a| is_flag(a, &key)) {
+            out.push(flag);
+        }
+    }
+    out.extend_from_slice(typed);
     if !from_file.positionals.is_empty() {
         let typed = program.clone().ignore_errors(true).try_get_matches_from(&out);
         let typed = typed.ok().and_then(|m| m.subcommand().map(|(_, m)| m.clone()));
@@ -175,24 +187,23 @@ pub fn expand(argv: &[OsString], program: clap::Command) -> Result<Vec<OsString>
     Ok(out)
 }
 
-fn config_file(argv: &[OsString]) -> Option<OsString> {
-    let mut args = argv.iter().skip(1);
+/// The value typed for the long flag `name`.
+fn value_of(argv: &[OsString], name: &str) -> Option<OsString> {
+    let mut args = argv.iter().skip(1).take_while(|a| *a != "--");
     while let Some(arg) = args.next() {
-        if arg == "--" {
-            return None;
-        }
-        if arg == "--config" {
-            return args.next().cloned();
-        }
-        if let Some(value) = arg.to_str().and_then(|a| a.strip_prefix("--config=")) {
-            return Some(value.into());
+        if let Some(flag) = arg.to_str().filter(|_| is_flag(arg, name)) {
+            return match flag.split_once('=') {
+                Some((_, value)) => Some(value.into()),
+                None => args.next().cloned(),
+            };
         }
     }
     None
 }
 
 struct FromFile {
-    flags: Vec<OsString>,
+    /// Key and `--key=value`.
+    flags: Vec<(String, OsString)>,
     positionals: Vec<(String, Vec<OsString>)>,
 }
 
@@ -225,7 +236,7 @@ fn flags_of_file(path: &Path, command: &clap::Command) -> Result<FromFile> {
             out.positionals
                 .push((arg.get_id().to_string(), values.into_iter().map(OsString::from).collect()));
         } else {
-            out.flags.extend(values.iter().map(|v| OsString::from(format!("--{key}={v}"))));
+            out.flags.extend(values.iter().map(|v| (key.clone(), OsString::from(format!("--{key}={v}")))));
         }
     }
     Ok(out)
@@ -241,7 +252,7 @@ fn plain(value: &toml::Value) -> Option<String> {
     }
 }
 
-/// Whether `arg` is the flag `name`, alone or with `=value`.
-pub fn is_flag(arg: &OsStr, name: &str) -> bool {
+/// Whether `arg` is the long flag `name`, alone or with `=value`.
+fn is_flag(arg: &OsStr, name: &str) -> bool {
     arg.to_str().and_then(|a| a.strip_prefix("--")).is_some_and(|a| a.split('=').next() == Some(name))
 }

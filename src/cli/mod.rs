@@ -26,6 +26,8 @@ pub mod finetune;
 pub mod forward;
 pub mod grad;
 pub mod inspect;
+pub mod interrupt;
+pub mod options;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
