@@ -27,11 +27,14 @@ pub mod forward;
 pub mod grad;
 pub mod inspect;
 pub mod interrupt;
+pub mod judge;
 pub mod options;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
 pub mod quickstart;
+pub mod reports;
+pub mod rundir;
 pub mod simulate;
 
 pub use config::Config;
