@@ -6,10 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod graph;
 pub mod metrics;
+pub mod model;
 pub mod nn;
 pub mod optim;
 #[cfg(feature = "report")]
@@ -19,4 +22,5 @@ pub mod tensor;
 pub mod train;
 
 pub use error::{Error, Result};
+pub use model::Model;
 pub use heartlore_kernels as kernels;

@@ -1,2 +1,7 @@
 //! The `heartlore` program: maps errors to exit codes and does nothing else.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    heartlore::cli::main(std::env::args_os())
+}

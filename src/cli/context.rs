@@ -1,0 +1,148 @@
+//! What a command knows of the world it runs in, and the only place that prints.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Config;
+use crate::error::Kind;
+use crate::{Error, Result};
+
+/// Handed to every command.
+#[derive(Debug)]
+pub struct Context {
+    /// Whether results are to be one JSON document.
+    pub json: bool,
+    /// Whether notes and progress are unwanted.
+    pub quiet: bool,
+    /// Whether standard output is a terminal.
+    pub stdout_terminal: bool,
+    /// Whether standard error is a terminal: progress bars are drawn only there.
+    pub stderr_terminal: bool,
+    /// The command line as typed, quoted for a shell.
+    pub command_line: String,
+    /// Start of the program, seconds since the Unix epoch.
+    pub started_s: f64,
+    /// Every flag of this command with its value.
+    pub config: RefCell<Config>,
+}
+
+impl Context {
+    /// A context for `argv` on the terminals of this process.
+    pub fn new(json: bool, quiet: bool, argv: &[OsString], config: Config) -> Self {
+        Self {
+            json,
+            quiet,
+            stdout_terminal: std::io::stdout().is_terminal(),
+            stderr_terminal: std::io::stderr().is_terminal(),
+            command_line: command_line(argv),
+            started_s: now_s(),
+            config: RefCell::new(config),
+        }
+    }
+
+    /// Prints a result: `json()` with `--json`, else `text`.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn result(&self, text: &str, json: impl FnOnce() -> serde_json::Value) -> Result<()> {
+        if self.json { self.out(&format!("{:#}\n", json())) } else { self.out(text) }
+    }
+
+    /// Writes raw text to standard output.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn out(&self, text: &str) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("standard output", e))
+    }
+
+    /// A note to the user on standard error, unless `--quiet`.
+    pub fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            eprint_line(text.as_ref());
+        }
+    }
+
+    /// A warning on standard error, also with `--quiet`.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        eprint_line(&format!("warning: {}", text.as_ref()));
+    }
+
+    /// A progress bar over `total` steps on standard error; invisible when it is no terminal, or with `--quiet`.
+    pub fn progress(&self, total: u64, what: &str) -> ProgressBar {
+        let visible = self.stderr_terminal && !self.quiet;
+        let target =
+            if visible { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        let template = "{prefix} {wide_bar} {pos}/{len} {msg} {elapsed} eta {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what.to_string());
+        bar
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub fn now_s() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+/// The message of a failed command on standard error.
+pub(super) fn print_error(error: &Error, json: bool) {
+    if json {
+        let value = serde_json::json!({ "error": {
+            "kind": format!("{:?}", error.kind()).to_lowercase(),
+            "exit_code": error.exit_code(),
+            "file": error.file().map(|f| f.display().to_string()),
+            "message": error.to_string(),
+        }});
+        eprint_line(&format!("{value:#}"));
+    } else {
+        eprint_line(&format!("error: {error}"));
+    }
+}
+
+/// Whether `error` says that the reader of standard output went away.
+pub(super) fn is_closed_pipe(error: &Error) -> bool {
+    let closed = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+    error.kind() == Kind::Io
+        && std::error::Error::source(error)
+            .and_then(|e| e.downcast_ref::<std::io::Error>())
+            .is_some_and(closed)
+}
+
+fn eprint_line(text: &str) {
+    // Nothing can be done about a closed standard error.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// `argv` as one line that a POSIX shell would read back.
+fn command_line(argv: &[OsString]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quote = |a: &OsString| {
+        let text = a.to_string_lossy();
+        if !text.is_empty() && text.chars().all(plain) {
+            text.into_owned()
+        } else {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+    };
+    argv.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_quoted_for_the_shell() {
+        let argv = ["heartlore", "prepare", "my file.csv", "it's", ""].map(OsString::from);
+        assert_eq!(command_line(&argv), r"heartlore prepare 'my file.csv' 'it'\''s' ''");
+    }
+}

@@ -1,0 +1,248 @@
+//! `heartlore evaluate`: predictions beside baselines, with intervals over people.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::judge::{FoldRows, Judged, Predictions, Settings, judge};
+use crate::cli::pretrain::is_simulated;
+use crate::cli::rundir::{curves, provenance, write_bytes};
+use crate::cli::{Context, reports, simulate};
+use crate::data::store::Store;
+use crate::error::IoContext;
+use crate::report::{NoticeKind, Report, Tile};
+use crate::{Error, Result};
+
+const EXAMPLES: &str = "\
+Examples:
+  heartlore evaluate runs/fine
+  heartlore evaluate predictions.csv --out evaluation
+  heartlore evaluate runs/fine --resamples 10000 --json
+
+predictions.csv needs the columns subject, label (0 or 1) and probability.";
+
+/// Flags of `evaluate`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Run directory of `finetune`, or a CSV with predictions
+    pub input: PathBuf,
+    /// Directory for report.html and metrics.json [default: the run directory, or the CSV's]
+    #[arg(long, short)]
+    pub out: Option<PathBuf>,
+    /// Prepared store of the run, if it was moved
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Fit the baselines (a run directory only)
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub baselines: bool,
+    /// A probability of at least this counts as positive
+    #[arg(long, default_value_t = 0.5)]
+    pub threshold: f64,
+    /// Resamples of the bootstrap over people
+    #[arg(long, default_value_t = 2000)]
+    pub resamples: usize,
+    /// Level of the intervals
+    #[arg(long, default_value_t = 0.95)]
+    pub level: f64,
+    /// Seed of the bootstrap
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What to call the positive class, for a CSV
+    #[arg(long, default_value = "positive")]
+    pub positive_name: String,
+    /// What to call the negative class, for a CSV
+    #[arg(long, default_value = "negative")]
+    pub negative_name: String,
+    /// Configuration file with any of these flags as keys
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+}
+
+/// How the folds of a run were made: `split.json`.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitFile {
+    /// The protocol in words.
+    pub protocol: String,
+    /// Whether windows of one recording lie on both sides.
+    pub leaks: bool,
+    /// What a reader must know.
+    pub warnings: Vec<String>,
+    /// Seed of the split.
+    pub seed: u64,
+    /// Label column and rule.
+    pub label: String,
+    /// Name of the positive class.
+    pub positive: String,
+    /// Name of the negative class.
+    pub negative: String,
+    /// The store.
+    pub store: PathBuf,
+    /// Its checksums.
+    pub fingerprint: String,
+    /// Training parts.
+    pub folds: Vec<FoldRows>,
+}
+
+/// Judges and writes the report.
+///
+/// # Errors
+/// Files that are missing or no predictions; a store that is not the run's.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let is_run = args.input.is_dir();
+    let table = if is_run { args.input.join("predictions.csv") } else { args.input.clone() };
+    if is_run && !table.is_file() {
+        return Err(Error::data("the directory holds no predictions.csv")
+            .in_file(&args.input)
+            .remedy("give the run directory of a finished `heartlore finetune`, or a CSV"));
+    }
+    let p = read_predictions(&table)?;
+    let mut settings = Settings {
+        threshold: args.threshold,
+        resamples: args.resamples,
+        level: args.level,
+        seed: args.seed,
+        positive: args.positive_name.clone(),
+        negative: args.negative_name.clone(),
+        protocol: "not known (the predictions come from a CSV)".into(),
+        leaks: false,
+    };
+    let fallback = || table.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+    let out = args.out.clone().unwrap_or_else(fallback);
+    std::fs::create_dir_all(&out).with_file(&out)?;
+    let (judged, store) = if is_run {
+        let split = read_split(&args.input)?;
+        let dir = args.data.clone().unwrap_or_else(|| split.store.clone());
+        (settings.positive, settings.negative) = (split.positive.clone(), split.negative.clone());
+        (settings.protocol, settings.leaks) = (split.protocol.clone(), split.leaks);
+        if args.baselines {
+            let store = Store::open(&dir)
+                .map_err(|e| e.remedy("say where the store is with --data, or leave baselines out with --baselines=false"))?;
+            let have = crate::cli::pretrain::fingerprint(&store);
+            if have != split.fingerprint {
+                return Err(Error::data(format!("the store is not the run's: checksums are {have}, the run has {}", split.fingerprint))
+                    .in_file(&dir)
+                    .remedy("give the store the run was made with by --data"));
+            }
+            let rate = store.manifest().processing.rate_hz;
+            (judge(&p, Some((&store, rate, &split.folds)), &settings)?, Some(store))
+        } else {
+            (judge(&p, None, &settings)?, Store::open(&dir).ok())
+        }
+    } else {
+        (judge(&p, None, &settings)?, None)
+    };
+    write(&judged, &out, is_run.then_some(args.input.as_path()), store.as_ref(), context)?;
+    let text = format!("{}  report {}\n", judged.text(), out.join("report.html").display());
+    context.result(&text, || judged.json())
+}
+
+/// Writes `metrics.json` and `report.html`.
+///
+/// # Errors
+/// A failing disk.
+pub(crate) fn write(
+    judged: &Judged,
+    out: &Path,
+    run: Option<&Path>,
+    store: Option<&Store>,
+    context: &Context,
+) -> Result<()> {
+    write_bytes(&out.join("metrics.json"), format!("{:#}\n", judged.json()).as_bytes())?;
+    let mut report = Report::new(format!("{} or {}", judged.positive, judged.negative))
+        .subtitle("How well windows of ECG tell the two states apart");
+    if store.is_some_and(is_simulated) {
+        report = report.notice(NoticeKind::Simulated, "Simulated data", simulate::NOTE);
+    }
+    report = report.tiles(tiles(judged)).section(reports::evaluation(judged));
+    if let Some(run) = run
+        && run.join("metrics.csv").is_file()
+    {
+        report = report.section(reports::training("Training", "binary cross-entropy", &curves(run)?, None));
+    }
+    report.provenance(provenance(context, store)).save(out.join("report.html"))
+}
+
+/// The key figures of the model.
+pub(crate) fn tiles(judged: &Judged) -> Vec<Tile> {
+    let Some(model) = judged.methods.first() else { return Vec::new() };
+    let names = ["Balanced accuracy", "Macro F1", "AUC"];
+    let tile = |(name, i): (&str, &Option<crate::metrics::Interval>)| match i {
+        Some(i) if i.low.is_finite() => Tile::new(
+            name,
+            format!("{:.2}", i.estimate),
+            format!("{:.2} to {:.2}, {:.0} % over people", i.low, i.high, 100.0 * i.level),
+        ),
+        Some(i) => Tile::new(name, format!("{:.2}", i.estimate), "no interval"),
+        None => Tile::new(name, "undefined", ""),
+    };
+    names.into_iter().zip(&model.intervals).map(tile).collect()
+}
+
+/// Reads `split.json` of a run.
+///
+/// # Errors
+/// Missing or damaged.
+pub(crate) fn read_split(run: &Path) -> Result<SplitFile> {
+    let path = run.join("split.json");
+    let bytes = std::fs::read(&path).with_file(&path)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::format(e.to_string()).in_file(&path).remedy("the file is damaged; run finetune again"))
+}
+
+/// Reads a table of predictions: columns `subject`, `label`, `probability`, and optionally `row`, `dataset`, `fold`.
+///
+/// # Errors
+/// Missing columns (those there are are named), values that are no labels or probabilities, each with its line.
+pub(crate) fn read_predictions(path: &Path) -> Result<Predictions> {
+    let file = std::fs::File::open(path).with_file(path)?;
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(file);
+    let bad = |e: csv::Error| {
+        let line = e.position().map_or(0, |p| p.line());
+        Error::format(e.to_string()).in_file(path).at(format!("line {line}"))
+    };
+    let header = reader.headers().map_err(bad)?.clone();
+    let column = |name: &str| header.iter().position(|h| h == name);
+    let need = |name: &str| {
+        column(name).ok_or_else(|| {
+            let have: Vec<&str> = header.iter().collect();
+            Error::format(format!("there is no column '{name}'; the columns are {}", have.join(", ")))
+                .in_file(path)
+                .at("line 1")
+                .remedy("the table needs subject, label and probability")
+        })
+    };
+    let (subject, label, probability) = (need("subject")?, need("label")?, need("probability")?);
+    let (row, dataset, fold) = (column("row"), column("dataset"), column("fold"));
+    let mut p = Predictions::default();
+    for record in reader.records() {
+        let r = record.map_err(bad)?;
+        let line = r.position().map_or(0, |p| p.line());
+        let field = |c: usize| r.get(c).unwrap_or("");
+        let wrong = |c: usize, what: String| {
+            Error::format(what).in_file(path).at(format!("line {line}, column '{}'", &header[c]))
+        };
+        p.label.push(match field(label) {
+            "0" | "false" => false,
+            "1" | "true" => true,
+            other => return Err(wrong(label, format!("'{other}' is no label; use 0 and 1"))),
+        });
+        let text = field(probability);
+        let value = text.parse::<f64>().ok().filter(|v| (0.0..=1.0).contains(v));
+        p.probability.push(value.ok_or_else(|| wrong(probability, format!("'{text}' is no probability from 0 to 1")))?);
+        if field(subject).is_empty() {
+            return Err(wrong(subject, "empty; intervals are over people".into()));
+        }
+        // Person 1 of one data set is not person 1 of another.
+        p.subject.push(match dataset.map(field).filter(|d| !d.is_empty()) {
+            Some(d) => format!("{d}/{}", field(subject)),
+            None => field(subject).to_string(),
+        });
+        p.row.push(row.and_then(|c| field(c).parse().ok()));
+        let number = fold.map(|c| field(c).parse::<usize>().map_err(|_| wrong(c, format!("'{}' is no fold", field(c)))));
+        p.fold.push(number.transpose()?.unwrap_or(0));
+    }
+    if p.label.is_empty() {
+        return Err(Error::data("the table holds no predictions").in_file(path));
+    }
+    Ok(p)
+}

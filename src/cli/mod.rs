@@ -1,0 +1,160 @@
+//! The `heartlore` program: flags, configuration files, progress, text and exit codes. Only this room reads flags and
+//! prints.
+//!
+//! * One file per command, each with `Args` (its flags; the doc comments are the help) and
+//!   `run(&Args, &Context) -> Result<()>`.
+//! * [`config`]: a configuration file is a set of flags written in TOML; the resolved set is echoed into the run directory.
+//! * [`context`]: what a command may know of the terminal, and the only place that prints.
+//!
+//! Results go to standard output (text, or one JSON document with `--json`); notes, progress and errors go to standard
+//! error.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::Kind;
+use crate::{Error, Result};
+
+pub mod completions;
+pub mod config;
+pub mod context;
+pub mod embed;
+pub mod evaluate;
+pub mod finetune;
+pub mod forward;
+pub mod grad;
+pub mod inspect;
+pub mod interrupt;
+pub mod judge;
+pub mod options;
+pub mod predict;
+pub mod prepare;
+pub mod pretrain;
+pub mod quickstart;
+pub mod reports;
+pub mod rundir;
+pub mod simulate;
+
+pub use config::Config;
+pub use context::Context;
+
+const EXAMPLES: &str = "\
+Examples:
+  heartlore quickstart
+  heartlore prepare recordings/ --out store
+  heartlore pretrain --data store --out runs/pre
+  heartlore finetune --data store --label aroused --init runs/pre/model --out runs/fine
+  heartlore evaluate runs/fine
+  heartlore predict recording.edf --model runs/fine/model
+
+Exit codes: 0 success, 2 usage, 3 shape, 4 file format, 5 data, 6 input/output, 7 numeric, 130 interrupted.";
+
+/// Learns emotion from the heartbeat: pre-trains a 1D-CNN and Transformer on unlabelled ECG and fine-tunes it.
+#[derive(Debug, Parser)]
+#[command(name = "heartlore", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
+pub struct Cli {
+    /// Print results as one JSON document.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results and errors only: no notes, no progress.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)]
+pub enum Command {
+    /// The whole job on shipped real ECG and a simulated study, in a few minutes.
+    Quickstart(quickstart::Args),
+    /// Filter, resample and cut recordings into a prepared store.
+    Prepare(prepare::Args),
+    /// Train a model without labels: reconstruct masked spans.
+    Pretrain(pretrain::Args),
+    /// Train a classifier on labelled windows, with folds that do not mix people.
+    Finetune(finetune::Args),
+    /// Judge predictions beside baselines, with intervals over subjects.
+    Evaluate(evaluate::Args),
+    /// Probability per window of recordings.
+    Predict(predict::Args),
+    /// Features per window to a NumPy file.
+    Embed(embed::Args),
+    /// Show what is in a model, checkpoint, store or recording.
+    Inspect(inspect::Args),
+    /// Write simulated, labelled ECG.
+    Simulate(simulate::Args),
+    /// Loss and gradients of a pre-training step, for study and verification.
+    Grad(grad::Args),
+    /// Outputs of a model for prepared windows.
+    Forward(forward::Args),
+    /// Completions for a shell.
+    Completions(completions::Args),
+}
+
+impl Command {
+    fn run(&self, context: &Context) -> Result<()> {
+        match self {
+            Self::Quickstart(args) => quickstart::run(args, context),
+            Self::Prepare(args) => prepare::run(args, context),
+            Self::Pretrain(args) => pretrain::run(args, context),
+            Self::Finetune(args) => finetune::run(args, context),
+            Self::Evaluate(args) => evaluate::run(args, context),
+            Self::Predict(args) => predict::run(args, context),
+            Self::Embed(args) => embed::run(args, context),
+            Self::Inspect(args) => inspect::run(args, context),
+            Self::Simulate(args) => simulate::run(args, context),
+            Self::Grad(args) => grad::run(args, context),
+            Self::Forward(args) => forward::run(args, context),
+            Self::Completions(args) => completions::run(args, context),
+        }
+    }
+}
+
+/// The program as clap knows it, for help, completions and tests.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the program with `argv` (the program's own name first).
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let json = argv.iter().any(|a| a == "--json");
+    match run(&argv) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Clap(e)) => {
+            // Help and version are not failures; clap knows where each belongs.
+            let _ = e.print();
+            ExitCode::from(if e.use_stderr() { Error::usage("").exit_code() } else { 0 })
+        }
+        // The reader of a pipe left: nobody is there to be told.
+        Err(Failure::Own(e)) if context::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(Failure::Own(e)) => {
+            context::print_error(&e, json);
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+enum Failure {
+    Clap(clap::Error),
+    Own(Error),
+}
+
+fn run(argv: &[OsString]) -> std::result::Result<(), Failure> {
+    let expanded = config::expand(argv, command()).map_err(Failure::Own)?;
+    let matches = command().try_get_matches_from(&expanded).map_err(Failure::Clap)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(Failure::Clap)?;
+    let config = Config::of(&command(), &matches);
+    let context = Context::new(cli.json, cli.quiet, argv, config);
+    cli.command.run(&context).map_err(Failure::Own)
+}
+
+/// A usage error that names the flag.
+pub(crate) fn bad_flag(flag: &str, what: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Usage, what.to_string()).at(format!("--{flag}"))
+}

@@ -1,0 +1,257 @@
+//! From a label column of a store to two classes.
+
+use std::collections::BTreeMap;
+
+use crate::data::index::Index;
+use crate::{Error, Result};
+
+/// Flags of the labels.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Labels")]
+pub struct LabelArgs {
+    /// Label column of the store
+    #[arg(long)]
+    pub label: String,
+    /// Value of the column that is the positive class [default: 1, true, yes or high, if the column has it]
+    #[arg(long)]
+    pub positive: Option<String>,
+    /// Value that is the negative class; windows with any other value are left out [default: the other value]
+    #[arg(long)]
+    pub negative: Option<String>,
+    /// Split ratings in two: positive above a number, above the training part's mean, or above the midpoint of --scale
+    #[arg(long, value_name = "NUMBER|mean|midpoint")]
+    pub threshold: Option<String>,
+    /// Lowest and highest rating there can be, such as 1,9; a rating outside is an error
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
+    pub scale: Option<String>,
+    /// What to call the positive class
+    #[arg(long)]
+    pub positive_name: Option<String>,
+    /// What to call the negative class
+    #[arg(long)]
+    pub negative_name: Option<String>,
+}
+
+/// How ratings become classes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Classes are given.
+    Given,
+    /// Positive above this number.
+    Above(f64),
+    /// Positive above the mean rating of each fold's training part.
+    AboveTrainingMean,
+}
+
+/// Labelled windows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    /// Rows of the store that have a label.
+    pub rows: Vec<usize>,
+    /// Their classes; with [`Rule::AboveTrainingMean`] by the mean over all rows, and only for stratification.
+    pub classes: Vec<bool>,
+    /// Their ratings; empty unless there is a threshold.
+    pub ratings: Vec<f64>,
+    /// How ratings become classes.
+    pub rule: Rule,
+    /// Name of the positive class.
+    pub positive: String,
+    /// Name of the negative class.
+    pub negative: String,
+    /// Windows without a label.
+    pub missing: usize,
+    /// Windows with a value that is neither class.
+    pub other: usize,
+}
+
+const POSITIVE_WORDS: [&str; 4] = ["1", "true", "yes", "high"];
+
+impl LabelArgs {
+    /// Reads the labels of the windows `among` (all rows that are considered).
+    ///
+    /// # Errors
+    /// No such column, no labels, values that are no two classes, ratings that are no numbers or outside the scale, one
+    /// class only. Each names rows or values and what to do.
+    pub fn resolve(&self, index: &Index, among: &[usize]) -> Result<Labels> {
+        let column = index.label_column(&self.label)?;
+        let at = || format!("label column '{}'", self.label);
+        let mut values: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut missing = 0;
+        for &row in among {
+            match index.label(column, row) {
+                Some(value) => *values.entry(value).or_default() += 1,
+                None => missing += 1,
+            }
+        }
+        if values.is_empty() {
+            return Err(Error::data(format!("none of {} windows has a label", among.len()))
+                .at(at())
+                .remedy("fill the column in the table given to `heartlore prepare --table`, or choose another --label"));
+        }
+        let mut labels = match &self.threshold {
+            Some(rule) => self.ratings(rule, index, column, among)?,
+            None => self.given(index, column, among, &values)?,
+        };
+        labels.missing = missing;
+        let positives = labels.classes.iter().filter(|c| **c).count();
+        if positives == 0 || positives == labels.classes.len() {
+            let only = if positives == 0 { &labels.negative } else { &labels.positive };
+            return Err(Error::data(format!("all {} labelled windows are '{only}'", labels.classes.len()))
+                .at(at())
+                .remedy("two classes are needed: choose another column or threshold"));
+        }
+        Ok(labels)
+    }
+
+    fn given(
+        &self,
+        index: &Index,
+        column: usize,
+        among: &[usize],
+        values: &BTreeMap<&str, usize>,
+    ) -> Result<Labels> {
+        let list = values.iter().map(|(v, n)| format!("'{v}' ({n})")).collect::<Vec<_>>().join(", ");
+        let fail = |what: String, remedy: &str| {
+            Err(Error::data(format!("{what}; the values are {list}"))
+                .at(format!("label column '{}'", self.label))
+                .remedy(remedy))
+        };
+        let has = |v: &str| values.contains_key(v);
+        for (flag, value) in [("positive", &self.positive), ("negative", &self.negative)] {
+            if let Some(value) = value
+                && !has(value)
+            {
+                return fail(format!("no window has the value '{value}' of --{flag}"), "name one of them");
+            }
+        }
+        let positive = match &self.positive {
+            Some(p) => p.clone(),
+            None => {
+                let word = values.keys().find(|v| POSITIVE_WORDS.contains(&v.to_lowercase().as_str()));
+                match word {
+                    Some(word) => word.to_string(),
+                    None => return fail("which value is the positive class?".into(), "say so with --positive VALUE"),
+                }
+            }
+        };
+        let others: Vec<&str> = values.keys().copied().filter(|v| *v != positive).collect();
+        let negative = match (&self.negative, &others[..]) {
+            (Some(n), _) => n.clone(),
+            (None, [only]) => only.to_string(),
+            (None, []) => String::new(),
+            (None, _) => {
+                return fail(
+                    format!("{} values are no two classes", values.len()),
+                    "name both with --positive and --negative, or split ratings with --threshold",
+                );
+            }
+        };
+        if positive == negative {
+            return fail(format!("both classes are '{positive}'"), "name two");
+        }
+        let (mut rows, mut classes, mut other) = (Vec::new(), Vec::new(), 0);
+        for &row in among {
+            match index.label(column, row) {
+                Some(v) if v == positive || v == negative => {
+                    rows.push(row);
+                    classes.push(v == positive);
+                }
+                Some(_) => other += 1,
+                None => {}
+            }
+        }
+        // "1" and "0" say nothing without the column's name.
+        let name = |value: &str, other: &str| match value.to_lowercase().as_str() {
+            "1" | "true" | "yes" => self.label.clone(),
+            "0" | "false" | "no" | "" => format!("not {}", self.label),
+            _ if value == other => format!("{} {value}", self.label),
+            _ => value.to_string(),
+        };
+        Ok(Labels {
+            rows,
+            classes,
+            ratings: Vec::new(),
+            rule: Rule::Given,
+            positive: self.positive_name.clone().unwrap_or_else(|| name(&positive, &negative)),
+            negative: self.negative_name.clone().unwrap_or_else(|| name(&negative, &positive)),
+            missing: 0,
+            other,
+        })
+    }
+
+    fn ratings(&self, rule: &str, index: &Index, column: usize, among: &[usize]) -> Result<Labels> {
+        let flag = |name: &str, what: String| Error::usage(what).at(format!("--{name}"));
+        if self.positive.is_some() || self.negative.is_some() {
+            return Err(flag("threshold", "a threshold needs no --positive and --negative".into()));
+        }
+        let scale = match &self.scale {
+            None => None,
+            Some(text) => {
+                let two: Vec<f64> = text.split(',').filter_map(|t| t.trim().parse().ok()).collect();
+                match two[..] {
+                    [low, high] if low < high && text.split(',').count() == 2 => Some((low, high)),
+                    _ => return Err(flag("scale", format!("'{text}' is not LOW,HIGH, such as 1,9"))),
+                }
+            }
+        };
+        let mut faults = Vec::new();
+        let (mut rows, mut ratings) = (Vec::new(), Vec::new());
+        for &row in among {
+            let Some(text) = index.label(column, row) else { continue };
+            match text.parse::<f64>().ok().filter(|v| v.is_finite()) {
+                None => faults.push(format!("row {row}: '{text}' is no number")),
+                Some(v) if scale.is_some_and(|(low, high)| v < low || v > high) => {
+                    faults.push(format!("row {row}: {v} is outside the scale {}", self.scale.as_deref().unwrap_or("")))
+                }
+                Some(v) => {
+                    rows.push(row);
+                    ratings.push(v);
+                }
+            }
+        }
+        if !faults.is_empty() {
+            let more = faults.len().saturating_sub(5);
+            faults.truncate(5);
+            let mut text = faults.join("; ");
+            if more > 0 {
+                text.push_str(&format!("; and {more} more"));
+            }
+            return Err(Error::data(text)
+                .at(format!("label column '{}'", self.label))
+                .remedy("correct the labels and prepare the store again, or change --scale"));
+        }
+        let mean = ratings.iter().sum::<f64>() / ratings.len().max(1) as f64;
+        let (rule, line) = match (rule, scale) {
+            ("mean", _) => (Rule::AboveTrainingMean, mean),
+            ("midpoint", Some((low, high))) => (Rule::Above((low + high) / 2.0), (low + high) / 2.0),
+            ("midpoint", None) => {
+                return Err(flag("threshold", "the midpoint needs a scale".into()).remedy("give --scale LOW,HIGH"));
+            }
+            (text, _) => match text.parse::<f64>().ok().filter(|v| v.is_finite()) {
+                Some(v) => (Rule::Above(v), v),
+                None => return Err(flag("threshold", format!("'{text}' is no number, mean or midpoint"))),
+            },
+        };
+        Ok(Labels {
+            classes: ratings.iter().map(|r| *r > line).collect(),
+            rows,
+            ratings,
+            rule,
+            positive: self.positive_name.clone().unwrap_or_else(|| format!("high {}", self.label)),
+            negative: self.negative_name.clone().unwrap_or_else(|| format!("low {}", self.label)),
+            missing: 0,
+            other: 0,
+        })
+    }
+}
+
+impl Labels {
+    /// Classes for a fold with this training part (positions in `rows`): as given, or by the training part's mean.
+    pub fn for_training(&self, train: &[usize]) -> Vec<bool> {
+        if self.rule != Rule::AboveTrainingMean || train.is_empty() {
+            return self.classes.clone();
+        }
+        let mean = train.iter().map(|&i| self.ratings[i]).sum::<f64>() / train.len() as f64;
+        self.ratings.iter().map(|r| *r > mean).collect()
+    }
+}

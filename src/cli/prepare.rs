@@ -1,0 +1,258 @@
+//! `heartlore prepare`: recordings in, a prepared store out.
+
+use std::path::{Path, PathBuf};
+
+use super::options::preparation::PreparationArgs;
+use crate::cli::{Context, config, interrupt};
+use crate::data::prepare::{PrepareSettings, Report, prepare};
+use crate::data::store::Store;
+use crate::data::table::{self, Items};
+use crate::error::IoContext;
+use crate::{Error, Result};
+
+const EXAMPLES: &str = "\
+Examples:
+  heartlore prepare recordings/ --out store
+  heartlore prepare --table items.csv --out store --hop 640
+  heartlore prepare night.edf --channel ECG2 --unit uV --out store
+  heartlore prepare packed/ --select eegmat --out store
+
+items.csv has one line per recording: file,subject,trial,start_s,end_s,channel,<labels...>; only file and subject are
+required. Without a table every file counts as a person of its own.";
+
+/// Flags of `prepare`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Recordings (CSV, .npy, EDF, WFDB .hea), folders of them, or packed data sets
+    pub inputs: Vec<PathBuf>,
+    /// Directory of the store to make
+    #[arg(long, short)]
+    pub out: PathBuf,
+    /// Table of recordings with subjects and labels
+    #[arg(long)]
+    pub table: Option<PathBuf>,
+    /// Name of the data set, for recordings given without a table [default: recordings]
+    #[arg(long, default_value = "recordings")]
+    pub dataset: String,
+    /// Take only recordings of this data set; may be repeated
+    #[arg(long = "select", value_name = "DATASET")]
+    pub select: Vec<String>,
+    /// Threads, 0 for all cores
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// How to prepare
+    #[command(flatten)]
+    pub preparation: PreparationArgs,
+    /// Configuration file with any of these flags as keys
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+}
+
+/// Prepares the store and says what was kept and dropped.
+///
+/// # Errors
+/// No input, inputs that cannot be read, bad settings, or as [`prepare`].
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let settings = args.preparation.resolve()?;
+    let mut items = collect(args, context)?;
+    if !args.select.is_empty() {
+        let all: std::collections::BTreeSet<String> = items.items.iter().map(|i| i.dataset.clone()).collect();
+        for name in &args.select {
+            if !all.contains(name) {
+                let have: Vec<&str> = all.iter().map(String::as_str).collect();
+                return Err(super::bad_flag("select", format!("there is no data set '{name}'"))
+                    .remedy(format!("the data sets are {}", have.join(", "))));
+            }
+        }
+        items.items.retain(|i| args.select.contains(&i.dataset));
+    }
+    let report = into_store(&items, &settings, &args.out, args.threads, context)?;
+    let path = args.out.join(config::FILE);
+    std::fs::write(&path, context.config.borrow().to_toml()).with_file(&path)?;
+    let store = Store::open(&args.out)?;
+    context.result(&summary(&report, &settings, &args.out), || {
+        let m = store.manifest();
+        serde_json::json!({
+            "store": args.out.display().to_string(),
+            "windows": m.windows,
+            "samples": m.samples,
+            "unit": m.unit,
+            "processing": m.processing,
+            "counts": m.counts,
+            "datasets": report.datasets.iter().map(|(name, d)| (name.clone(), serde_json::json!({
+                "subjects": d.subjects, "recordings": d.recordings, "windows": d.windows,
+            }))).collect::<serde_json::Map<_, _>>(),
+            "sha256": m.sha256,
+        })
+    })
+}
+
+/// [`prepare`] with a progress bar, Ctrl-C and a number of threads.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn into_store(
+    items: &Items,
+    settings: &PrepareSettings,
+    out: &Path,
+    threads: usize,
+    context: &Context,
+) -> Result<Report> {
+    interrupt::listen();
+    let bar = context.progress(items.items.len() as u64, "preparing");
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| Error::usage(format!("{threads} threads: {e}")))?;
+    let on_progress = |p: crate::data::prepare::Progress<'_>| {
+        bar.set_position(p.done as u64);
+        bar.set_message(format!("{} windows", p.windows));
+        !interrupt::asked()
+    };
+    let mut on_progress = on_progress;
+    // The closure must cross into the pool's thread; the bar can.
+    let report = pool.install(|| prepare(items, settings, out, &mut on_progress));
+    bar.finish_and_clear();
+    report
+}
+
+/// All recordings that the flags name.
+fn collect(args: &Args, context: &Context) -> Result<Items> {
+    let mut parts = Vec::new();
+    if let Some(path) = &args.table {
+        parts.push(table::read_table(path)?);
+    }
+    let mut files = Vec::new();
+    for input in &args.inputs {
+        if !input.exists() {
+            let e = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory");
+            return Err(Error::io(input, e).remedy("check the path"));
+        }
+        let manifest = if input.is_dir() { input.join("manifest.csv") } else { input.clone() };
+        let packed = manifest.is_file()
+            && crate::data::readers::find(&manifest).is_ok_and(|reader| reader.name() == "packed");
+        if packed {
+            parts.push(table::packed_items(input)?);
+        } else if input.is_dir() {
+            let before = files.len();
+            let ignored = walk(input, input, &mut files)?;
+            if files.len() == before {
+                return Err(Error::data("the folder holds no recordings")
+                    .in_file(input)
+                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .rec or .hea"));
+            }
+            if ignored > 0 {
+                context.note(format!("{}: {ignored} files of other kinds left alone", input.display()));
+            }
+        } else {
+            let name = input.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            files.push((input.clone(), name));
+        }
+    }
+    if !files.is_empty() {
+        context.note("each file counts as a person of its own; name people in a --table for labelled work");
+        let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
+        let mut items = table::file_items(&paths, &args.dataset);
+        for (item, (_, name)) in items.items.iter_mut().zip(&files) {
+            item.subject.clone_from(name);
+        }
+        parts.push(items);
+    }
+    if parts.is_empty() {
+        return Err(Error::usage("there is nothing to prepare")
+            .remedy("name recordings or folders, or a --table; `heartlore prepare --help` has examples"));
+    }
+    Ok(join(parts))
+}
+
+/// Recordings below `dir`, in order of their names; returns how many other files there are.
+fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<usize> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(dir).with_file(dir)? {
+        entries.push(entry.with_file(dir)?.path());
+    }
+    entries.sort();
+    let mut ignored = 0;
+    for path in entries {
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if hidden {
+            ignored += 1;
+        } else if path.is_dir() {
+            ignored += walk(root, &path, files)?;
+        } else if ["csv", "tsv", "txt", "npy", "edf", "rec", "hea"].contains(&extension.as_str()) {
+            let name = path.strip_prefix(root).unwrap_or(&path).with_extension("");
+            files.push((path.clone(), name.to_string_lossy().replace(['/', '\\'], "_")));
+        } else {
+            ignored += 1;
+        }
+    }
+    Ok(ignored)
+}
+
+/// Several lists as one; labels that a list does not know are missing there.
+fn join(parts: Vec<Items>) -> Items {
+    let mut all = Items::default();
+    for part in &parts {
+        for name in &part.label_names {
+            if !all.label_names.contains(name) {
+                all.label_names.push(name.clone());
+            }
+        }
+    }
+    for part in parts {
+        for mut item in part.items {
+            let of = |name: &String| part.label_names.iter().position(|n| n == name);
+            let labels: Vec<Option<String>> =
+                all.label_names.iter().map(|n| of(n).and_then(|c| item.labels.get(c).cloned().flatten())).collect();
+            item.labels = labels;
+            all.items.push(item);
+        }
+    }
+    all
+}
+
+/// What was kept and dropped, for people.
+pub(crate) fn summary(report: &Report, settings: &PrepareSettings, out: &Path) -> String {
+    let c = &report.counts;
+    let seconds = settings.window as f64 / settings.rate_hz;
+    let hours = c.windows_kept as f64 * settings.hop.min(settings.window) as f64 / settings.rate_hz / 3600.0;
+    let mut text = format!(
+        "{}: {} windows of {} samples ({seconds:.1} s at {} Hz), {hours:.2} h of signal\n",
+        out.display(),
+        c.windows_kept,
+        settings.window,
+        settings.rate_hz
+    );
+    let wide = report.datasets.keys().map(String::len).max().unwrap_or(0).max("data set".len());
+    text.push_str(&format!("  {:<wide$}  {:>8}  {:>10}  {:>8}\n", "data set", "people", "recordings", "windows"));
+    for (name, d) in &report.datasets {
+        text.push_str(&format!("  {name:<wide$}  {:>8}  {:>10}  {:>8}\n", d.subjects, d.recordings, d.windows));
+    }
+    let dropped: u64 = c.windows_dropped.values().sum();
+    if dropped > 0 {
+        let mut reasons: Vec<_> = c.windows_dropped.iter().collect();
+        reasons.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+        let reasons: Vec<String> = reasons.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+        text.push_str(&format!("  dropped {dropped} windows: {}\n", reasons.join(", ")));
+    }
+    if c.samples_missing > 0 {
+        text.push_str(&format!("  {} missing samples (NaN); windows do not cross them\n", c.samples_missing));
+    }
+    if c.samples_left_over > 0 {
+        text.push_str(&format!("  {} samples at the ends fill no window\n", c.samples_left_over));
+    }
+    for (what, list) in [
+        ("skipped", c.skipped.iter().map(|s| format!("{}: {}", s.record, s.reason)).collect::<Vec<_>>()),
+        ("warning", c.warnings.clone()),
+    ] {
+        for line in list.iter().take(10) {
+            text.push_str(&format!("  {what}: {line}\n"));
+        }
+        if list.len() > 10 {
+            text.push_str(&format!("  and {} more; see manifest.json\n", list.len() - 10));
+        }
+    }
+    text
+}

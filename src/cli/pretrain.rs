@@ -1,0 +1,258 @@
+//! `heartlore pretrain`: learns, without labels, to reconstruct masked spans.
+
+use std::path::{Path, PathBuf};
+
+use super::options::{model, training};
+use crate::cli::rundir::{RunDir, Watch, curves, provenance};
+use crate::cli::{Context, reports, simulate};
+use crate::data::batch::{Batches, Sampling};
+use crate::data::source::WindowSource;
+use crate::data::split::{Group, Protocol, Split};
+use crate::data::store::Store;
+use crate::model::{Card, Preprocessing, Task};
+use crate::report::{NoticeKind, Report, Tile};
+use crate::train::{PretrainData, PretrainSettings, pretrain};
+use crate::{Error, Model, Result};
+
+const EXAMPLES: &str = "\
+Examples:
+  heartlore pretrain --data store --out runs/pre
+  heartlore pretrain --data store --out runs/paper --preset paper --checkpoint-every 500
+  heartlore pretrain --out runs/pre --resume
+  heartlore pretrain --config runs/pre/config.toml --out runs/again --seed 2
+
+Ctrl-C finishes the step, saves and leaves with exit code 130; --resume goes on to the same bits.";
+
+/// Flags of `pretrain`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Prepared store
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Directory of the run
+    #[arg(long, short)]
+    pub out: PathBuf,
+    /// Go on with the interrupted run in --out
+    #[arg(long)]
+    pub resume: bool,
+    /// Take only this data set of the store; may be repeated
+    #[arg(long = "dataset")]
+    pub datasets: Vec<String>,
+    /// Leave out this data set; may be repeated
+    #[arg(long = "exclude-dataset")]
+    pub excluded: Vec<String>,
+    /// Most windows of one data set per epoch, drawn afresh each epoch [default: no limit]
+    #[arg(long)]
+    pub cap_per_dataset: Option<usize>,
+    /// Share of the windows set aside, whole people at a time, to choose the best epoch; 0 for none
+    #[arg(long, default_value_t = 0.0)]
+    pub validation: f64,
+    /// The model
+    #[command(flatten)]
+    pub model: model::ModelArgs,
+    /// The run
+    #[command(flatten)]
+    pub training: training::TrainingArgs,
+    /// Configuration file with any of these flags as keys
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+}
+
+/// Pre-trains, saves the model and writes the report.
+///
+/// # Errors
+/// Settings or data that make no sense, a failing disk, an interruption.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let store = Store::open(&args.data)?;
+    let done = train(args, &store, context)?;
+    let text = format!(
+        "{}: {} parameters, epoch {}, training loss {:.4}{}\n  model   {}\n  report  {}\n",
+        args.out.display(),
+        done.model.parameters(),
+        done.epoch + 1,
+        done.train_loss,
+        done.validation_loss.map(|l| format!(", validation loss {l:.4}")).unwrap_or_default(),
+        args.out.join("model").display(),
+        args.out.join("report.html").display()
+    );
+    context.result(&text, || {
+        serde_json::json!({
+            "run": args.out.display().to_string(),
+            "model": args.out.join("model").display().to_string(),
+            "parameters": done.model.parameters(),
+            "epoch": done.epoch + 1,
+            "train_loss": done.train_loss,
+            "validation_loss": done.validation_loss,
+        })
+    })
+}
+
+/// What pre-training left.
+pub(crate) struct Done {
+    pub(crate) model: Model,
+    pub(crate) epoch: u64,
+    pub(crate) train_loss: f64,
+    pub(crate) validation_loss: Option<f64>,
+    /// Rows to show reconstructions of: not trained on, if there are any.
+    pub(crate) shown: Vec<usize>,
+}
+
+/// Rows of the data sets wanted.
+///
+/// # Errors
+/// A data set the store has not; nothing left.
+pub(crate) fn rows_of(store: &Store, only: &[String], excluded: &[String]) -> Result<Vec<usize>> {
+    let index = store.index();
+    let all: std::collections::BTreeSet<&str> = (0..index.len()).map(|i| index.dataset(i)).collect();
+    if let Some(name) = only.iter().chain(excluded).find(|n| !all.contains(n.as_str())) {
+        return Err(Error::data(format!("the store has no data set '{name}'"))
+            .in_file(store.dir())
+            .remedy(format!("its data sets are {}", all.into_iter().collect::<Vec<_>>().join(", "))));
+    }
+    let wanted = |name: &str| {
+        (only.is_empty() || only.iter().any(|n| n == name)) && !excluded.iter().any(|n| n == name)
+    };
+    let rows: Vec<usize> = (0..index.len()).filter(|&i| wanted(index.dataset(i))).collect();
+    if rows.is_empty() {
+        return Err(Error::data("no window is left after --dataset and --exclude-dataset").in_file(store.dir()));
+    }
+    Ok(rows)
+}
+
+/// Names the windows and the index: a resumed run must have the same.
+pub(crate) fn fingerprint(store: &Store) -> String {
+    let parts = store.manifest().sha256.iter().map(|(name, hash)| format!("{name} {hash}"));
+    parts.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether any of the data are simulated.
+pub(crate) fn is_simulated(store: &Store) -> bool {
+    let index = store.index();
+    store.manifest().notes.iter().any(|n| n.starts_with("simulated"))
+        || (0..index.len()).any(|i| index.dataset(i) == simulate::DATASET)
+}
+
+/// One line per data set for the model card.
+pub(crate) fn training_data(store: &Store, rows: &[usize]) -> Vec<String> {
+    let mut counts = std::collections::BTreeMap::new();
+    for &i in rows {
+        *counts.entry(store.index().dataset(i)).or_insert(0usize) += 1;
+    }
+    counts.iter().map(|(name, n)| format!("{name}: {n} windows")).collect()
+}
+
+/// Pre-trains into `args.out` and writes everything there.
+pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Done> {
+    let mut config = args.model.resolve(None)?;
+    if args.model.window.is_none() {
+        config.window = store.samples();
+        config.validate()?;
+    }
+    let preset = args.model.preset.as_deref().unwrap_or("small");
+    let (run, augment) = args.training.resolve(training::pretraining(preset))?;
+    let is_pretrain = context.config.borrow().command == "pretrain";
+    if is_pretrain {
+        let mut echoed = context.config.borrow_mut();
+        model::echo(&config, &mut echoed)?;
+        training::echo(&run, &mut echoed)?;
+        echoed.set("preset", preset)?;
+    }
+    let rows = rows_of(store, &args.datasets, &args.excluded)?;
+    let (train, validation) = set_aside(store, &rows, args.validation, run.seed)?;
+    let sampling = match args.cap_per_dataset {
+        None => Sampling::All,
+        Some(cap) => {
+            let mut ids = std::collections::HashMap::new();
+            let mut id = |name: &str| {
+                let next = ids.len() as u32;
+                *ids.entry(name.to_string()).or_insert(next)
+            };
+            Sampling::Capped { groups: train.iter().map(|&i| id(store.index().dataset(i))).collect(), cap }
+        }
+    };
+    let per_epoch =
+        Batches::new(train.clone(), run.batch, false, run.seed, sampling.clone())?.batches_per_epoch() as u64;
+    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
+    let settings = PretrainSettings { model: config.clone(), run: run.clone(), augment };
+    let shown = if validation.is_empty() { train.clone() } else { validation.clone() };
+    let unseen = !validation.is_empty();
+    let data = PretrainData { source: store, train, sampling, validation, fingerprint: fingerprint(store) };
+    let mut watch = Watch::new(dir.dir(), args.resume, &[per_epoch * run.epochs], context);
+    let outcome = pretrain(&settings, &data, dir.dir(), args.resume, &mut watch);
+    let summary = watch.settle(outcome)?;
+    let mut metrics = vec![("training loss".to_string(), format!("{:.4}", summary.train_loss))];
+    metrics.extend(summary.validation_loss.map(|l| ("validation loss".to_string(), format!("{l:.4}"))));
+    let model = Model::from_weights(config, Task::Pretrained, &summary.weights.layout, &summary.weights.values)?
+        .with_threads(run.threads)
+        .with_preprocessing(Preprocessing::of_store(store.manifest())?)
+        .with_card(Card {
+            training_data: training_data(store, &rows),
+            simulated: is_simulated(store),
+            metrics,
+            notes: store.manifest().notes.clone(),
+            licence: None,
+        });
+    model.save(dir.dir().join("model"))?;
+    let done = Done {
+        model,
+        epoch: summary.best_epoch,
+        train_loss: summary.train_loss,
+        validation_loss: summary.validation_loss,
+        shown,
+    };
+    write_report(&done, dir.dir(), store, unseen, run.seed, context)?;
+    dir.finish(serde_json::json!({
+        "epoch": done.epoch + 1,
+        "train_loss": done.train_loss,
+        "validation_loss": done.validation_loss,
+    }))?;
+    Ok(done)
+}
+
+/// Training and validation rows, whole people at a time.
+fn set_aside(store: &Store, rows: &[usize], fraction: f64, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
+    if fraction == 0.0 {
+        return Ok((rows.to_vec(), Vec::new()));
+    }
+    let all = store.index().split_keys();
+    let keys = crate::data::split::Keys {
+        subject: rows.iter().map(|&i| all.subject[i]).collect(),
+        trial: rows.iter().map(|&i| all.trial[i]).collect(),
+        ..Default::default()
+    };
+    let split = Split::new(&keys, Protocol::Single { group: Group::Subject, test_fraction: fraction }, 0.0, seed)
+        .map_err(|e| e.at("--validation"))?;
+    let of = |list: &[usize]| list.iter().map(|&i| rows[i]).collect::<Vec<_>>();
+    let fold = &split.folds[0];
+    Ok((of(&fold.train), of(&fold.test)))
+}
+
+fn write_report(
+    done: &Done,
+    dir: &Path,
+    store: &Store,
+    unseen: bool,
+    seed: u64,
+    context: &Context,
+) -> Result<()> {
+    let mut report = Report::new("Pre-training")
+        .subtitle(format!("Masked spans of {} windows reconstructed by a 1D-CNN and Transformer", store.len()));
+    if is_simulated(store) {
+        report = report.notice(NoticeKind::Simulated, "Simulated data", simulate::NOTE);
+    }
+    let mut tiles = vec![
+        Tile::new("Parameters", done.model.parameters().to_string(), ""),
+        Tile::new("Training loss", format!("{:.3}", done.train_loss), "mean squared error over masked points; 1 = predicting zero"),
+    ];
+    tiles.extend(
+        done.validation_loss
+            .map(|l| Tile::new("Validation loss", format!("{l:.3}"), format!("epoch {}", done.epoch + 1))),
+    );
+    let report = report
+        .tiles(tiles)
+        .section(reports::reconstructions(&done.model, store, &done.shown, unseen, seed)?)
+        .section(reports::training("Training", "masked mean squared error", &curves(dir)?, Some(done.epoch)))
+        .provenance(provenance(context, Some(store)));
+    report.save(dir.join("report.html"))
+}

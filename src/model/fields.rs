@@ -1,0 +1,112 @@
+//! Reading a JSON object strictly: every key once, of the right kind, and none left over.
+
+use crate::checkpoint::json::Value;
+use crate::{Error, Result};
+
+/// The members of an object that have not been asked for yet.
+pub(super) struct Fields {
+    place: String,
+    members: Vec<(String, Value)>,
+}
+
+impl Fields {
+    /// Takes an object apart; `place` is where it stands, for messages (`model.mask`).
+    pub(super) fn new(value: Value, place: &str) -> Result<Self> {
+        match value {
+            Value::Object(members) => Ok(Self { place: place.into(), members }),
+            _ => Err(bad("an object is expected").at(if place.is_empty() { "the whole text" } else { place })),
+        }
+    }
+
+    fn name(&self, key: &str) -> String {
+        if self.place.is_empty() { key.into() } else { format!("{}.{key}", self.place) }
+    }
+
+    /// The value of `key`.
+    pub(super) fn take(&mut self, key: &str) -> Result<Value> {
+        match self.members.iter().position(|(k, _)| k == key) {
+            Some(i) => Ok(self.members.remove(i).1),
+            None => Err(bad("this key is missing").at(self.name(key))),
+        }
+    }
+
+    /// An object inside.
+    pub(super) fn object(&mut self, key: &str) -> Result<Fields> {
+        Fields::new(self.take(key)?, &self.name(key))
+    }
+
+    fn of<T>(&mut self, key: &str, what: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T> {
+        let value = self.take(key)?;
+        read(&value).ok_or_else(|| bad(&format!("{what} is expected")).at(self.name(key)))
+    }
+
+    pub(super) fn usize(&mut self, key: &str) -> Result<usize> {
+        self.of(key, "a non-negative integer", as_usize)
+    }
+    pub(super) fn f64(&mut self, key: &str) -> Result<f64> {
+        self.of(key, "a number", Value::as_f64)
+    }
+    pub(super) fn bool(&mut self, key: &str) -> Result<bool> {
+        self.of(key, "true or false", Value::as_bool)
+    }
+    pub(super) fn string(&mut self, key: &str) -> Result<String> {
+        self.of(key, "a text", |v| v.as_str().map(str::to_string))
+    }
+    pub(super) fn usizes(&mut self, key: &str) -> Result<Vec<usize>> {
+        self.of(key, "a list of non-negative integers", |v| v.as_array()?.iter().map(as_usize).collect())
+    }
+    pub(super) fn strings(&mut self, key: &str) -> Result<Vec<String>> {
+        let text = |v: &Value| v.as_str().map(str::to_string);
+        self.of(key, "a list of texts", |v| v.as_array()?.iter().map(text).collect())
+    }
+
+    /// One of the named choices.
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Result<T> {
+        let text = self.string(key)?;
+        choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            bad(&format!("'{text}' is none of {}", names.join(", "))).at(self.name(key))
+        })
+    }
+
+    /// Fails if anything was not asked for.
+    pub(super) fn finish(self) -> Result<()> {
+        match self.members.first() {
+            None => Ok(()),
+            Some((key, _)) => Err(bad("this key is not known").at(self.name(key))),
+        }
+    }
+}
+
+fn as_usize(v: &Value) -> Option<usize> {
+    v.as_u64().and_then(|n| usize::try_from(n).ok())
+}
+
+fn bad(what: &str) -> Error {
+    Error::format(what).remedy("use the file as heartlore wrote it, with the version that wrote it or a newer one")
+}
+
+/// `object(&[("a", Value)])`.
+pub(super) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    Value::Object(members.into_iter().map(|(k, v)| (k.to_string(), v)).collect())
+}
+
+/// An integer.
+pub(super) fn int(n: usize) -> Value {
+    i64::try_from(n).map_or(Value::UInt(n as u64), Value::Int)
+}
+
+/// A list of integers.
+pub(super) fn ints(n: &[usize]) -> Value {
+    Value::Array(n.iter().copied().map(int).collect())
+}
+
+/// A text.
+pub(super) fn text(s: &str) -> Value {
+    Value::String(s.to_string())
+}
+
+/// A list of texts.
+pub(super) fn texts(s: &[String]) -> Value {
+    Value::Array(s.iter().map(|s| text(s)).collect())
+}

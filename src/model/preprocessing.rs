@@ -1,0 +1,128 @@
+//! `preprocessor_config.json`: how the windows a model was trained on were made.
+
+use super::fields::{Fields, int, object, text};
+use crate::Result;
+use crate::checkpoint::json::Value;
+use crate::signal::Normalisation;
+
+/// A Butterworth band-pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BandPass {
+    /// Order per edge: 4 makes 8 poles, as `scipy.signal.butter(4, ..., 'bandpass')`.
+    pub order: usize,
+    /// Lower cut-off, Hz.
+    pub low_hz: f64,
+    /// Upper cut-off, Hz.
+    pub high_hz: f64,
+    /// Forward and backward (no delay) or forward only.
+    pub zero_phase: bool,
+}
+
+/// How windows are made: everything that decides a window's values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocessing {
+    /// Samples per second of the windows.
+    pub rate_hz: f64,
+    /// Samples per window.
+    pub window: usize,
+    /// Samples from one window's start to the next, as in training.
+    pub hop: usize,
+    /// The filter, applied at the recording's own rate before resampling; or none.
+    pub filter: Option<BandPass>,
+    /// Over what each window is centred and scaled, last of all.
+    pub normalisation: Normalisation,
+    /// Unit of a window's values: `mV`, `z-score` or `arbitrary`.
+    pub unit: String,
+}
+
+impl Preprocessing {
+    pub(super) fn to_json(&self) -> Value {
+        let filter = self.filter.map_or(Value::Null, |f| {
+            object([
+                ("type", text("butterworth band-pass")),
+                ("order", int(f.order)),
+                ("low_hz", Value::Float(f.low_hz)),
+                ("high_hz", Value::Float(f.high_hz)),
+                ("zero_phase", Value::Bool(f.zero_phase)),
+            ])
+        });
+        object([
+            ("feature_extractor_type", text("heartlore")),
+            ("rate_hz", Value::Float(self.rate_hz)),
+            ("window", int(self.window)),
+            ("hop", int(self.hop)),
+            ("filter", filter),
+            ("normalisation", text(&self.normalisation.to_string())),
+            ("unit", text(&self.unit)),
+        ])
+    }
+
+    pub(super) fn from_json(value: Value) -> Result<Self> {
+        let mut f = Fields::new(value, "")?;
+        f.choice("feature_extractor_type", &[("heartlore", ())])?;
+        let rate_hz = f.f64("rate_hz")?;
+        let (window, hop) = (f.usize("window")?, f.usize("hop")?);
+        let filter = match f.take("filter")? {
+            Value::Null => None,
+            value => {
+                let mut g = Fields::new(value, "filter")?;
+                g.choice("type", &[("butterworth band-pass", ())])?;
+                let filter = BandPass {
+                    order: g.usize("order")?,
+                    low_hz: g.f64("low_hz")?,
+                    high_hz: g.f64("high_hz")?,
+                    zero_phase: g.bool("zero_phase")?,
+                };
+                g.finish()?;
+                Some(filter)
+            }
+        };
+        let all =
+            [Normalisation::None, Normalisation::Window, Normalisation::Recording, Normalisation::Subject];
+        let names = all.map(|n| (n.to_string(), n));
+        let names: Vec<(&str, Normalisation)> = names.iter().map(|(s, n)| (s.as_str(), *n)).collect();
+        let normalisation = f.choice("normalisation", &names)?;
+        let unit = f.string("unit")?;
+        f.finish()?;
+        Ok(Self { rate_hz, window, hop, filter, normalisation, unit })
+    }
+
+    /// From the manifest of the prepared store a model is trained on.
+    ///
+    /// # Errors
+    /// A normalisation of no known name.
+    #[cfg(feature = "formats")]
+    pub fn of_store(manifest: &crate::data::manifest::Manifest) -> Result<Self> {
+        let p = &manifest.processing;
+        Ok(Self {
+            rate_hz: p.rate_hz,
+            window: p.window,
+            hop: p.hop,
+            filter: p.filter.as_ref().map(|f| BandPass {
+                order: f.order,
+                low_hz: f.low_hz,
+                high_hz: f.high_hz,
+                zero_phase: f.zero_phase,
+            }),
+            normalisation: p.normalisation.parse()?,
+            unit: manifest.unit.clone(),
+        })
+    }
+
+    /// The same in the data room's words, to compare with a store or to prepare a recording.
+    #[cfg(feature = "formats")]
+    pub fn processing(&self) -> crate::data::manifest::Processing {
+        crate::data::manifest::Processing {
+            rate_hz: self.rate_hz,
+            window: self.window,
+            hop: self.hop,
+            filter: self.filter.map(|f| crate::data::manifest::Filter {
+                order: f.order,
+                low_hz: f.low_hz,
+                high_hz: f.high_hz,
+                zero_phase: f.zero_phase,
+            }),
+            normalisation: self.normalisation.to_string(),
+        }
+    }
+}
