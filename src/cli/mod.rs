@@ -31,6 +31,7 @@ pub mod prepare;
 pub mod pretrain;
 pub mod quickstart;
 pub mod simulate;
+pub mod windows;
 
 pub use config::Config;
 pub use context::Context;
