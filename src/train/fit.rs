@@ -361,7 +361,12 @@ impl Progress {
 /// Where two texts part, with what follows in each: names the setting that differs.
 fn first_difference(old: &str, new: &str) -> String {
     let at = old.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
-    let start = old[..at].rfind([' ', '{', '\n']).map_or(0, |i| i + 1);
+    let before = &old[..old.floor_char_boundary(at)];
+    let start = [", ", "{ ", "\n"]
+        .iter()
+        .filter_map(|mark| before.rfind(mark).map(|i| i + mark.len()))
+        .max()
+        .unwrap_or(0);
     let clip = |s: &str| s.get(start..).unwrap_or_default().chars().take(60).collect::<String>();
     format!("then {:?}, now {:?}", clip(old), clip(new))
 }

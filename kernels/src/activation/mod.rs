@@ -18,7 +18,11 @@
 //! Sources: ReLU, Nair & Hinton 2010; both GELU forms, Hendrycks & Gimpel 2016 (arXiv:1606.08415).
 
 mod reference;
+mod simd;
+#[cfg(test)]
+mod tests;
 
+use crate::real::{as_f32_mut, is_f32, same, same_mut};
 use crate::{GradMut, Isa, Real, contract};
 
 /// A function applied to every element.
@@ -52,17 +56,25 @@ pub fn value_and_slope<T: Real>(kind: Activation, x: T) -> (T, T) {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn forward<T: Real>(_isa: Isa, kind: Activation, x: &[T], y: &mut [T]) {
+pub fn forward<T: Real>(isa: Isa, kind: Activation, x: &[T], y: &mut [T]) {
     contract::len("activation", "y", x.len(), y.len());
-    reference::forward(kind, x, y);
+    match as_f32_mut(y) {
+        Some(y) => isa.run(simd::Forward { kind, x: same(x), y }),
+        None => reference::forward(kind, x, y),
+    }
 }
 
 /// dx = f'(x) dy, element by element; `dx` is overwritten or added to.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn backward<T: Real>(_isa: Isa, kind: Activation, x: &[T], dy: &[T], dx: GradMut<'_, T>) {
+pub fn backward<T: Real>(isa: Isa, kind: Activation, x: &[T], dy: &[T], dx: GradMut<'_, T>) {
     contract::len("activation backward", "dy", x.len(), dy.len());
     contract::len("activation backward", "dx", x.len(), dx.data.len());
-    reference::backward(kind, x, dy, dx);
+    if is_f32::<T>() {
+        let dx = GradMut { data: same_mut(dx.data), beta: dx.beta };
+        isa.run(simd::Backward { kind, x: same(x), dy: same(dy), dx });
+    } else {
+        reference::backward(kind, x, dy, dx);
+    }
 }

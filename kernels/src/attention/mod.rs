@@ -162,6 +162,30 @@ pub fn forward<T: Real>(
     }
 }
 
+/// [`forward`] by the readable loop in either precision, for comparison; `scratch` needs `2 * tk` elements.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_reference<T: Real>(
+    d: Dims,
+    scale: f64,
+    q: Rows<'_, T>,
+    k: Rows<'_, T>,
+    v: Rows<'_, T>,
+    mask: Option<&[T]>,
+    dropout: Dropout,
+    key: Key,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    const OP: &str = "attention reference";
+    check_inputs(OP, d, q, k, v, mask);
+    contract::len(OP, "y", d.batch * d.tq * d.width(), y.len());
+    contract::at_least(OP, "scratch", reference::scratch_len(d), scratch.len());
+    reference::forward(&Inputs { d, scale, q, k, v, mask, dropout, key }, y, saved, scratch);
+}
+
 /// The gradients of [`forward`], from the same inputs, its y and its `saved`.
 ///
 /// dy is laid out as y. Each wanted gradient names its place in `buffers`; gradients may share a buffer if their columns

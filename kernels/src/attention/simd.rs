@@ -178,6 +178,9 @@ impl Task for Forward<'_> {
                     let (mut m, mut l) = ([f32::NEG_INFINITY; MAX_QUERIES], [0.0; MAX_QUERIES]);
                     for start in (0..d.tk).step_by(KEYS) {
                         let keys = kept_keys(&x, n, start, &mut list);
+                        if keys.is_empty() {
+                            continue;
+                        }
                         let p = &mut p[..keys.len() * width];
                         scores(s, vectors, keys, k, d.head_dim, qt, p);
                         let drops = if x.dropout.is_none() {
@@ -295,6 +298,9 @@ impl<T: Real> Task for Backward<'_, '_, T> {
                     }
                     for start in (0..d.tk).step_by(KEYS) {
                         let keys = kept_keys(&x, n, start, &mut list);
+                        if keys.is_empty() {
+                            continue;
+                        }
                         let (p, ds) = (&mut p[..keys.len() * width], &mut ds[..keys.len() * width]);
                         scores(s, vectors, keys, k, d.head_dim, qt, p);
                         scores(s, vectors, keys, v, d.head_dim, dyt, ds);

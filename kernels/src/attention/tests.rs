@@ -1,1 +1,493 @@
+//! Every instruction set against the f64 reference, the reference against a second spelling with the whole matrix and
+//! against differences; laws; rows without a key; bad sizes; a measurement.
 
+use super::*;
+use crate::testing::*;
+
+/// A call's inputs in f64, exactly representable in f32, as column blocks of one wide buffer.
+struct Case {
+    d: Dims,
+    scale: f64,
+    /// `[batch * max(tq, tk), 3 width + 5]`: q, k and v begin at columns 1, width + 2, 2 width + 3.
+    qkv: Vec<f64>,
+    dy: Vec<f64>,
+    mask: Option<Vec<f64>>,
+    dropout: Dropout,
+    key: Key,
+}
+
+struct Output<T> {
+    y: Vec<T>,
+    saved: Vec<T>,
+    /// In the layout of `qkv`.
+    grad: Vec<T>,
+}
+
+impl Case {
+    fn new(seed: u64, d: Dims, mask: bool, dropout: Dropout) -> Self {
+        let mut rng = Rng(seed);
+        let rows = d.batch * d.tq.max(d.tk);
+        let qkv = rng.vec(rows * (3 * d.width() + 5)).iter().map(|v| f64::from((2.0 * v) as f32)).collect();
+        let dy = rng.vec(d.batch * d.tq * d.width());
+        let mask =
+            mask.then(|| (0..d.batch * d.tk).map(|_| f64::from(u8::from(rng.uniform() > -0.4))).collect());
+        let key = Key { seed, step: 4, sample: 9, op: 1 };
+        Self { d, scale: 0.9 / (d.head_dim as f64).sqrt(), qkv, dy, mask, dropout, key }
+    }
+
+    fn stride(&self) -> usize {
+        3 * self.d.width() + 5
+    }
+
+    fn offset(&self, which: usize) -> usize {
+        which * (self.d.width() + 1) + 1
+    }
+
+    /// Forward and backward in precision T, into NaN-filled guarded buffers; `wanted` gradients of q, k, v.
+    fn run<T: Real>(&self, isa: Isa, shift: usize, wanted: [bool; 3], beta: Beta) -> Output<T> {
+        let d = self.d;
+        let cast = |x: &[f64]| x.iter().map(|&v| T::of(v)).collect::<Vec<T>>();
+        let qkv = Guarded::of(&cast(&self.qkv), shift);
+        let dy = Guarded::of(&cast(&self.dy), shift);
+        let mask = self.mask.as_deref().map(cast);
+        let rows = |which| Rows { data: qkv.get(), stride: self.stride(), offset: self.offset(which) };
+        let (q, k, v) = (rows(0), rows(1), rows(2));
+        let mut y = Guarded::<T>::new(dy.get().len(), shift);
+        let mut saved = Guarded::<T>::new(saved_len(d), shift);
+        let mut scratch = Guarded::<T>::new(scratch_len::<T>(d), shift);
+        let (mask, dropout, key) = (mask.as_deref(), self.dropout, self.key);
+        forward(
+            isa,
+            d,
+            self.scale,
+            q,
+            k,
+            v,
+            mask,
+            dropout,
+            key,
+            y.get_mut(),
+            saved.get_mut(),
+            scratch.get_mut(),
+        );
+        let mut inference = Guarded::<T>::new(dy.get().len(), shift);
+        forward(
+            isa,
+            d,
+            self.scale,
+            q,
+            k,
+            v,
+            mask,
+            dropout,
+            key,
+            inference.get_mut(),
+            &mut [],
+            scratch.get_mut(),
+        );
+        let bits = |x: &[T]| x.iter().map(|v| v.f64().to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(inference.check("inference")), bits(y.check("y")), "inference differs");
+
+        let mut grad = Guarded::<T>::new(self.qkv.len(), shift);
+        if beta == Beta::One {
+            grad.get_mut().fill(T::ONE);
+        }
+        let place = |which: usize| {
+            let rows = GradRows { buffer: 1, stride: self.stride(), offset: self.offset(which), beta };
+            wanted[which].then_some(rows)
+        };
+        scratch.get_mut().fill(T::NAN);
+        backward(
+            isa,
+            d,
+            self.scale,
+            q,
+            k,
+            v,
+            mask,
+            dropout,
+            key,
+            y.get(),
+            saved.check("saved"),
+            dy.get(),
+            &mut [&mut [], grad.get_mut()],
+            place(0),
+            place(1),
+            place(2),
+            scratch.get_mut(),
+        );
+        scratch.check("scratch");
+        Output { y: y.get().to_vec(), saved: saved.get().to_vec(), grad: grad.check("grad").to_vec() }
+    }
+
+    /// The columns of q, k or v in a buffer laid out as `qkv`.
+    fn columns<T: Real>(&self, which: usize, x: &[T]) -> Vec<T> {
+        let t = if which == 0 { self.d.tq } else { self.d.tk };
+        (0..self.d.batch * t)
+            .flat_map(|row| x[row * self.stride() + self.offset(which)..][..self.d.width()].to_vec())
+            .collect()
+    }
+
+    /// y with the whole matrix of probabilities: the second spelling.
+    fn naive(&self) -> Vec<f64> {
+        let d = self.d;
+        let [q, k, v] = [0, 1, 2].map(|which| self.columns(which, &self.qkv));
+        let mut y = vec![0.0; self.dy.len()];
+        for n in 0..d.batch {
+            for h in 0..d.heads {
+                let at = |row: usize, c: usize| row * d.width() + h * d.head_dim + c;
+                let mut p = vec![0.0; d.tq * d.tk];
+                for i in 0..d.tq {
+                    for j in 0..d.tk {
+                        let kept = self.mask.as_ref().is_none_or(|m| m[n * d.tk + j] == 1.0);
+                        let dot: f64 =
+                            (0..d.head_dim).map(|c| q[at(n * d.tq + i, c)] * k[at(n * d.tk + j, c)]).sum();
+                        p[i * d.tk + j] = if kept { (self.scale * dot).exp() } else { 0.0 };
+                    }
+                    let row = &mut p[i * d.tk..][..d.tk];
+                    let sum: f64 = row.iter().sum();
+                    let stream = self.key.sample(n).stream();
+                    for (j, p) in row.iter_mut().enumerate() {
+                        let keep = stream.keeps(self.dropout, (h * d.tq + i) as u32, j);
+                        *p = if keep && sum > 0.0 { *p / sum / self.dropout.keep() } else { 0.0 };
+                        for c in 0..d.head_dim {
+                            y[at(n * d.tq + i, c)] += *p * v[at(n * d.tk + j, c)];
+                        }
+                    }
+                }
+            }
+        }
+        y
+    }
+}
+
+const ALL: [bool; 3] = [true; 3];
+
+fn dims(batch: usize, tq: usize, tk: usize, heads: usize, head_dim: usize) -> Dims {
+    Dims { batch, tq, tk, heads, head_dim }
+}
+
+#[test]
+fn every_instruction_set_agrees_with_the_reference() {
+    // Tiles are 12, 24 or 48 queries by 128 keys: sizes around each end, head_dims around each vector and row block.
+    let sizes = [
+        dims(1, 1, 1, 1, 1),
+        dims(2, 3, 2, 2, 3),
+        dims(1, 0, 4, 1, 8),
+        dims(1, 4, 0, 1, 8),
+        dims(0, 4, 4, 2, 8),
+        dims(1, 1, 130, 2, 16),
+        dims(1, 7, 127, 1, 17),
+        dims(2, 8, 128, 2, 15),
+        dims(1, 9, 129, 1, 32),
+        dims(1, 15, 5, 2, 33),
+        dims(1, 16, 9, 1, 48),
+        dims(1, 17, 33, 1, 64),
+        dims(1, 23, 40, 1, 7),
+        dims(1, 24, 257, 1, 9),
+        dims(1, 25, 12, 2, 20),
+        dims(1, 47, 31, 1, 12),
+        dims(1, 48, 256, 1, 128),
+        dims(2, 49, 49, 2, 10),
+        dims(1, 100, 300, 1, 65),
+    ];
+    for (seed, d) in sizes.into_iter().enumerate() {
+        for (mask, dropout) in [
+            (false, Dropout::NONE),
+            (true, Dropout::NONE),
+            (false, Dropout::new(0.25)),
+            (true, Dropout::new(0.5)),
+        ] {
+            let case = Case::new(seed as u64, d, mask, dropout);
+            let want = case.run::<f64>(Isa::best(), 0, ALL, Beta::Zero);
+            each_isa(|isa| {
+                let name = format!("{isa} {d:?} mask {mask} dropout {dropout:?}");
+                let got = case.run::<f32>(isa, seed % 4, ALL, Beta::Zero);
+                assert_close(&format!("{name} y"), &got.y, &want.y, 3e-6, 2e-6);
+                assert_close(&format!("{name} lse"), &got.saved, &want.saved, 2e-6, 1e-6);
+                for which in 0..3 {
+                    let (g, w) = (case.columns(which, &got.grad), case.columns(which, &want.grad));
+                    let largest = w.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+                    assert_close(&format!("{name} gradient {which}"), &g, &w, 4e-6 * largest, 2e-6);
+                }
+                let touched = got.grad.iter().filter(|v| !v.is_nan()).count();
+                assert_eq!(
+                    touched,
+                    d.batch * (d.tq + 2 * d.tk) * d.width(),
+                    "{name}: wrote outside its columns"
+                );
+                let again = case.run::<f32>(isa, (seed + 1) % 4, ALL, Beta::Zero);
+                let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&again.grad), bits(&got.grad), "{name}: a repetition differs");
+                assert_eq!(bits(&again.y), bits(&got.y), "{name}: a repetition differs");
+            });
+        }
+    }
+}
+
+#[test]
+fn the_reference_agrees_with_the_whole_matrix() {
+    for (seed, d) in [dims(2, 5, 7, 2, 3), dims(1, 9, 4, 3, 6)].into_iter().enumerate() {
+        for (mask, dropout) in [(false, Dropout::NONE), (true, Dropout::new(0.3))] {
+            let case = Case::new(40 + seed as u64, d, mask, dropout);
+            let got = case.run::<f64>(Isa::best(), 0, ALL, Beta::Zero);
+            assert_close("y", &got.y, &case.naive(), 1e-13, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn the_gradient_is_the_derivative() {
+    let d = dims(2, 3, 4, 2, 3);
+    for (mask, dropout) in [(false, Dropout::NONE), (true, Dropout::NONE), (true, Dropout::new(0.3))] {
+        let mut case = Case::new(50, d, mask, dropout);
+        let got = case.run::<f64>(Isa::best(), 0, ALL, Beta::Zero).grad;
+        let mut checked = 0;
+        for i in 0..case.qkv.len() {
+            if got[i].is_nan() {
+                continue; // between the columns
+            }
+            let here = case.qkv[i];
+            let mut moved = |h: f64| {
+                case.qkv[i] = here + h;
+                case.naive().iter().zip(&case.dy).map(|(y, g)| y * g).sum::<f64>()
+            };
+            let want = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            case.qkv[i] = here;
+            assert!((got[i] - want).abs() <= 1e-6 * (1.0 + want.abs()), "element {i}: {} for {want}", got[i]);
+            checked += 1;
+        }
+        assert_eq!(checked, 2 * (3 + 4 + 4) * 6);
+    }
+}
+
+#[test]
+fn wanted_gradients_do_not_depend_on_the_others_and_accumulate() {
+    let case = Case::new(51, dims(1, 20, 140, 2, 18), true, Dropout::new(0.2));
+    each_isa(|isa| {
+        let all = case.run::<f32>(isa, 0, ALL, Beta::Zero).grad;
+        let added = case.run::<f32>(isa, 0, ALL, Beta::One).grad;
+        for which in 0..3 {
+            let mut wanted = [false; 3];
+            wanted[which] = true;
+            let alone = case.run::<f32>(isa, 0, wanted, Beta::Zero).grad;
+            assert_eq!(
+                case.columns(which, &alone),
+                case.columns(which, &all),
+                "{isa} gradient {which} alone"
+            );
+            let want: Vec<f64> = case.columns(which, &all).iter().map(|&v| 1.0 + f64::from(v)).collect();
+            assert_close(&format!("{isa} {which} added"), &case.columns(which, &added), &want, 1e-6, 1e-6);
+        }
+    });
+}
+
+#[test]
+fn equal_keys_average_the_values() {
+    let mut case = Case::new(52, dims(1, 6, 131, 1, 10), false, Dropout::NONE);
+    let (stride, at) = (case.stride(), case.offset(1));
+    let first = case.qkv[at..at + 10].to_vec();
+    for row in case.qkv.chunks_mut(stride) {
+        row[at..at + 10].copy_from_slice(&first);
+    }
+    let v = case.columns(2, &case.qkv);
+    let mean: Vec<f64> = (0..10).map(|c| (0..131).map(|j| v[j * 10 + c]).sum::<f64>() / 131.0).collect();
+    each_isa(|isa| {
+        for y in case.run::<f32>(isa, 0, ALL, Beta::Zero).y.chunks(10) {
+            assert_close(&format!("{isa}"), y, &mean, 1e-6, 0.0);
+        }
+    });
+}
+
+#[test]
+fn probabilities_sum_to_one_and_the_order_of_keys_does_not_matter() {
+    let mut case = Case::new(53, dims(1, 5, 150, 2, 9), false, Dropout::NONE);
+    let plain: Vec<Vec<f64>> = [Isa::PORTABLE, Isa::best()]
+        .map(|isa| case.run::<f32>(isa, 0, ALL, Beta::Zero).y.iter().map(|&v| f64::from(v)).collect())
+        .to_vec();
+    // Reverse the rows of keys and values together.
+    let (stride, from) = (case.stride(), case.offset(1));
+    for j in 0..75 {
+        for c in from..stride {
+            case.qkv.swap(j * stride + c, (149 - j) * stride + c);
+        }
+    }
+    for (isa, want) in [Isa::PORTABLE, Isa::best()].into_iter().zip(plain) {
+        assert_close(
+            &format!("{isa} reversed"),
+            &case.run::<f32>(isa, 0, ALL, Beta::Zero).y,
+            &want,
+            1e-6,
+            1e-6,
+        );
+    }
+    // Values of 1 come out as 1.
+    let at = case.offset(2);
+    case.qkv.chunks_mut(stride).for_each(|row| row[at..at + 18].fill(1.0));
+    each_isa(|isa| {
+        let y = case.run::<f32>(isa, 0, ALL, Beta::Zero).y;
+        assert_close(&format!("{isa} ones"), &y, &vec![1.0; y.len()], 1e-6, 0.0);
+    });
+}
+
+#[test]
+fn a_masked_key_is_as_if_absent() {
+    // NaN in masked keys and values must not be read; the result is that of the kept keys alone.
+    let d = dims(1, 11, 140, 1, 6);
+    let mut case = Case::new(54, d, true, Dropout::NONE);
+    let mask = case.mask.clone().unwrap_or_default();
+    let want = case.run::<f64>(Isa::best(), 0, ALL, Beta::Zero);
+    let (stride, k) = (case.stride(), case.offset(1));
+    for (j, row) in case.qkv.chunks_mut(stride).enumerate().take(d.tk) {
+        if mask[j] == 0.0 {
+            row[k..].fill(f64::NAN);
+        }
+    }
+    each_isa(|isa| {
+        let got = case.run::<f32>(isa, 0, ALL, Beta::Zero);
+        assert_close(&format!("{isa} y"), &got.y, &want.y, 2e-6, 1e-6);
+        for which in 1..3 {
+            let g = case.columns(which, &got.grad);
+            for j in (0..d.tk).filter(|&j| mask[j] == 0.0) {
+                assert_eq!(g[j * 6..][..6], [0.0; 6], "{isa} gradient {which} of masked key {j}");
+            }
+        }
+    });
+}
+
+#[test]
+fn rows_without_a_score_are_zero_with_zero_gradients() {
+    let d = dims(2, 5, 130, 1, 8);
+    each_isa(|isa| {
+        // Sequence 1 is fully masked.
+        let mut case = Case::new(55, d, true, Dropout::new(0.1));
+        if let Some(mask) = &mut case.mask {
+            mask[130..].fill(0.0);
+        }
+        for got in [case.run::<f32>(isa, 0, ALL, Beta::Zero), {
+            let o = case.run::<f64>(isa, 0, ALL, Beta::Zero);
+            let f = |x: Vec<f64>| x.iter().map(|&v| v as f32).collect();
+            Output { y: f(o.y), saved: f(o.saved), grad: f(o.grad) }
+        }] {
+            assert_eq!(got.y[40..], [0.0; 40], "{isa}");
+            assert_eq!(got.saved[5..], [f32::NEG_INFINITY; 5]);
+            for which in 0..3 {
+                let g = case.columns(which, &got.grad);
+                assert!(g[g.len() / 2..].iter().all(|&v| v == 0.0), "{isa} gradient {which}");
+                assert!(g[..g.len() / 2].iter().any(|&v| v != 0.0));
+            }
+        }
+        // All scores -inf without a mask: q = 1, one column of every key -inf, the others finite.
+        let mut case = Case::new(56, d, false, Dropout::NONE);
+        let (stride, q, k) = (case.stride(), case.offset(0), case.offset(1));
+        for row in case.qkv.chunks_mut(stride) {
+            row[q..q + 8].fill(1.0);
+            row[k] = f64::NEG_INFINITY;
+        }
+        let got = case.run::<f32>(isa, 0, [false, true, true], Beta::Zero);
+        assert_eq!(got.y, vec![0.0; 80], "{isa}");
+        assert_eq!(got.saved, vec![f32::NEG_INFINITY; 10]);
+        for which in 1..3 {
+            assert!(case.columns(which, &got.grad).iter().all(|&v| v == 0.0), "{isa} gradient {which}");
+        }
+    });
+}
+
+#[test]
+fn extreme_inputs_stay_in_their_row_and_do_not_overflow() {
+    let d = dims(1, 50, 140, 1, 8);
+    each_isa(|isa| {
+        let mut case = Case::new(57, d, false, Dropout::NONE);
+        let clean = case.run::<f32>(isa, 0, ALL, Beta::Zero);
+        let at = 13 * case.stride() + case.offset(0) + 2;
+        case.qkv[at] = f64::NAN;
+        let got = case.run::<f32>(isa, 0, ALL, Beta::Zero);
+        for i in 0..50 {
+            let (y, want) = (&got.y[i * 8..][..8], &clean.y[i * 8..][..8]);
+            let fine = if i == 13 { y.iter().all(|v| v.is_nan()) } else { y == want };
+            assert!(fine, "{isa} row {i}");
+        }
+        // Scores of about 1e4 and more: the largest one takes all, nothing overflows, the reference agrees.
+        let mut case = Case::new(58, d, false, Dropout::NONE);
+        case.scale = 1e4;
+        let (got, want) =
+            (case.run::<f32>(isa, 0, ALL, Beta::Zero), case.run::<f64>(isa, 0, ALL, Beta::Zero));
+        assert!(want.saved.iter().any(|v| v.abs() > 1e4));
+        assert!(got.y.iter().chain(&got.saved).all(|v| v.is_finite()), "{isa}");
+        assert_close(&format!("{isa} lse"), &got.saved, &want.saved, 0.0, 2e-6);
+        for which in 0..3 {
+            assert!(case.columns(which, &got.grad).iter().all(|v| v.is_finite()), "{isa}");
+        }
+    });
+}
+
+fn refused(change: impl Fn(&mut Dims, &mut usize, &mut Vec<f32>)) -> String {
+    let mut d = dims(1, 2, 3, 1, 4);
+    let (mut stride, mut y) = (4, vec![0.0f32; 8]);
+    change(&mut d, &mut stride, &mut y);
+    let data = [0.0f32; 12];
+    let run = std::panic::AssertUnwindSafe(|| {
+        let rows = Rows { data: &data, stride, offset: 0 };
+        let (key, mut scratch) = (Key::default(), vec![0.0; 100_000]);
+        forward(
+            Isa::PORTABLE,
+            d,
+            1.0,
+            rows,
+            rows,
+            rows,
+            None,
+            Dropout::NONE,
+            key,
+            &mut y,
+            &mut [],
+            &mut scratch,
+        );
+    });
+    let payload = std::panic::catch_unwind(run).expect_err("must be refused");
+    payload.downcast_ref::<String>().cloned().unwrap_or_default()
+}
+
+#[test]
+fn bad_sizes_are_refused_with_both_numbers() {
+    assert_eq!(refused(|_, _, y| y.truncate(7)), "attention: y has 7 elements, expected 8");
+    assert_eq!(refused(|d, _, _| d.tk = 4), "attention: k has 12 elements, needs at least 16");
+    assert_eq!(refused(|d, _, _| d.head_dim = 0), "attention: head_dim must be at least 1, got 0");
+    assert_eq!(
+        refused(|_, s, _| *s = 3),
+        "attention: rows must not overlap: stride is less than the width, got 3"
+    );
+    assert!(refused(|d, _, _| d.heads = usize::MAX).contains("overflows"));
+}
+
+#[test]
+#[should_panic(expected = "attention backward: a gradient's buffer index is out of range, got 1")]
+fn a_missing_buffer_is_refused() {
+    let (d, x) = (dims(1, 1, 1, 1, 1), [0.0f32]);
+    let rows = Rows { data: &x, stride: 1, offset: 0 };
+    let g = Some(GradRows { buffer: 1, stride: 1, offset: 0, beta: Beta::Zero });
+    let (mut grad, mut scratch) = ([0.0f32], vec![0.0; 100_000]);
+    let buffers: &mut [&mut [f32]] = &mut [&mut grad];
+    let (none, key) = (Dropout::NONE, Key::default());
+    backward(
+        Isa::PORTABLE,
+        d,
+        1.0,
+        rows,
+        rows,
+        rows,
+        None,
+        none,
+        key,
+        &x,
+        &x,
+        &x,
+        buffers,
+        g,
+        None,
+        None,
+        &mut scratch,
+    );
+}
+
+mod speed;

@@ -15,7 +15,7 @@
 //! (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
 //! (kernel times larger than x) never exists. dx is the same with dz in the place of x and the kernel turned round, one
 //! product for each residue of the position modulo the stride; dW takes the patches as the other operand. Weights are
-//! rearranged in scratch. Hand-written register blocking without im2col was not needed: the copies cost a few per cent.
+//! rearranged in scratch.
 //!
 //! **Later.** For kernels 33 and 17 a frequency-domain product (overlap-save) needs 7 to 11 times fewer multiplications:
 //! it would stand beside the implicit product here, chosen by sizes and measured. bf16 enters through [`crate::gemm`].

@@ -48,7 +48,8 @@ impl<'a, T: Real> Patches<'a, T> {
 impl<T: Real> Matrix<T> for Patches<'_, T> {
     #[inline(always)]
     fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
-        let (sample, r) = (row / self.rows, row % self.rows);
+        // A division per run would show in the profile; most calls are in the first sample.
+        let (sample, r) = if row < self.rows { (0, row) } else { (row / self.rows, row % self.rows) };
         let data = &self.data[sample * self.length * self.channels..][..self.length * self.channels];
         let start = (r * self.step) as isize + self.offset;
         if self.dilation == 1 {
@@ -79,6 +80,10 @@ impl<T: Real> Matrix<T> for Patches<'_, T> {
 /// out = data\[start ..\], 0 where that lies outside.
 #[inline(always)]
 fn stretch<T: Real>(data: &[T], start: isize, out: &mut [T]) {
+    if start >= 0 && start as usize + out.len() <= data.len() {
+        copy(&data[start as usize..][..out.len()], out);
+        return;
+    }
     let before = (-start).clamp(0, out.len() as isize) as usize;
     let from = (start.max(0) as usize).min(data.len());
     let inside = (out.len() - before).min(data.len() - from);

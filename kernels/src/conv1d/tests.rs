@@ -23,6 +23,9 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, d: Dims, act: Option<Activation>
 
     let (xt, wt) = (Guarded::of(&cast::<T>(&x), 1), Guarded::of(&cast::<T>(&w), 2));
     let tolerance = |terms: usize| T::EPSILON.f64() * 4.0 * (terms as f64 + 8.0);
+    // The slope is taken at a z that carries the forward sum's error.
+    let forward_terms = if act.is_some() { d.in_channels * d.kernel } else { 0 };
+    let through = |terms: usize| tolerance(terms + forward_terms);
     let mut scratch = Guarded::<T>::new(scratch_len::<T>(d, act), 3);
     let mut y = Guarded::<T>::new(dy.len(), 1);
     let mut saved = Guarded::<T>::new(saved_len(d, act), 2);
@@ -57,9 +60,9 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, d: Dims, act: Option<Activation>
         );
         scratch.check(&name);
         let terms = d.out_channels * d.kernel;
-        assert_close(&format!("{name} dx"), dx.check(&name), &want_dx, tolerance(terms), 0.0);
-        assert_close(&format!("{name} dw"), dw.check(&name), &want_dw, tolerance(d.batch * out), 0.0);
-        assert_close(&format!("{name} db"), db.check(&name), &want_db, tolerance(d.batch * out), 0.0);
+        assert_close(&format!("{name} dx"), dx.check(&name), &want_dx, through(terms), 0.0);
+        assert_close(&format!("{name} dw"), dw.check(&name), &want_dw, through(d.batch * out), 0.0);
+        assert_close(&format!("{name} db"), db.check(&name), &want_db, through(d.batch * out), 0.0);
         let all = [dx.get().to_vec(), dw.get().to_vec(), db.get().to_vec()];
         if let Some(first) = &first {
             assert_eq!(first, &all, "{name}: repeat");
@@ -89,20 +92,21 @@ fn random_geometries_equal_the_reference() {
             continue;
         }
         let beta = if done % 2 == 0 { Beta::Zero } else { Beta::One };
-        each_isa(|isa| check_case::<f32>(isa, &mut rng, d, acts[done % 3], beta));
-        check_case::<f64>(Isa::best(), &mut rng, d, acts[done % 3], beta);
+        // The same numbers for every set, so that a machine with other sets meets no other ones.
+        let seed = 2100 + done as u64;
+        each_isa(|isa| check_case::<f32>(isa, &mut Rng(seed), d, acts[done % 3], beta));
+        check_case::<f64>(Isa::best(), &mut Rng(seed), d, acts[done % 3], beta);
         done += 1;
     }
 }
 
 #[test]
 fn the_paper_s_kernels_on_a_short_signal() {
-    let mut rng = Rng(22);
     for (in_channels, out_channels, kernel) in [(1, 64, 65), (64, 128, 33), (128, 256, 17)] {
         let (padding, stride, dilation) = (kernel / 2, 1, 1);
         let d = Dims { batch: 1, length: 30, in_channels, out_channels, kernel, stride, padding, dilation };
         assert_eq!(d.out_length(), Some(30));
-        each_isa(|isa| check_case::<f32>(isa, &mut rng, d, Some(Activation::Relu), Beta::Zero));
+        each_isa(|isa| check_case::<f32>(isa, &mut Rng(22), d, Some(Activation::Relu), Beta::Zero));
     }
 }
 

@@ -180,11 +180,11 @@ impl<T: Real> Task for Block<'_, T> {
 #[inline(always)]
 fn tiles<L: Lanes, const MR: usize, const HALF: usize, const NV: usize>(l: L, mut t: Block<'_, L::T>) {
     let nr = NV * L::N;
-    for j in (0..t.n).step_by(nr) {
-        let b = &t.b[j * t.k..][..nr * t.k];
-        let cols = nr.min(t.n - j);
-        for i in (0..t.m).step_by(MR) {
-            let rows = MR.min(t.m - i);
+    for i in (0..t.m).step_by(MR) {
+        let rows = MR.min(t.m - i);
+        for j in (0..t.n).step_by(nr) {
+            let b = &t.b[j * t.k..][..nr * t.k];
+            let cols = nr.min(t.n - j);
             match (rows <= HALF, cols <= L::N) {
                 (false, false) => tile::<L, MR, NV, MR, NV>(l, &mut t, b, i, rows, j, cols),
                 (true, false) => tile::<L, HALF, NV, MR, NV>(l, &mut t, b, i, rows, j, cols),
@@ -220,30 +220,89 @@ fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usi
             step::<L, M, V>(l, &mut acc, |r| a[r], b);
         }
     }
-    for (r, acc) in acc.iter().enumerate().take(rows) {
+    if rows == M && cols == V * L::N {
+        store_whole(l, acc, t, i, j);
+    } else {
+        store_part(l, acc, t, i, rows, j, cols);
+    }
+}
+
+/// Stores a whole tile; every index is a constant once unrolled, so the tile never leaves the registers.
+#[inline(always)]
+fn store_whole<L: Lanes, const M: usize, const V: usize>(
+    l: L,
+    mut acc: [[L::V; V]; M],
+    t: &mut Block<'_, L::T>,
+    i: usize,
+    j: usize,
+) {
+    let c = &mut t.c[i * t.rsc + j..];
+    let width = V * L::N;
+    if t.beta == Beta::One {
+        for r in 0..M {
+            let c = &c[r * t.rsc..][..width];
+            for v in 0..V {
+                acc[r][v] = l.add(l.load(&c[v * L::N..]), acc[r][v]);
+            }
+        }
+    }
+    if let Some(bias) = t.epilogue.bias {
+        let bias = &bias[j..j + width];
+        for v in 0..V {
+            let bias = l.load(&bias[v * L::N..]);
+            for r in 0..M {
+                acc[r][v] = l.add(acc[r][v], bias);
+            }
+        }
+    }
+    if t.epilogue.relu {
+        for r in 0..M {
+            for v in 0..V {
+                acc[r][v] = l.relu(acc[r][v]);
+            }
+        }
+    }
+    for r in 0..M {
+        let c = &mut c[r * t.rsc..][..width];
+        for v in 0..V {
+            l.store(acc[r][v], &mut c[v * L::N..]);
+        }
+    }
+}
+
+/// Stores the first `rows` rows and `cols` columns of a tile.
+#[inline(always)]
+fn store_part<L: Lanes, const M: usize, const V: usize>(
+    l: L,
+    acc: [[L::V; V]; M],
+    t: &mut Block<'_, L::T>,
+    i: usize,
+    rows: usize,
+    j: usize,
+    cols: usize,
+) {
+    for r in 0..M {
+        if r == rows {
+            return;
+        }
         let c = &mut t.c[(i + r) * t.rsc + j..][..cols];
         for v in 0..V {
             let at = v * L::N;
             if at >= cols {
                 break;
             }
-            let whole = cols - at >= L::N;
-            let mut x = acc[v];
+            let mut x = acc[r][v];
+            let c = &mut c[at..];
             if t.beta == Beta::One {
-                x = l.add(if whole { l.load(&c[at..]) } else { l.load_partial(&c[at..]) }, x);
+                x = l.add(l.load_partial(c), x);
             }
             if let Some(bias) = t.epilogue.bias {
-                let bias = &bias[j + at..];
-                x = l.add(x, if whole { l.load(bias) } else { l.load_partial(bias) });
+                x = l.add(x, l.load_partial(&bias[j + at..j + cols]));
             }
             if t.epilogue.relu {
                 x = l.relu(x);
             }
-            if whole {
-                l.store(x, &mut c[at..]);
-            } else {
-                l.store_partial(x, &mut c[at..]);
-            }
+            l.store_partial(x, c);
         }
     }
 }

@@ -7,10 +7,12 @@
 //! and BLIS (van Zee and van de Geijn, ACM TOMS 41(3), 2015): B is copied ("packed") into panels of `NR` columns, A into
 //! panels of `MR` rows, both cut into blocks of [`KC`] along k, and a micro-kernel keeps an `MR x NR` tile of C in
 //! registers. See `blocked.rs` (the loops), `pack.rs` (the copies), `micro.rs` (the tile).
+//! Products with few rows or columns are read in place (`small.rs`).
 //!
 //! **Cost.** 2 m n k FLOPs; m k + k n + 2 m n elements at least.
 //!
-//! **Numerics.** The sum over p runs in order within a block of [`KC`], and blocks are added in order, so the result
+//! **Numerics.** The sum over p runs in order within a block of at most [`KC`], and blocks are added in order (with few
+//! rows or columns: lane by lane, then the lanes), so the result
 //! depends on the dimensions and the instruction set only. NaN and infinity propagate as in the plain sum, except that an
 //! ISA may fuse multiply and add. ReLU maps NaN to NaN.
 //!
@@ -18,13 +20,14 @@
 //! micro-kernel over panels of pairs along k (`vdpbf16ps`), with the same loops and packing.
 
 use crate::contract::{at_least, len, product, require};
-use crate::{Beta, Isa, Real};
+use crate::{Beta, Isa, Real, real};
 
 mod blocked;
 mod column_sums;
 mod micro;
 mod pack;
 mod reference;
+mod small;
 #[cfg(test)]
 mod tests;
 
@@ -148,6 +151,13 @@ pub fn gemm_with<T: Real>(
     at_least("gemm", "scratch", scratch_len::<T>(m, n, k), scratch.len());
     if m == 0 || n == 0 {
         return;
+    }
+    if real::is_f32::<T>() {
+        let few = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
+        let (shape, af, bf) = ((m, n, k), real::same(a), real::same(b));
+        if small::multiply(isa, shape, af, a_strides, bf, b_strides, beta, real::same_mut(c), rsc, few) {
+            return;
+        }
     }
     let (a, b) = (Strided { data: a, strides: a_strides }, Strided { data: b, strides: b_strides });
     blocked::multiply(isa, (m, n, k), a, b, beta, c, rsc, epilogue, scratch);

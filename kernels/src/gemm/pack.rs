@@ -5,7 +5,7 @@
 //! columns are. Missing rows and columns of the last panel are zeros.
 
 use super::Strides;
-use super::blocked::KS;
+use super::blocked::{KS, MC};
 use crate::Real;
 use crate::isa::{Simd, Task};
 
@@ -40,6 +40,25 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
     #[inline(always)]
     fn by_columns(&self) -> bool {
         self.strides.1 != 1 && self.strides.0 == 1
+    }
+}
+
+/// The part of a matrix from (row, column) on.
+#[derive(Clone, Copy)]
+pub(super) struct Shifted<M>(pub(super) M, pub(super) usize, pub(super) usize);
+
+impl<T, M: Matrix<T>> Matrix<T> for Shifted<M> {
+    #[inline(always)]
+    fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
+        self.0.along_row(self.1 + row, self.2 + col, out);
+    }
+    #[inline(always)]
+    fn along_column(&self, row: usize, col: usize, out: &mut [T]) {
+        self.0.along_column(self.1 + row, self.2 + col, out);
+    }
+    #[inline(always)]
+    fn by_columns(&self) -> bool {
+        self.0.by_columns()
     }
 }
 
@@ -84,15 +103,10 @@ impl<T: Real, A: Matrix<T>> Task for PackA<'_, T, A> {
     fn run<S: Simd>(self, _: S) {
         let Self { a, row, col, rows, cols, mr, out } = self;
         if a.by_columns() {
-            for (panel, out) in
-                out[..rows.next_multiple_of(mr) * cols].chunks_exact_mut((mr * cols).max(1)).enumerate()
-            {
-                let first = panel * mr;
-                let real = mr.min(rows - first);
-                for (p, out) in out.chunks_exact_mut(mr).enumerate() {
-                    a.along_column(row + first, col + p, &mut out[..real]);
-                    out[real..].fill(T::ZERO);
-                }
+            match mr {
+                14 => panels::<T, 14>(a, row, col, rows, cols, out),
+                6 => panels::<T, 6>(a, row, col, rows, cols, out),
+                _ => panels::<T, 4>(a, row, col, rows, cols, out),
             }
         } else {
             let (out, _) = out.as_chunks_mut::<KS>();
@@ -102,6 +116,27 @@ impl<T: Real, A: Matrix<T>> Task for PackA<'_, T, A> {
             for r in rows..rows.next_multiple_of(mr) {
                 out[r][..cols].fill(T::ZERO);
             }
+        }
+    }
+}
+
+/// Panels `[cols][MR]` of a matrix with contiguous columns: a whole column at a time, dealt out to the panels.
+#[inline(always)]
+fn panels<T: Real, const MR: usize>(
+    a: impl Matrix<T>,
+    row: usize,
+    col: usize,
+    rows: usize,
+    cols: usize,
+    out: &mut [T],
+) {
+    let mut column = [T::ZERO; MC];
+    for p in 0..cols {
+        // Rows past the last stay zero.
+        a.along_column(row, col + p, &mut column[..rows]);
+        for (panel, column) in column.as_chunks::<MR>().0.iter().take(rows.div_ceil(MR)).enumerate() {
+            let at = (panel * cols + p) * MR;
+            out[at..at + MR].copy_from_slice(column);
         }
     }
 }

@@ -154,7 +154,7 @@ fn every_layout_and_tail_equals_the_definition() {
     for case in 0..700u64 {
         let pick = |rng: &mut Rng, of: &[usize]| of[rng.next() as usize % of.len()];
         let dims = (pick(&mut rng, &sizes), pick(&mut rng, &sizes), pick(&mut rng, &depths));
-        let beta = if rng.next() % 2 == 0 { Beta::Zero } else { Beta::One };
+        let beta = if rng.next().is_multiple_of(2) { Beta::Zero } else { Beta::One };
         check_case(&mut rng, dims, case % 32, beta, case % 3 == 0);
     }
 }
@@ -162,10 +162,17 @@ fn every_layout_and_tail_equals_the_definition() {
 #[test]
 fn blocks_along_every_dimension_meet() {
     let mut rng = Rng(2);
-    for (i, dims) in
-        [(3, 5, 257), (15, 33, 513), (169, 20, 40), (337, 17, 300), (5, 1025, 9), (20, 2049, 260)]
-            .into_iter()
-            .enumerate()
+    for (i, dims) in [
+        (3, 5, 257),
+        (15, 33, 513),
+        (169, 20, 40),
+        (337, 17, 400),
+        (5, 1025, 9),
+        (20, 2049, 260),
+        (9, 300, 2305),
+    ]
+    .into_iter()
+    .enumerate()
     {
         for layout in 0..4 {
             let beta = if (i + layout) % 2 == 0 { Beta::Zero } else { Beta::One };

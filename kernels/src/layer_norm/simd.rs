@@ -8,6 +8,31 @@ use crate::{Beta, GradMut};
 /// Rows whose parameter gradients are summed before they are added to the total.
 const ROW_BLOCK: usize = 32;
 
+/// A place in a row: a whole vector, or what is left of the row.
+#[derive(Clone, Copy)]
+enum At {
+    Full(usize),
+    Tail(usize),
+}
+
+/// Runs a block for every vector of a row of `$len` elements, with its place in `$at`. A macro and not a function that
+/// takes a closure: a closure that is not inlined would be compiled without the instruction set.
+macro_rules! each_vector {
+    ($simd:ty, $len:expr, |$at:ident| $body:block) => {{
+        let len = $len;
+        let mut i = 0;
+        while i + <$simd>::LANES <= len {
+            let $at = At::Full(i);
+            $body
+            i += <$simd>::LANES;
+        }
+        if i < len {
+            let $at = At::Tail(i);
+            $body
+        }
+    }};
+}
+
 /// s = x + dropout(residual) of one row into `out`; the multipliers, where there is dropout, into `multipliers`.
 #[inline(always)]
 fn input_row<S: Simd>(
@@ -22,7 +47,7 @@ fn input_row<S: Simd>(
         return;
     };
     if res.dropout.is_none() {
-        each_vector(s, x.len(), |at| {
+        each_vector!(S, x.len(), |at| {
             let v = s.add(load(s, x, at), load(s, res.data, at));
             store(s, v, out, at);
         });
@@ -36,30 +61,10 @@ fn input_row<S: Simd>(
             keep[start..start + len].copy_from_slice(&m[..len]);
         }
         let (x, data, out) = (&x[start..][..len], &res.data[start..][..len], &mut out[start..][..len]);
-        each_vector(s, len, |at| {
+        each_vector!(S, len, |at| {
             let v = s.fma(load(s, &m[..len], at), load(s, data, at), load(s, x, at));
             store(s, v, out, at);
         });
-    }
-}
-
-/// A place in a row: a whole vector, or what is left of the row.
-#[derive(Clone, Copy)]
-enum At {
-    Full(usize),
-    Tail(usize),
-}
-
-/// Calls `f` for every vector of a row of `len` elements.
-#[inline(always)]
-fn each_vector<S: Simd>(_: S, len: usize, mut f: impl FnMut(At)) {
-    let mut i = 0;
-    while i + S::LANES <= len {
-        f(At::Full(i));
-        i += S::LANES;
-    }
-    if i < len {
-        f(At::Tail(i));
     }
 }
 
@@ -112,18 +117,15 @@ impl Task for Forward<'_> {
             let branch = branch.as_ref().map(|(b, stream)| (b, *stream, (r % d.rows) as u32));
             input_row(s, &x[r * cols..][..cols], branch, y, None);
 
-            // Two sums at once hide the latency of the additions.
-            let mut sum = [s.splat(0.0); 2];
-            let mut k = 0;
-            each_vector(s, cols, |at| {
-                sum[k & 1] = s.add(sum[k & 1], load(s, y, at));
-                k += 1;
+            // Two sums that take turns hide the latency of the additions.
+            let (mut even, mut odd) = (s.splat(0.0), s.splat(0.0));
+            each_vector!(S, cols, |at| {
+                (even, odd) = (odd, s.add(even, load(s, y, at)));
             });
-            let mean = s.sum(s.add(sum[0], sum[1])) / n;
+            let mean = s.sum(s.add(even, odd)) / n;
             let m = s.splat(mean);
-            let mut squares = [s.splat(0.0); 2];
-            let mut k = 0;
-            each_vector(s, cols, |at| {
+            let (mut even, mut odd) = (s.splat(0.0), s.splat(0.0));
+            each_vector!(S, cols, |at| {
                 let c = s.sub(load(s, y, at), m);
                 let c = match at {
                     At::Full(_) => c,
@@ -132,13 +134,12 @@ impl Task for Forward<'_> {
                         s.select(s.lt_u31(s.iota_u32(), s.splat_u32((cols - i) as u32)), c, s.splat(0.0))
                     }
                 };
-                squares[k & 1] = s.fma(c, c, squares[k & 1]);
-                k += 1;
+                (even, odd) = (odd, s.fma(c, c, even));
             });
-            let var = s.sum(s.add(squares[0], squares[1])) / n;
+            let var = s.sum(s.add(even, odd)) / n;
             let rstd = 1.0 / (var + eps).sqrt();
             let scale = s.splat(rstd);
-            each_vector(s, cols, |at| {
+            each_vector!(S, cols, |at| {
                 let xhat = s.mul(s.sub(load(s, y, at), m), scale);
                 store(s, s.fma(load(s, gamma, at), xhat, load(s, beta, at)), y, at);
             });
@@ -190,7 +191,7 @@ impl Task for Backward<'_> {
             input_row(s, &x[row..][..cols], branch, xhat, Some(multipliers));
 
             let (mut sum_g, mut sum_gx) = (s.splat(0.0), s.splat(0.0));
-            each_vector(s, cols, |at| {
+            each_vector!(S, cols, |at| {
                 let h = s.mul(s.sub(load(s, xhat, at), mean), rstd);
                 let dy = load(s, dy, at);
                 // gamma and dy are zero past the end, so the sums need no mask.
@@ -206,7 +207,7 @@ impl Task for Backward<'_> {
             if dx.is_some() || dresidual.is_some() {
                 let (mean_g, mean_gx) = (s.splat(s.sum(sum_g) / n), s.splat(s.sum(sum_gx) / n));
                 let dropped = residual.is_some_and(|b| !b.dropout.is_none());
-                each_vector(s, cols, |at| {
+                each_vector!(S, cols, |at| {
                     let g = s.sub(s.mul(load(s, gamma, at), load(s, dy, at)), mean_g);
                     let ds = s.mul(rstd, s.sub(g, s.mul(load(s, xhat, at), mean_gx)));
                     if let Some(dx) = &mut dx {
@@ -221,7 +222,7 @@ impl Task for Backward<'_> {
             if parameters && (r % ROW_BLOCK == ROW_BLOCK - 1 || r == rows - 1) {
                 for (total, block) in [(&mut dgamma, &mut *sum_gamma), (&mut dbeta, &mut *sum_beta)] {
                     if let Some(total) = total {
-                        each_vector(s, cols, |at| {
+                        each_vector!(S, cols, |at| {
                             store(s, s.add(load(s, total, at), load(s, block, at)), total, at);
                         });
                     }

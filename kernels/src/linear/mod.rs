@@ -27,7 +27,7 @@ mod tests;
 pub use reference::{backward as backward_reference, forward as forward_reference};
 
 /// Rows whose pre-activation gradient is held at a time.
-pub const TILE: usize = gemm::KC;
+pub const TILE: usize = 336;
 /// Elements of an in-place activation's copy.
 const CHUNK: usize = 1024;
 

@@ -29,6 +29,8 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, case: &Case) {
 
     let (xt, wt, bt) = (Guarded::of(&cast::<T>(&x), 1), Guarded::of(&cast::<T>(&w), 2), cast::<T>(&b));
     let tolerance = |terms: usize| T::EPSILON.f64() * 4.0 * (terms as f64 + 8.0);
+    // The slope is taken at a z that carries the forward sum's error.
+    let through = |terms: usize| tolerance(terms + if act.is_some() { d.inputs } else { 0 });
     let mut scratch = Guarded::<T>::new(scratch_len::<T>(d, act), 3);
     let mut y = Guarded::<T>::new(dy.len(), 1);
     let mut saved = Guarded::<T>::new(saved_len(d, act), 2);
@@ -63,9 +65,9 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, case: &Case) {
             scratch.get_mut(),
         );
         scratch.check(&name);
-        assert_close(&format!("{name} dx"), dx.check(&name), &want_dx, tolerance(d.outputs), 0.0);
-        assert_close(&format!("{name} dw"), dw.check(&name), &want_dw, tolerance(d.rows), 0.0);
-        assert_close(&format!("{name} db"), db.check(&name), &want_db, tolerance(d.rows), 0.0);
+        assert_close(&format!("{name} dx"), dx.check(&name), &want_dx, through(d.outputs), 0.0);
+        assert_close(&format!("{name} dw"), dw.check(&name), &want_dw, through(d.rows), 0.0);
+        assert_close(&format!("{name} db"), db.check(&name), &want_db, through(d.rows), 0.0);
         let all = [dx.get().to_vec(), dw.get().to_vec(), db.get().to_vec()];
         if let Some(first) = &first {
             assert_eq!(first, &all, "{name}: repeat");
@@ -85,22 +87,22 @@ fn every_size_activation_and_precision_equals_the_reference() {
         let beta = if i % 2 == 0 { Beta::Zero } else { Beta::One };
         let case = Case { d, act: acts[i % acts.len()], bias: i % 5 != 0, beta };
         each_isa(|isa| {
-            check_case::<f32>(isa, &mut rng, &case);
-            check_case::<f64>(isa, &mut rng, &case);
+            // The same numbers for every set, so that a machine with other sets meets no other ones.
+            check_case::<f32>(isa, &mut Rng(1100 + i as u64), &case);
+            check_case::<f64>(isa, &mut Rng(1100 + i as u64), &case);
         });
     }
 }
 
 #[test]
 fn rows_beyond_a_tile_and_no_rows_at_all() {
-    let mut rng = Rng(12);
     for (rows, act) in
         [(TILE + 1, Some(Activation::Relu)), (2 * TILE + 3, Some(Activation::Gelu)), (300, None), (0, None)]
     {
         let case = Case { d: Dims { rows, inputs: 9, outputs: 19 }, act, bias: true, beta: Beta::One };
-        each_isa(|isa| check_case::<f32>(isa, &mut rng, &case));
+        each_isa(|isa| check_case::<f32>(isa, &mut Rng(12), &case));
         let case = Case { d: Dims { rows: rows.min(1), inputs: 700, outputs: 300 }, ..case };
-        each_isa(|isa| check_case::<f32>(isa, &mut rng, &case));
+        each_isa(|isa| check_case::<f32>(isa, &mut Rng(12), &case));
     }
 }
 

@@ -41,6 +41,17 @@ pub fn forward<T: Real>(isa: Isa, d: Dims, x: &[T], y: &mut [T]) {
     }
 }
 
+/// [`forward`] by the readable loop in either precision, for comparison.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_reference<T: Real>(d: Dims, x: &[T], y: &mut [T]) {
+    let n = contract::product("softmax reference", &[d.rows, d.cols]);
+    contract::len("softmax reference", "x", n, x.len());
+    contract::len("softmax reference", "y", n, y.len());
+    reference::forward(d, x, y);
+}
+
 /// dx = y * (dy - dot(y, dy)) row by row; y, dy and dx `[rows, cols]`.
 ///
 /// # Panics

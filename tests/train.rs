@@ -1,0 +1,309 @@
+//! Training: the same bits for any number of threads, resumed runs equal undisturbed ones, and it learns.
+
+use heartlore::data::batch::Sampling;
+use heartlore::data::source::MemoryWindows;
+use heartlore::data::split::{Keys, Protocol, Split};
+use heartlore::error::Kind;
+use heartlore::nn::{MaskConfig, ModelConfig};
+use heartlore::optim::Schedule;
+use heartlore::train::{
+    AdamSettings, Augment, Control, Event, FinetuneSettings, Labelled, Observer, PretrainData,
+    PretrainSettings, Run, Silent, Weights, finetune, pretrain,
+};
+use std::path::Path;
+
+fn model() -> ModelConfig {
+    ModelConfig {
+        window: 64,
+        channels: vec![4, 8],
+        kernels: vec![5, 3],
+        strides: vec![2, 2],
+        layers: 1,
+        heads: 2,
+        hidden: 16,
+        head_hidden: vec![8],
+        mask: MaskConfig { probability: 0.05, span: 6 },
+        ..ModelConfig::tiny()
+    }
+}
+
+fn run(threads: usize) -> Run {
+    Run {
+        seed: 7,
+        threads,
+        shards: 4,
+        group: 2,
+        batch: 10,
+        epochs: 3,
+        schedule: Schedule::Linear { rate: 3e-3, warmup: 1, total: 3 },
+        adam: AdamSettings { weight_decay: 0.005, ..AdamSettings::default() },
+        clip_norm: Some(1.0),
+        checkpoint_every: 2,
+        isa: None,
+    }
+}
+
+/// Windows of two kinds: slow and fast waves. The kind is the label.
+fn windows(n: usize) -> MemoryWindows {
+    let all: Vec<f32> = (0..n)
+        .flat_map(|w| {
+            let rate = if w % 2 == 0 { 0.3 } else { 0.5 } + (w as f32 * 0.37).sin() * 0.02;
+            (0..64).map(move |i| (i as f32 * rate + w as f32).sin())
+        })
+        .collect();
+    MemoryWindows::new(all, 64).unwrap()
+}
+
+fn bits(w: &Weights) -> Vec<u32> {
+    w.values.iter().map(|x| x.to_bits()).collect()
+}
+
+fn pretrain_in(
+    dir: &Path,
+    threads: usize,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> heartlore::Result<Weights> {
+    let source = windows(34);
+    let settings = PretrainSettings {
+        model: model(),
+        run: run(threads),
+        augment: Augment { shift: 4, noise: 0.05, scale: 0.1 },
+    };
+    let data = PretrainData {
+        source: &source,
+        train: (0..26).collect(),
+        sampling: Sampling::All,
+        validation: (26..34).collect(),
+        fingerprint: "test".into(),
+    };
+    pretrain(&settings, &data, dir, resume, observer).map(|s| s.weights)
+}
+
+fn finetune_in(
+    dir: &Path,
+    threads: usize,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> heartlore::Result<(Vec<u64>, Weights)> {
+    let source = windows(40);
+    let settings = FinetuneSettings {
+        model: model(),
+        run: Run { epochs: 4, ..run(threads) },
+        augment: Augment::default(),
+        balance: true,
+        patience: None,
+        encoder_rate: 0.5,
+        final_model: true,
+    };
+    let keys = Keys {
+        subject: (0..40).map(|i| i / 4).collect(),
+        trial: (0..40).map(|i| i / 2).collect(),
+        stimulus: vec![],
+        class: (0..40).map(|i| i % 2).collect(),
+    };
+    let protocol = Protocol::KFold { group: heartlore::data::split::Group::Subject, k: 2 };
+    let data = Labelled {
+        source: &source,
+        windows: (0..40).collect(),
+        labels: (0..40).map(|i| i % 2 == 1).collect(),
+        split: Split::new(&keys, protocol, 0.2, 1).unwrap(),
+        fingerprint: "test".into(),
+    };
+    let initial = |layout: &heartlore::graph::Layout| {
+        let taken =
+            layout.entries().iter().map(|e| e.name.clone()).filter(|n| !n.starts_with("head")).collect();
+        Ok((layout.init(3), taken))
+    };
+    let summary = finetune(&settings, &data, &initial, dir, resume, observer)?;
+    Ok((summary.predictions.iter().map(|p| p.probability.to_bits()).collect(), summary.model.unwrap()))
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = bits(&pretrain_in(&dir.path().join("1"), 1, false, &mut Silent).unwrap());
+    let (p_one, w_one) = finetune_in(&dir.path().join("f1"), 1, false, &mut Silent).unwrap();
+    for threads in [2, 5, 7] {
+        let other = pretrain_in(&dir.path().join(threads.to_string()), threads, false, &mut Silent).unwrap();
+        assert!(bits(&other) == one, "pre-training with {threads} threads gives other bits");
+        let (p, w) =
+            finetune_in(&dir.path().join(format!("f{threads}")), threads, false, &mut Silent).unwrap();
+        assert!(
+            p == p_one && bits(&w) == bits(&w_one),
+            "fine-tuning with {threads} threads gives other bits"
+        );
+    }
+}
+
+#[test]
+fn a_run_stopped_at_every_step_ends_with_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = bits(&pretrain_in(&dir.path().join("whole"), 2, false, &mut Silent).unwrap());
+    let (p_whole, w_whole) = finetune_in(&dir.path().join("f"), 2, false, &mut Silent).unwrap();
+    // Stops after every single event that can stop it, again and again.
+    let broken = dir.path().join("broken");
+    let mut stops = 0;
+    let weights = loop {
+        let mut steps = 0;
+        let mut observer = |e: &Event| match e {
+            Event::Step { .. } | Event::Epoch { .. } => {
+                steps += 1;
+                Control::Stop
+            }
+            _ => Control::Continue,
+        };
+        match pretrain_in(&broken, 1 + stops % 3, stops > 0, &mut observer) {
+            Ok(w) => break w,
+            Err(e) => assert_eq!(e.kind(), Kind::Interrupted, "{e}"),
+        }
+        assert!(steps <= 1);
+        stops += 1;
+    };
+    assert!(stops >= 9, "stopped only {stops} times");
+    assert!(bits(&weights) == whole);
+    let broken = dir.path().join("fbroken");
+    let mut stops = 0;
+    let (p, w) = loop {
+        let mut events = 0;
+        let mut observer = |_: &Event| {
+            events += 1;
+            if events > 5 { Control::Stop } else { Control::Continue }
+        };
+        match finetune_in(&broken, 2, stops > 0, &mut observer) {
+            Ok(w) => break w,
+            Err(e) => assert_eq!(e.kind(), Kind::Interrupted, "{e}"),
+        }
+        stops += 1;
+        assert!(stops < 200);
+    };
+    assert!(stops >= 5 && p == p_whole && bits(&w) == bits(&w_whole));
+}
+
+#[test]
+fn a_run_does_not_go_on_with_other_settings_or_over_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut once =
+        |e: &Event| if matches!(e, Event::Step { .. }) { Control::Stop } else { Control::Continue };
+    assert!(pretrain_in(dir.path(), 1, false, &mut once).is_err());
+    let again = pretrain_in(dir.path(), 1, false, &mut Silent).unwrap_err();
+    assert!(again.to_string().contains("--resume"), "{again}");
+    let source = windows(34);
+    let settings =
+        PretrainSettings { model: model(), run: Run { seed: 8, ..run(1) }, augment: Augment::default() };
+    let data = PretrainData {
+        source: &source,
+        train: (0..26).collect(),
+        sampling: Sampling::All,
+        validation: vec![],
+        fingerprint: "test".into(),
+    };
+    let other = pretrain(&settings, &data, dir.path(), true, &mut Silent).unwrap_err();
+    assert!(other.to_string().contains("seed: 8"), "{other}");
+}
+
+#[test]
+fn pre_training_lowers_the_masked_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = windows(60);
+    let mut losses = Vec::new();
+    let mut observer = |e: &Event| {
+        if let Event::Epoch { validation_loss: Some(l), .. } = e {
+            losses.push(*l);
+        }
+        Control::Continue
+    };
+    let run = Run {
+        epochs: 80,
+        schedule: Schedule::Linear { rate: 1e-2, warmup: 8, total: 80 },
+        adam: AdamSettings::default(),
+        checkpoint_every: 0,
+        ..run(2)
+    };
+    let settings = PretrainSettings { model: model(), run: run.clone(), augment: Augment::default() };
+    let data = PretrainData {
+        source: &source,
+        train: (0..50).collect(),
+        sampling: Sampling::All,
+        validation: (50..60).collect(),
+        fingerprint: String::new(),
+    };
+    pretrain(&settings, &data, dir.path(), false, &mut observer).unwrap();
+    // A sine has variance 1/2: that is the loss of predicting the mean.
+    assert!(losses[0] > 0.3 && *losses.last().unwrap() < 0.5 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn fine_tuning_tells_slow_from_fast_waves_in_unseen_subjects() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = windows(80);
+    let settings = FinetuneSettings {
+        model: model(),
+        run: Run { epochs: 40, schedule: Schedule::Constant { rate: 5e-3 }, checkpoint_every: 0, ..run(2) },
+        augment: Augment::default(),
+        balance: true,
+        patience: None,
+        encoder_rate: 1.0,
+        final_model: false,
+    };
+    let keys = Keys {
+        subject: (0..80).map(|i| i / 8).collect(),
+        trial: (0..80).collect(),
+        stimulus: vec![],
+        class: (0..80).map(|i| i % 2).collect(),
+    };
+    let protocol = Protocol::KFold { group: heartlore::data::split::Group::Subject, k: 2 };
+    let mut data = Labelled {
+        source: &source,
+        windows: (0..80).collect(),
+        labels: (0..80).map(|i| i % 2 == 1).collect(),
+        split: Split::new(&keys, protocol, 0.0, 1).unwrap(),
+        fingerprint: String::new(),
+    };
+    let initial = |layout: &heartlore::graph::Layout| Ok((layout.init(3), vec![]));
+    let accuracy = |data: &Labelled<'_>, dir: &Path| {
+        let s = finetune(&settings, data, &initial, dir, false, &mut Silent).unwrap();
+        assert_eq!(s.predictions.len(), 80);
+        s.predictions.iter().filter(|p| (p.probability > 0.5) == p.label).count() as f64 / 80.0
+    };
+    let a = accuracy(&data, &dir.path().join("true"));
+    assert!(a > 0.9, "accuracy {a}");
+    // Labels that say nothing must not be learnt: the same pipeline at chance shows that no test window leaks.
+    data.labels = (0..80u32).map(|i| i.wrapping_mul(2_654_435_761) >> 31 == 1).collect();
+    let a = accuracy(&data, &dir.path().join("shuffled"));
+    assert!((0.3..0.7).contains(&a), "accuracy {a} on meaningless labels");
+}
+
+#[test]
+fn a_training_part_with_one_class_and_a_wrong_window_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = windows(8);
+    let settings = FinetuneSettings {
+        model: model(),
+        run: run(1),
+        augment: Augment::default(),
+        balance: false,
+        patience: None,
+        encoder_rate: 1.0,
+        final_model: false,
+    };
+    let keys =
+        Keys { subject: (0..8).collect(), trial: (0..8).collect(), stimulus: vec![], class: vec![0; 8] };
+    let protocol = Protocol::KFold { group: heartlore::data::split::Group::Subject, k: 2 };
+    let mut data = Labelled {
+        source: &source,
+        windows: (0..8).collect(),
+        labels: vec![false; 8],
+        split: Split::new(&keys, protocol, 0.0, 1).unwrap(),
+        fingerprint: String::new(),
+    };
+    let initial = |layout: &heartlore::graph::Layout| Ok((layout.init(3), vec![]));
+    let e = finetune(&settings, &data, &initial, dir.path(), false, &mut Silent).unwrap_err();
+    assert!(e.to_string().contains("negative windows only") && e.to_string().contains("fold"), "{e}");
+    data.labels = vec![true; 7];
+    assert!(finetune(&settings, &data, &initial, dir.path(), false, &mut Silent).is_err());
+    let wide = FinetuneSettings { model: ModelConfig::tiny(), ..settings };
+    data.labels = vec![true; 8];
+    let e = finetune(&wide, &data, &initial, dir.path(), false, &mut Silent).unwrap_err();
+    assert!(e.to_string().contains("64 samples") && e.to_string().contains("1280"), "{e}");
+}
