@@ -26,4 +26,4 @@ pub use builder::{AttentionSpec, Conv1dSpec, FeedForwardParams, Graph, Node};
 pub use exec::{Exec, ParamGrads};
 pub use op::{Columns, Id, Op, OpKind};
 pub use params::{Layout, ParamInfo};
-pub use plan::{Memory, Plan, Want};
+pub use plan::{Lifetime, Memory, Plan, Use, Want};
