@@ -1,16 +1,201 @@
-//! `heartlore embed`.
+//! `heartlore embed`: a feature vector per window, for other classifiers, clustering or plots.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::windows::{self, RecordingArgs, seconds};
 use crate::cli::Context;
-use crate::{Error, Result};
+use crate::data::npy::Writer;
+use crate::data::store::Store;
+use crate::error::IoContext;
+use crate::{Error, Model, Result};
+
+/// Windows that are read and run at a time.
+const AT_A_TIME: usize = 256;
 
 /// Flags of `embed`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  heartlore embed store --model runs/pre/model --out features.npy
+  heartlore embed a.edf b.edf --model runs/pre/model --out features.npy
+
+Writes an f32 array [windows, width] and beside it features.csv, one line per row: where the window comes from, when it
+starts, whether it passed the quality gate, and a store's labels.")]
+pub struct Args {
+    /// A prepared store, or recordings.
+    #[arg(required = true, value_name = "STORE|RECORDING")]
+    pub inputs: Vec<PathBuf>,
+    /// Directory of a model, pre-trained or fine-tuned.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// NumPy file to write; the index goes beside it with the extension csv.
+    #[arg(long, value_name = "FILE.npy")]
+    pub out: PathBuf,
+    /// Replace files that exist.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Threads; 0 takes one per core. Does not change the numbers.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub recording: RecordingArgs,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always: the command is not wired yet.
-pub fn run(_args: &Args, _context: &Context) -> Result<()> {
-    Err(Error::usage("'embed' is not wired"))
+/// A store prepared in another way than the model was trained on; a recording that cannot be used; files that exist; a
+/// disk that refuses.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let model = Model::load(&args.model)?.with_threads(args.threads);
+    let index_path = args.out.with_extension("csv");
+    if index_path == args.out {
+        return Err(super::bad_flag("out", "the features cannot have the extension csv: the index takes it"));
+    }
+    windows::check_free(&args.out, args.overwrite)?;
+    windows::check_free(&index_path, args.overwrite)?;
+    let store = match &args.inputs[..] {
+        [dir] if dir.is_dir() => Some(Store::open(dir)?),
+        _ => None,
+    };
+    let part = Partial::beside(&args.out)?;
+    let mut writer = Writer::create(&part.path, model.config().width())?;
+    let index = match &store {
+        Some(store) => of_store(args, context, &model, store, &mut writer)?,
+        None => of_recordings(args, context, &model, &mut writer)?,
+    };
+    let rows = writer.finish()?;
+    if rows == 0 {
+        return Err(Error::data("there is no window to embed")
+            .remedy("give recordings longer than a window, or a store with windows"));
+    }
+    windows::write_file(&index_path, &index)?;
+    part.rename(&args.out)?;
+    let (width, out) = (model.config().width(), args.out.display());
+    context.result(&format!("{out}: {rows} windows x {width} features; index in {}\n", index_path.display()), || {
+        serde_json::json!({
+            "features": out.to_string(), "index": index_path.display().to_string(), "windows": rows, "width": width,
+        })
+    })
+}
+
+fn write_rows(writer: &mut Writer, features: &[f32], width: usize) -> Result<()> {
+    features.chunks_exact(width).try_for_each(|row| writer.write_row(row))
+}
+
+fn of_store(
+    args: &Args,
+    context: &Context,
+    model: &Model,
+    store: &Store,
+    writer: &mut Writer,
+) -> Result<Vec<u8>> {
+    let manifest = store.manifest();
+    match &model.preprocessing {
+        Some(p) => {
+            let different = manifest.processing.differences(&p.processing());
+            if !different.is_empty() {
+                return Err(Error::data(format!(
+                    "the store was prepared in another way than the model's training data (store against model): {}",
+                    different.join("; ")
+                ))
+                .in_file(store.dir())
+                .remedy("prepare the recordings with the model's settings, or embed the recordings themselves"));
+            }
+        }
+        None => context
+            .warn("the model does not say how its windows were prepared: the store's way is not checked"),
+    }
+    let samples = model.config().window;
+    if manifest.samples != samples as u64 {
+        return Err(Error::shape(format!(
+            "windows of {} samples, the model takes {samples}",
+            manifest.samples
+        ))
+        .in_file(&args.inputs[0])
+        .remedy("prepare the recordings with the model's window length"));
+    }
+    let index = store.index();
+    let bar = context.progress(index.len() as u64, "embed");
+    let mut buffer = Vec::new();
+    for first in (0..index.len()).step_by(AT_A_TIME) {
+        let rows: Vec<usize> = (first..(first + AT_A_TIME).min(index.len())).collect();
+        buffer.resize(rows.len() * samples, 0.0);
+        store.read_windows(&rows, &mut buffer)?;
+        write_rows(writer, &model.embed(&buffer)?, model.config().width())?;
+        bar.inc(rows.len() as u64);
+    }
+    bar.finish_and_clear();
+    let fixed = ["row", "dataset", "subject", "trial", "record", "start_s", "quality"];
+    let header: Vec<&str> = fixed.into_iter().chain(index.label_names().iter().map(String::as_str)).collect();
+    let lines = (0..index.len()).map(|i| {
+        let mut line = vec![
+            i.to_string(),
+            index.dataset(i).into(),
+            index.subject(i).into(),
+            index.trial(i).into(),
+            index.record(i).into(),
+            seconds(index.start_s(i)),
+            index.quality(i).into(),
+        ];
+        line.extend((0..index.label_names().len()).map(|c| index.label(c, i).unwrap_or("").to_string()));
+        line
+    });
+    windows::csv_text(&header, lines)
+}
+
+fn of_recordings(args: &Args, context: &Context, model: &Model, writer: &mut Writer) -> Result<Vec<u8>> {
+    let bar = context.progress(args.inputs.len() as u64, "embed");
+    let mut lines = Vec::new();
+    for file in &args.inputs {
+        let prepared = windows::of_recording(model, file, &args.recording, None)?;
+        let (name, cut) = (file.display().to_string(), &prepared.cut);
+        cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
+        if cut.windows.is_empty() {
+            context.warn(format!("{name}: no window: {}", cut.why_empty()));
+        }
+        for part in prepared.values.chunks(AT_A_TIME * model.config().window) {
+            write_rows(writer, &model.embed(part)?, model.config().width())?;
+        }
+        for (start_s, quality, _) in &cut.windows {
+            lines.push(vec![
+                lines.len().to_string(),
+                name.clone(),
+                cut.record.clone(),
+                seconds(*start_s),
+                seconds(start_s + prepared.window_s),
+                (*quality).to_string(),
+            ]);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    windows::csv_text(&["row", "file", "record", "start_s", "end_s", "quality"], lines)
+}
+
+/// A file being written; gone if it is not renamed.
+struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    fn beside(out: &Path) -> Result<Self> {
+        let name = out.file_name().ok_or_else(|| super::bad_flag("out", "not the name of a file"))?;
+        let path = out.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+        if path.exists() {
+            fs::remove_file(&path).with_file(&path)?;
+        }
+        Ok(Self { path })
+    }
+
+    fn rename(self, out: &Path) -> Result<()> {
+        fs::rename(&self.path, out).with_file(out)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path); // it is not there after a rename
+    }
 }

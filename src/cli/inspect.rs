@@ -1,16 +1,341 @@
-//! `heartlore inspect`.
+//! `heartlore inspect`: what is in a model, a checkpoint, a prepared store or a recording; or a model's program.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::checkpoint::safetensors;
 use crate::cli::Context;
-use crate::{Error, Result};
+use crate::data::readers::{self, ReadOptions};
+use crate::data::recording::Unit;
+use crate::data::store::Store;
+use crate::graph::{Graph, Plan, Want, trace};
+use crate::model::{CONFIG, Task};
+use crate::nn::{self, ModelConfig};
+use crate::{Error, Model, Result};
 
 /// Flags of `inspect`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  heartlore inspect runs/fine/model
+  heartlore inspect runs/fine/checkpoints/last.ckpt
+  heartlore inspect store
+  heartlore inspect recording.edf
+  heartlore inspect --preset paper --program pretrain --batch 4")]
+pub struct Args {
+    /// A model directory, a checkpoint (.safetensors, .ckpt), a prepared store or a recording.
+    #[arg(value_name = "PATH", required_unless_present = "preset", conflicts_with = "preset")]
+    pub path: Option<PathBuf>,
+    /// A preset instead of a path: paper, small or tiny.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Print the recorded program with memory and FLOPs (of a model directory or a preset).
+    #[arg(long, value_name = "WHICH")]
+    pub program: Option<Program>,
+    /// Windows that go through the program together.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub batch: usize,
+    /// Sampling rate of a recording that names none, in Hz.
+    #[arg(long, value_name = "HZ")]
+    pub fs_hz: Option<f64>,
+}
+
+/// The programs of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Program {
+    /// Pre-training with its backward pass, as many rows reaching the loss as the mask hides on average.
+    Pretrain,
+    /// Fine-tuning with its backward pass.
+    Finetune,
+    /// Prediction.
+    Predict,
+    /// Features.
+    Embed,
+    /// Reconstruction of every point.
+    Reconstruct,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always: the command is not wired yet.
-pub fn run(_args: &Args, _context: &Context) -> Result<()> {
-    Err(Error::usage("'inspect' is not wired"))
+/// Nothing known at the path, or it is damaged.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let (text, value) = match (&args.path, &args.preset) {
+        (Some(path), _) => of_path(args, path)?,
+        (None, Some(name)) => of_config(args, &ModelConfig::preset(name)?, Program::Pretrain)?,
+        (None, None) => return Err(Error::usage("nothing to inspect").remedy("give a path or --preset")),
+    };
+    context.result(&text, || value)
+}
+
+fn of_path(args: &Args, path: &Path) -> Result<(String, Value)> {
+    let run = path.join("model");
+    let model = [path, &run].into_iter().find(|d| d.join(CONFIG).is_file());
+    if let Some(dir) = model {
+        let model = Model::load(dir)?;
+        return match args.program {
+            Some(program) => of_config(args, model.config(), program),
+            None => Ok(of_model(dir, &model)),
+        };
+    }
+    if args.program.is_some() {
+        return Err(super::bad_flag("program", "only a model or a preset has a program").in_file(path));
+    }
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_lowercase();
+    if path.is_dir() && path.join("manifest.json").is_file() {
+        of_store(path)
+    } else if ["safetensors", "ckpt"].contains(&&extension[..]) {
+        of_checkpoint(path)
+    } else if path.is_dir() {
+        Err(Error::data("neither a model, a run nor a prepared store").in_file(path).remedy(
+            "a model has config.json, a run has a folder model, a store has manifest.json; \
+             for recordings give the file",
+        ))
+    } else {
+        of_recording(path, args.fs_hz)
+    }
+}
+
+fn of_model(dir: &Path, model: &Model) -> (String, Value) {
+    let c = model.config();
+    let mut text = format!("model {}\n", dir.display());
+    let task = match model.task() {
+        Task::Pretrained => "pre-trained, no classifier".to_string(),
+        Task::Classifier { positive, negative, threshold } => {
+            format!("classifier: {positive} from probability {threshold}, else {negative}")
+        }
+    };
+    text += &format!("task        {task}\nparameters  {}\n", model.parameters());
+    text += &format!(
+        "window      {} samples, {} tokens of {} samples, receptive field {} samples\n",
+        c.window,
+        c.tokens(),
+        c.patch(),
+        c.receptive_field()
+    );
+    let preparation = match &model.preprocessing {
+        Some(p) => {
+            format!("{} Hz, hop {}, normalised over: {}, unit {}", p.rate_hz, p.hop, p.normalisation, p.unit)
+        }
+        None => "unknown".into(),
+    };
+    text += &format!("windows     {preparation}\nconfig      {c:?}\n");
+    model.card.training_data.iter().for_each(|d| text += &format!("trained on  {d}\n"));
+    let tensors: Vec<_> = model.tensors().map(|t| (t.name.to_string(), "F32", t.shape.to_vec())).collect();
+    text += &tensor_table(&tensors);
+    let value = json!({
+        "kind": "model", "task": model.task().name(), "parameters": model.parameters(), "window": c.window,
+        "config": format!("{c:?}"), "preprocessing": model.preprocessing.as_ref().map(|p| json!({
+            "rate_hz": p.rate_hz, "window": p.window, "hop": p.hop, "normalisation": p.normalisation.to_string(),
+            "unit": p.unit,
+        })),
+        "tensors": tensor_json(&tensors),
+    });
+    (text, value)
+}
+
+type Tensors = [(String, &'static str, Vec<usize>)];
+
+fn tensor_table(tensors: &Tensors) -> String {
+    let width = tensors.iter().map(|t| t.0.len()).max().unwrap_or(0);
+    let mut text = format!("{:<width$}  type  shape\n", "tensor");
+    for (name, dtype, shape) in tensors {
+        text += &format!("{name:<width$}  {dtype:<4}  {shape:?}\n");
+    }
+    text
+}
+
+fn tensor_json(tensors: &Tensors) -> Vec<Value> {
+    tensors.iter().map(|(n, d, s)| json!({ "name": n, "dtype": d, "shape": s })).collect()
+}
+
+fn of_checkpoint(path: &Path) -> Result<(String, Value)> {
+    let reader = safetensors::read(path)?;
+    let tensors: Vec<_> =
+        reader.tensors().iter().map(|(n, i)| (n.clone(), i.dtype.name(), i.shape.clone())).collect();
+    let values: usize = tensors.iter().map(|t| t.2.iter().product::<usize>()).sum();
+    let mut text = format!("checkpoint {}: {} tensors, {values} values\n", path.display(), tensors.len());
+    for (key, value) in reader.metadata() {
+        let short: String = value.chars().take(100).collect();
+        let dots = if short.len() < value.len() { "..." } else { "" };
+        text += &format!("{key} = {short}{dots}\n");
+    }
+    text += &tensor_table(&tensors);
+    let value = json!({
+        "kind": "checkpoint", "values": values, "metadata": reader.metadata(), "tensors": tensor_json(&tensors),
+    });
+    Ok((text, value))
+}
+
+/// Windows and people of one data set, and how often each label occurs.
+#[derive(Default)]
+struct Part<'a> {
+    windows: usize,
+    subjects: BTreeSet<&'a str>,
+    labels: BTreeMap<(&'a str, &'a str), usize>,
+}
+
+fn of_store(path: &Path) -> Result<(String, Value)> {
+    let store = Store::open(path)?;
+    let (index, manifest) = (store.index(), store.manifest());
+    let p = &manifest.processing;
+    let mut parts: BTreeMap<&str, Part<'_>> = BTreeMap::new();
+    for i in 0..index.len() {
+        let part = parts.entry(index.dataset(i)).or_default();
+        part.windows += 1;
+        part.subjects.insert(index.subject(i));
+        for (column, name) in index.label_names().iter().enumerate() {
+            *part.labels.entry((name, index.label(column, i).unwrap_or("(missing)"))).or_default() += 1;
+        }
+    }
+    // Overlapping windows share samples, so a window counts for at most one hop.
+    let hours = |windows: usize| windows as f64 * p.window.min(p.hop) as f64 / p.rate_hz / 3600.0;
+    let mut text = format!(
+        "store {}: {} windows of {} samples at {} Hz ({}), {:.2} h\n",
+        path.display(),
+        manifest.windows,
+        manifest.samples,
+        p.rate_hz,
+        manifest.unit,
+        hours(index.len())
+    );
+    let filter = p
+        .filter
+        .as_ref()
+        .map_or("none".into(), |f| format!("{}-{} Hz order {}", f.low_hz, f.high_hz, f.order));
+    text += &format!("filter {filter}; hop {}; normalised over: {}\n", p.hop, p.normalisation);
+    let mut sets = Vec::new();
+    for (name, part) in &parts {
+        let labels: Vec<String> = part.labels.iter().map(|((k, v), n)| format!("{k}={v}: {n}")).collect();
+        text += &format!(
+            "{name}: {} subjects, {} windows, {:.2} h; {}\n",
+            part.subjects.len(),
+            part.windows,
+            hours(part.windows),
+            if labels.is_empty() { "no labels".into() } else { labels.join(", ") }
+        );
+        let labels: Vec<Value> =
+            part.labels.iter().map(|((k, v), n)| json!({ "label": k, "value": v, "windows": n })).collect();
+        sets.push(json!({
+            "dataset": name, "subjects": part.subjects.len(), "windows": part.windows,
+            "hours": hours(part.windows), "labels": labels,
+        }));
+    }
+    let counts = &manifest.counts;
+    text += &format!(
+        "{} recordings, {} without a window; {} samples missing, {} left over\n",
+        counts.recordings,
+        counts.skipped.len(),
+        counts.samples_missing,
+        counts.samples_left_over
+    );
+    counts.windows_dropped.iter().for_each(|(why, n)| text += &format!("dropped {n}: {why}\n"));
+    counts.skipped.iter().take(10).for_each(|s| text += &format!("skipped {}: {}\n", s.record, s.reason));
+    counts.warnings.iter().take(10).for_each(|w| text += &format!("warning {w}\n"));
+    let value = json!({
+        "kind": "store", "windows": manifest.windows, "samples": manifest.samples, "hours": hours(index.len()),
+        "unit": manifest.unit, "processing": serde_json::to_value(p).unwrap_or(Value::Null), "datasets": sets,
+        "counts": serde_json::to_value(counts).unwrap_or(Value::Null), "notes": manifest.notes,
+    });
+    Ok((text, value))
+}
+
+fn of_recording(path: &Path, fs_hz: Option<f64>) -> Result<(String, Value)> {
+    let options = ReadOptions { fs_hz, ..ReadOptions::default() };
+    let reader = readers::find(path)?;
+    let r = readers::open(path, &options)?;
+    let mut text = format!("recording {} ({}), record {}\n", path.display(), reader.name(), r.record);
+    if let Some(subject) = &r.subject {
+        text += &format!("subject {subject}\n");
+    }
+    if let Some(start) = &r.start {
+        text += &format!("start {start}\n");
+    }
+    let ecg = r.ecg_channel(None).ok().map(|c| c.label.clone());
+    let mut channels = Vec::new();
+    for (i, c) in r.channels.iter().enumerate() {
+        let finite = || c.samples.iter().copied().filter(|x| x.is_finite());
+        let (low, high) =
+            (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+        let range = (low <= high).then_some((low, high));
+        let unit = match &c.unit {
+            Unit::Unknown(t) if t.is_empty() => "no unit".to_string(),
+            u => u.to_string(),
+        };
+        let mark = if ecg.as_deref() == Some(c.label.as_str()) { "  <- taken as ECG" } else { "" };
+        let span = range.map_or("no samples".into(), |(l, h)| format!("{l} to {h}"));
+        text += &format!(
+            "#{} '{}': {} Hz, {:.1} s, {span} {unit}, {} missing{mark}\n",
+            i + 1,
+            c.label,
+            c.fs_hz,
+            c.duration_s(),
+            c.missing()
+        );
+        channels.push(json!({
+            "label": c.label, "unit": unit, "fs_hz": c.fs_hz, "duration_s": c.duration_s(),
+            "samples": c.samples.len(), "missing": c.missing(), "min": range.map(|r| r.0), "max": range.map(|r| r.1),
+        }));
+    }
+    if ecg.is_none() {
+        text += "no channel looks like an ECG: name one with --channel when preparing\n";
+    }
+    text += &format!("{} annotations\n", r.annotations.len());
+    r.warnings.iter().for_each(|w| text += &format!("warning: {w}\n"));
+    let value = json!({
+        "kind": "recording", "format": reader.name(), "record": r.record, "subject": r.subject, "start": r.start,
+        "channels": channels, "ecg": ecg, "annotations": r.annotations.len(), "warnings": r.warnings,
+    });
+    Ok((text, value))
+}
+
+fn of_config(args: &Args, c: &ModelConfig, default: Program) -> Result<(String, Value)> {
+    let program = args.program.unwrap_or(default);
+    let batch = args.batch;
+    let (graph, want): (Arc<Graph>, Want) = match program {
+        Program::Pretrain => {
+            // A token is picked if any of its points is hidden: a mask whose spans are that much longer.
+            let reach = nn::MaskConfig { span: c.mask.span + c.patch() - 1, ..c.mask };
+            let picks = (reach.expected_share(c.window) * c.tokens() as f64).round() as usize;
+            let p = nn::pretrain(c, batch, picks.clamp(1, c.tokens()))?;
+            (p.graph, Want::training(p.loss))
+        }
+        Program::Finetune => {
+            let p = nn::classify(c, batch, 1.0)?;
+            (p.graph, Want::training(p.loss))
+        }
+        Program::Predict => {
+            let p = nn::classify(c, batch, 1.0)?;
+            (p.graph, Want::values(&[p.logits]))
+        }
+        Program::Embed => {
+            let p = nn::embed(c, batch)?;
+            (p.graph, Want::values(&[p.features]))
+        }
+        Program::Reconstruct => {
+            let p = nn::reconstruct(c, batch)?;
+            (p.graph, Want::values(&[p.output]))
+        }
+    };
+    let plan = Plan::new(&graph, want)?;
+    let rows = trace::rows(&graph, &plan);
+    let memory = plan.memory();
+    let text = format!(
+        "{} windows through {program:?}, f32\n{}",
+        batch,
+        trace::program(&graph, &plan, size_of::<f32>())
+    );
+    let value = json!({
+        "kind": "program", "program": format!("{program:?}").to_lowercase(), "batch": batch,
+        "parameters": graph.layout().len(), "arena_bytes": memory.arena * size_of::<f32>(),
+        "forward_flop": rows.iter().map(|r| r.forward).sum::<u64>(),
+        "backward_flop": rows.iter().map(|r| r.backward).sum::<u64>(),
+        "operations": rows.iter().map(|r| json!({
+            "value": r.id.to_string(), "operation": r.text, "elements": r.elements, "saved": r.saved,
+            "forward_flop": r.forward, "backward_flop": r.backward,
+        })).collect::<Vec<_>>(),
+    });
+    Ok((text, value))
 }

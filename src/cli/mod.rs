@@ -36,6 +36,7 @@ pub mod quickstart;
 pub mod reports;
 pub mod rundir;
 pub mod simulate;
+pub mod windows;
 
 pub use config::Config;
 pub use context::Context;

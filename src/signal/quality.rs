@@ -52,9 +52,10 @@ impl Reason {
     ];
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Reason {
+    /// In a few words.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::NonFinite => "non-finite samples",
             Self::TooShort => "too short",
             Self::Flat => "flat line",
@@ -66,7 +67,13 @@ impl fmt::Display for Reason {
             Self::HeartRate => "heart rate out of range",
             Self::Template => "beats unlike each other",
             Self::Kurtosis => "kurtosis too low",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

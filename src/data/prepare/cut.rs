@@ -154,8 +154,28 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
 /// # Errors
 /// The file cannot be read, has no ECG or no known unit, or a rate too low for the filter.
 pub fn cut(item: &Item, settings: &PrepareSettings, subject: Option<&Scaler>, quota: usize) -> Result<Cut> {
+    cut_or_flag(item, settings, subject, quota, false)
+}
+
+/// As [`cut`], but a window that the quality gate would drop is kept, with the reason as its quality: for prediction,
+/// where a gap in time must show. Only a window without any variation is still dropped, since it cannot be scaled.
+///
+/// # Errors
+/// As [`cut`].
+pub fn cut_flagged(item: &Item, settings: &PrepareSettings, subject: Option<&Scaler>) -> Result<Cut> {
+    cut_or_flag(item, settings, subject, usize::MAX, true)
+}
+
+fn cut_or_flag(
+    item: &Item,
+    settings: &PrepareSettings,
+    subject: Option<&Scaler>,
+    quota: usize,
+    keep_flagged: bool,
+) -> Result<Cut> {
     let Ready { mut cut, fs_hz, offset_s, stretches } = ready(item, settings)?;
-    let mut kept: Vec<(f64, Vec<f64>)> = Vec::new();
+    let mut kept: Vec<(f64, &'static str, Vec<f64>)> = Vec::new();
+    let mut quality = if settings.quality.is_some() { "ok" } else { "unchecked" };
     let mv_per_unit = cut.calibrated.then_some(1.0);
     let mut drop = |reason: String| *cut.dropped.entry(reason).or_insert(0usize) += 1;
     for stretch in &stretches {
@@ -164,16 +184,21 @@ pub fn cut(item: &Item, settings: &PrepareSettings, subject: Option<&Scaler>, qu
         cut.left_over += left_over;
         for place in places {
             if let Some(gate) = &settings.quality {
+                quality = "ok";
                 let first = (place.start_s(settings.rate_hz) * fs_hz).round() as usize;
                 let last = ((place.end_s(settings.rate_hz) * fs_hz).round() as usize).min(stretch.raw.len());
                 let verdict = gate.judge(&stretch.raw[first.min(last)..last], fs_hz, mv_per_unit)?;
-                if let Some(reason) = verdict.reasons.first() {
-                    drop(reason.to_string());
-                    continue;
+                match verdict.reasons.first() {
+                    Some(reason) if keep_flagged => quality = reason.name(),
+                    Some(reason) => {
+                        drop(reason.to_string());
+                        continue;
+                    }
+                    None => {}
                 }
             }
             let start_s = offset_s + stretch.start as f64 / fs_hz + place.start_s(settings.rate_hz);
-            kept.push((start_s, stretch.ready[place.range()].to_vec()));
+            kept.push((start_s, quality, stretch.ready[place.range()].to_vec()));
         }
     }
     if kept.len() > quota {
@@ -197,8 +222,7 @@ pub fn cut(item: &Item, settings: &PrepareSettings, subject: Option<&Scaler>, qu
         Normalisation::Subject => subject.copied(),
         _ => None,
     };
-    let quality = if settings.quality.is_some() { "ok" } else { "unchecked" };
-    for (start_s, mut window) in kept {
+    for (start_s, quality, mut window) in kept {
         let scaler = match settings.normalisation {
             Normalisation::None => None,
             Normalisation::Window => Some(Scaler::z_score(&window)?),

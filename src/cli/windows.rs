@@ -1,0 +1,201 @@
+//! Windows for a trained model: cut from recordings exactly as the model's own were, or read from files of prepared
+//! windows. Shared by `predict`, `embed`, `forward` and `grad`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::data::npy;
+use crate::data::prepare::{PrepareSettings, cut};
+use crate::data::recording::Unit;
+use crate::data::table::Item;
+use crate::error::Kind;
+use crate::model::Preprocessing;
+use crate::signal::{Normalisation, Scaler};
+use crate::{Error, Model, Result};
+
+/// What the user says about recordings beyond what they say themselves.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RecordingArgs {
+    /// Channel to use instead of the one that looks like an ECG: its label, or #2 for the second.
+    #[arg(long, value_name = "LABEL")]
+    pub channel: Option<String>,
+    /// Unit of recordings that name none: mV, uV, V or arbitrary.
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Option<String>,
+    /// Sampling rate of recordings that name none, in Hz.
+    #[arg(long, value_name = "HZ")]
+    pub fs_hz: Option<f64>,
+    /// Record to read from a file that holds several (the packed format).
+    #[arg(long, value_name = "NAME")]
+    pub record: Option<String>,
+}
+
+/// One recording in windows, as the model wants them.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Path as given.
+    pub file: PathBuf,
+    /// What cutting gave; windows that fail the quality gate are there, with the reason.
+    pub cut: cut::Cut,
+    /// The windows' values, `[n, window]`.
+    pub values: Vec<f32>,
+    /// Seconds of one window.
+    pub window_s: f64,
+    /// Rate of the windows, Hz.
+    pub rate_hz: f64,
+}
+
+/// Reads and cuts one recording as `model` was trained on; `hop_s` overrules the step between windows.
+///
+/// # Errors
+/// A model that does not know how its windows were made; whatever reading and cutting refuse.
+pub fn of_recording(
+    model: &Model,
+    file: &Path,
+    args: &RecordingArgs,
+    hop_s: Option<f64>,
+) -> Result<Prepared> {
+    let p = preprocessing(model)?;
+    let processing = p.processing();
+    let hop = match hop_s {
+        None => p.hop,
+        Some(s) if s.is_finite() && s * p.rate_hz >= 1.0 => (s * p.rate_hz).round() as usize,
+        Some(s) => return Err(super::bad_flag("hop-s", format!("a step of {s} s is less than a sample"))),
+    };
+    let unit = match args.unit.as_deref().map(Unit::parse) {
+        Some(Unit::Unknown(text)) => {
+            return Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
+                .remedy("use mV, uV, V or arbitrary"));
+        }
+        unit => unit,
+    };
+    let settings = PrepareSettings {
+        rate_hz: p.rate_hz,
+        filter: processing.filter,
+        window: p.window,
+        hop,
+        normalisation: p.normalisation,
+        channel: args.channel.clone(),
+        unit,
+        fs_hz: args.fs_hz,
+        ..PrepareSettings::default()
+    };
+    let item = Item { file: file.to_path_buf(), record: args.record.clone(), ..Item::default() };
+    let subject: Option<Scaler> = match p.normalisation {
+        Normalisation::Subject => Some(cut::moments(&item, &settings).map_err(|e| e.in_file(file))?.scaler()),
+        _ => None,
+    };
+    let mut cut = cut::cut_flagged(&item, &settings, subject.as_ref()).map_err(|e| e.in_file(file))?;
+    if subject.is_some() {
+        cut.warnings.push(
+            "the model was trained on windows normalised per subject; this recording is taken for all there is of \
+             its subject"
+                .into(),
+        );
+    }
+    let values = cut.windows.iter_mut().flat_map(|w| std::mem::take(&mut w.2)).collect();
+    Ok(Prepared {
+        file: file.to_path_buf(),
+        cut,
+        values,
+        window_s: p.window as f64 / p.rate_hz,
+        rate_hz: p.rate_hz,
+    })
+}
+
+/// How the model's windows were made.
+///
+/// # Errors
+/// The model does not say.
+pub fn preprocessing(model: &Model) -> Result<&Preprocessing> {
+    model.preprocessing.as_ref().ok_or_else(|| {
+        Error::data(
+            "the model does not say how its windows were prepared: preprocessor_config.json is missing",
+        )
+        .remedy("put the file beside config.json, or prepare windows yourself and use `heartlore forward`")
+    })
+}
+
+/// Reads an array of windows `[n, window]`; one dimension is taken as a single window.
+///
+/// # Errors
+/// Another shape, or a value that is not finite (named).
+pub fn of_npy(path: &Path, window: usize, what: &str) -> Result<(usize, Vec<f64>)> {
+    let array = npy::read(path)?;
+    let n = match array.shape[..] {
+        [n, samples] if samples == window => n,
+        [samples] if samples == window => 1,
+        _ => {
+            return Err(Error::shape(format!("{what} of shape {:?}; wanted [n, {window}]", array.shape))
+                .in_file(path)
+                .remedy("the model takes windows of that many samples: cut them so, or choose its model"));
+        }
+    };
+    require_finite(&array.values, path, |i| format!("window {}, sample {}", i / window, i % window))?;
+    Ok((n, array.values))
+}
+
+/// Fails naming the first value that is not finite.
+///
+/// # Errors
+/// [`Kind::Data`] with the place.
+pub fn require_finite(values: &[f64], path: &Path, place: impl Fn(usize) -> String) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(i) => {
+            Err(Error::data(format!("{} is not a finite number", values[i])).in_file(path).at(place(i)))
+        }
+    }
+}
+
+/// Refuses to write over `path` unless allowed.
+///
+/// # Errors
+/// [`Kind::Usage`] if it exists.
+pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
+    if path.exists() && !overwrite {
+        return Err(Error::usage("the file exists already")
+            .in_file(path)
+            .remedy("choose another name, or give --overwrite"));
+    }
+    Ok(())
+}
+
+/// Creates `dir` and the folders above it.
+///
+/// # Errors
+/// The operating system's.
+pub fn create_dir(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)
+        .map_err(|e| Error::io(dir, e).remedy("choose a folder that can be written, or another name"))
+}
+
+/// Writes bytes whole or not at all.
+///
+/// # Errors
+/// As [`crate::checkpoint::write_atomic`].
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    crate::checkpoint::write_atomic(path, |sink: &mut dyn Write| {
+        sink.write_all(bytes).map_err(|e| Error::new(Kind::Io, e.to_string()).caused_by(e))
+    })
+}
+
+/// Lines of fields as CSV text.
+///
+/// # Errors
+/// Lines of different lengths.
+pub fn csv_text(header: &[&str], lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let bad = |e: csv::Error| Error::format(e.to_string());
+    writer.write_record(header).map_err(bad)?;
+    for line in lines {
+        writer.write_record(line).map_err(bad)?;
+    }
+    writer.into_inner().map_err(|e| Error::format(e.to_string()))
+}
+
+/// Seconds to the millisecond.
+pub fn seconds(s: f64) -> String {
+    format!("{s:.3}")
+}
