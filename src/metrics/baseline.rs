@@ -256,7 +256,9 @@ impl Problem<'_> {
                     break;
                 }
             }
-            if decrement <= 1e-20 * (1.0 + value) || length < 1e-10 && decrement <= 1e-12 * (1.0 + value) {
+            // Newton converges quadratically: a step predicted to gain this little leaves an error of its square. A
+            // tighter bound would ask for less than the rounding error of the gradient.
+            if decrement <= 1e-12 * (1.0 + value) {
                 let intercept = theta.pop().unwrap_or_default();
                 return Ok(LogisticRegression { weights: theta, intercept });
             }
