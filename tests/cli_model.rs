@@ -337,7 +337,8 @@ fn directional(home: &Home, model: &Model, extra: &[&str]) {
         });
         Model::new(model.config().clone(), model.task().clone(), tensors.collect()).unwrap()
     };
-    let (up, down) = (moved(2e-4), moved(-2e-4));
+    // Small enough that hardly a ReLU changes sides: at 2e-4 kinks alone make 2.5 % of difference here.
+    let (up, down) = (moved(1e-5), moved(-1e-5));
     home.model(&up);
     let high = grads(home, extra).0;
     home.model(&down);
@@ -354,7 +355,7 @@ fn directional(home: &Home, model: &Model, extra: &[&str]) {
             .map(|((u, d), g)| (f64::from(*u) - f64::from(*d)) * g)
             .sum::<f64>();
     }
-    assert!(expected.abs() > 1e-6, "the direction must matter: {expected}");
+    assert!(expected.abs() > 1e-7, "the direction must matter: {expected}");
     assert!((high - low - expected).abs() < 2e-3 * expected.abs(), "{} {expected}", high - low);
 }
 
@@ -511,6 +512,7 @@ fn inspect_tells_models_checkpoints_stores_recordings_and_programs() {
 
     assert!(home.fails(2, &["inspect", "--preset", "huge"]).contains("paper, small, tiny"));
     assert!(home.fails(2, &["inspect", "store", "--program", "embed"]).contains("only a model"));
-    assert!(home.fails(5, &["inspect", "."]).contains("config.json"));
+    fs::create_dir(home.path("empty")).unwrap();
+    assert!(home.fails(5, &["inspect", "empty"]).contains("config.json"));
     home.fails(6, &["inspect", "nothing.csv"]);
 }
