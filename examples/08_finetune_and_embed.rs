@@ -165,8 +165,7 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
         Ok((weights, report.taken))
     };
     let tuned = finetune(&settings, &labelled, &initial, &folder.join("finetune"), false, &mut Silent)?;
-    let pairs: Vec<(bool, f64)> =
-        tuned.predictions.iter().map(|p| (p.label, f64::from(p.probability))).collect();
+    let pairs: Vec<(bool, f64)> = tuned.predictions.iter().map(|p| (p.label, p.probability)).collect();
     let accuracy = balanced_accuracy(&pairs);
     assert_eq!(pairs.len(), n, "every window is tested once, by a model that never saw its person");
     writeln!(out, "3. Fine-tuned over 3 folds of people: balanced accuracy {accuracy:.2} (chance 0.50)\n")?;

@@ -306,13 +306,16 @@ fn forward_writes_what_the_library_gives() {
     assert!(text.contains("window 1, sample 17"), "{text}");
 }
 
+/// Values by a parameter's name.
+type Named = Vec<(String, Vec<f64>)>;
+
 /// Loss, output and gradients (by the parameters' names) as `grad --double` writes them.
-fn grads(home: &Home, extra: &[&str]) -> (f64, Vec<f64>, Vec<(String, Vec<f64>)>) {
+fn grads(home: &Home, extra: &[&str]) -> (f64, Vec<f64>, Named) {
     let base =
         ["grad", "--model", "model", "--input", "x.npy", "--target", "t.npy", "--out", "g.safetensors"];
     home.ok(&[&base[..], extra].concat());
     let mut file = safetensors::read(home.path("g.safetensors")).unwrap();
-    let mut all: Vec<(String, Vec<f64>)> = Vec::new();
+    let mut all: Named = Vec::new();
     for (name, shape) in file.shapes() {
         all.push((name.clone(), file.get::<f64>(&name, &shape).unwrap()));
     }
