@@ -165,8 +165,7 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
         Ok((weights, report.taken))
     };
     let tuned = finetune(&settings, &labelled, &initial, &folder.join("finetune"), false, &mut Silent)?;
-    let pairs: Vec<(bool, f64)> =
-        tuned.predictions.iter().map(|p| (p.label, f64::from(p.probability))).collect();
+    let pairs: Vec<(bool, f64)> = tuned.predictions.iter().map(|p| (p.label, p.probability)).collect();
     let accuracy = balanced_accuracy(&pairs);
     assert_eq!(pairs.len(), n, "every window is tested once, by a model that never saw its person");
     writeln!(out, "3. Fine-tuned over 3 folds of people: balanced accuracy {accuracy:.2} (chance 0.50)\n")?;
@@ -193,9 +192,12 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
 
     // From here on nothing is needed but the directory.
     let model = Model::load(&dir)?;
-    let few = &data.windows[..4 * WINDOW];
-    let probabilities = model.predict(few)?;
-    let features = model.embed(few)?;
+    // The first window of each of the first person's four trials.
+    let chosen: Vec<usize> = (0..4).map(|t| data.trial.iter().position(|x| *x == t).unwrap_or(0)).collect();
+    let few: Vec<f32> =
+        chosen.iter().flat_map(|i| data.windows[i * WINDOW..(i + 1) * WINDOW].to_vec()).collect();
+    let probabilities = model.predict(&few)?;
+    let features = model.embed(&few)?;
     assert_eq!(features.len(), 4 * model.config().width());
     writeln!(
         out,
@@ -205,7 +207,7 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
     for (i, p) in probabilities.iter().enumerate() {
         let first: Vec<String> =
             features[i * model.config().width()..][..4].iter().map(|f| format!("{f:>6.2}")).collect();
-        let state = if data.aroused[i] { "aroused" } else { "calm" };
+        let state = if data.aroused[chosen[i]] { "aroused" } else { "calm" };
         writeln!(out, "   {state:<8} {p:.3}   {} ...", first.join(" "))?;
     }
     // A batch is only a matter of convenience: each window alone gives the same bits.
@@ -217,6 +219,6 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
     writeln!(out, "To see more, change this file:")?;
     writeln!(out, "  - strength: 1.0, the shift seen in life; then 0.0. What does the accuracy do?")?;
     writeln!(out, "  - start from layout.init(1) instead of the encoder: does pre-training help here?")?;
-    writeln!(out, "  - Protocol::LeakingWindows {{ k: 3 }}: the figure rises. Why is it worth less?")?;
+    writeln!(out, "  - Protocol::LeakingWindows {{ k: 3 }}: what does the figure say now, and what not?")?;
     Ok(())
 }

@@ -306,13 +306,16 @@ fn forward_writes_what_the_library_gives() {
     assert!(text.contains("window 1, sample 17"), "{text}");
 }
 
+/// Values by a parameter's name.
+type Named = Vec<(String, Vec<f64>)>;
+
 /// Loss, output and gradients (by the parameters' names) as `grad --double` writes them.
-fn grads(home: &Home, extra: &[&str]) -> (f64, Vec<f64>, Vec<(String, Vec<f64>)>) {
+fn grads(home: &Home, extra: &[&str]) -> (f64, Vec<f64>, Named) {
     let base =
         ["grad", "--model", "model", "--input", "x.npy", "--target", "t.npy", "--out", "g.safetensors"];
     home.ok(&[&base[..], extra].concat());
     let mut file = safetensors::read(home.path("g.safetensors")).unwrap();
-    let mut all: Vec<(String, Vec<f64>)> = Vec::new();
+    let mut all: Named = Vec::new();
     for (name, shape) in file.shapes() {
         all.push((name.clone(), file.get::<f64>(&name, &shape).unwrap()));
     }
@@ -337,7 +340,8 @@ fn directional(home: &Home, model: &Model, extra: &[&str]) {
         });
         Model::new(model.config().clone(), model.task().clone(), tensors.collect()).unwrap()
     };
-    let (up, down) = (moved(2e-4), moved(-2e-4));
+    // Small enough that hardly a ReLU changes sides: at 2e-4 kinks alone make 2.5 % of difference here.
+    let (up, down) = (moved(1e-5), moved(-1e-5));
     home.model(&up);
     let high = grads(home, extra).0;
     home.model(&down);
@@ -354,7 +358,7 @@ fn directional(home: &Home, model: &Model, extra: &[&str]) {
             .map(|((u, d), g)| (f64::from(*u) - f64::from(*d)) * g)
             .sum::<f64>();
     }
-    assert!(expected.abs() > 1e-6, "the direction must matter: {expected}");
+    assert!(expected.abs() > 1e-7, "the direction must matter: {expected}");
     assert!((high - low - expected).abs() < 2e-3 * expected.abs(), "{} {expected}", high - low);
 }
 
@@ -511,6 +515,7 @@ fn inspect_tells_models_checkpoints_stores_recordings_and_programs() {
 
     assert!(home.fails(2, &["inspect", "--preset", "huge"]).contains("paper, small, tiny"));
     assert!(home.fails(2, &["inspect", "store", "--program", "embed"]).contains("only a model"));
-    assert!(home.fails(5, &["inspect", "."]).contains("config.json"));
+    fs::create_dir(home.path("empty")).unwrap();
+    assert!(home.fails(5, &["inspect", "empty"]).contains("config.json"));
     home.fails(6, &["inspect", "nothing.csv"]);
 }
