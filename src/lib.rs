@@ -22,5 +22,5 @@ pub mod tensor;
 pub mod train;
 
 pub use error::{Error, Result};
-pub use model::Model;
 pub use heartlore_kernels as kernels;
+pub use model::Model;

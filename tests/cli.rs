@@ -43,7 +43,8 @@ impl Place {
     }
 }
 
-const SMALL: &str = "--preset tiny --channels 4,4,8 --hidden 8 --head-hidden 4 --layers 1 --epochs 2 --batch 8";
+const SMALL: &str =
+    "--preset tiny --channels 4,4,8 --hidden 8 --head-hidden 4 --layers 1 --epochs 2 --batch 8";
 
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
@@ -53,10 +54,23 @@ fn json(text: &str) -> serde_json::Value {
 fn a_study_goes_from_simulation_to_evaluation() {
     let p = Place::with_store();
     p.ok(&format!("pretrain --data store --out pre --validation 0.2 {SMALL}"));
-    for file in ["config.toml", "run.json", "metrics.csv", "metrics.jsonl", "report.html", "model/config.json", "model/model.safetensors"] {
+    for file in [
+        "config.toml",
+        "run.json",
+        "metrics.csv",
+        "metrics.jsonl",
+        "report.html",
+        "model/config.json",
+        "model/model.safetensors",
+    ] {
         assert!(p.path("pre").join(file).is_file(), "{file}");
     }
-    let events = |dir: &Path| std::fs::read_dir(dir).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains("tfevents")).count();
+    let events = |dir: &Path| {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains("tfevents"))
+            .count()
+    };
     assert_eq!(events(&p.path("pre")), 1);
 
     let out = p.ok(&format!("finetune --data store --label aroused --init pre/model --out fine --folds 2 --resamples 50 --json {SMALL}"));
@@ -125,7 +139,9 @@ fn every_flag_has_help_and_stands_in_the_configuration() {
         let command = program.find_subcommand(command).unwrap();
         for arg in heartlore::cli::config::settings_of(command) {
             let key = heartlore::cli::config::key_of(arg);
-            let there = text.lines().any(|l| l.starts_with(&format!("{key} = ")) || l == format!("# {key} is not set"));
+            let there = text
+                .lines()
+                .any(|l| l.starts_with(&format!("{key} = ")) || l == format!("# {key} is not set"));
             assert!(there, "{} --{key} is not in config.toml", command.get_name());
         }
         let table: toml::Table = toml::from_str(&text).unwrap();

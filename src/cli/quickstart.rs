@@ -85,7 +85,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let out = directory(args)?;
     std::fs::create_dir_all(&out).with_file(&out)?;
     write_bytes(&out.join("config.toml"), context.config.borrow().to_toml().as_bytes())?;
-    let step = |n: usize, what: &str| context.note(format!("[{n}/5] {what} ({:.0} s)", clock.elapsed().as_secs_f64()));
+    let step = |n: usize, what: &str| {
+        context.note(format!("[{n}/5] {what} ({:.0} s)", clock.elapsed().as_secs_f64()))
+    };
 
     step(1, "preparing 18 minutes of real ECG");
     let real_dir = out.join("recordings/real");
@@ -107,8 +109,22 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     step(2, "pre-training the tiny model on it, without labels");
     let epochs = args.pretrain_epochs.to_string();
     let flags: pretrain::Args = typed(&[
-        "--data", &path(real.dir()), "--out", &path(&pre), "--preset", "tiny", "--epochs", &epochs, "--batch", "32",
-        "--validation", "0.15", "--seed", &seed, "--threads", &threads,
+        "--data",
+        &path(real.dir()),
+        "--out",
+        &path(&pre),
+        "--preset",
+        "tiny",
+        "--epochs",
+        &epochs,
+        "--batch",
+        "32",
+        "--validation",
+        "0.15",
+        "--seed",
+        &seed,
+        "--threads",
+        &threads,
     ])?;
     let pretrained = pretrain::train(&flags, &real, context)?;
 
@@ -127,8 +143,24 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let epochs = args.finetune_epochs.to_string();
     let init = path(&pre.join("model"));
     let flags: finetune::Args = typed(&[
-        "--data", &path(labelled.dir()), "--out", &path(&fine), "--label", "state", "--positive", "aroused",
-        "--init", &init, "--epochs", &epochs, "--batch", "32", "--seed", &seed, "--threads", &threads,
+        "--data",
+        &path(labelled.dir()),
+        "--out",
+        &path(&fine),
+        "--label",
+        "state",
+        "--positive",
+        "aroused",
+        "--init",
+        &init,
+        "--epochs",
+        &epochs,
+        "--batch",
+        "32",
+        "--seed",
+        &seed,
+        "--threads",
+        &threads,
     ])?;
     let (judged, model) = finetune::train(&flags, &labelled, context)?;
     let model = model.ok_or_else(|| Error::usage("no final model was fitted"))?;
@@ -138,8 +170,14 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 
     let wall_s = clock.elapsed().as_secs_f64();
     let mut tiles = evaluate::tiles(&judged);
-    tiles.push(Tile::new("Time", format!("{wall_s:.0} s"), format!("{} threads allowed (0 = all)", args.threads)));
-    tiles.extend(peak_memory_bytes().map(|b| Tile::new("Memory", format!("{} MB", b / 1_000_000), "largest resident")));
+    tiles.push(Tile::new(
+        "Time",
+        format!("{wall_s:.0} s"),
+        format!("{} threads allowed (0 = all)", args.threads),
+    ));
+    tiles.extend(
+        peak_memory_bytes().map(|b| Tile::new("Memory", format!("{} MB", b / 1_000_000), "largest resident")),
+    );
     let validation = pretrained.validation_loss.is_some();
     let report = Report::new("heartlore quickstart")
         .subtitle("Pre-trained on real ECG without labels; fine-tuned, judged and shown on a simulated study")
@@ -172,7 +210,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let file = out.join("report.html");
     report.save(&file)?;
     let shown = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
-    let text = format!("{}\nAll labels and scores are of simulated ECG.\nreport: {}\n", judged.text(), shown.display());
+    let text = format!(
+        "{}\nAll labels and scores are of simulated ECG.\nreport: {}\n",
+        judged.text(),
+        shown.display()
+    );
     context.result(&text, || {
         serde_json::json!({
             "report": shown.display().to_string(),
@@ -196,7 +238,9 @@ struct PreparationArgsOnly {
 fn directory(args: &Args) -> Result<PathBuf> {
     if let Some(out) = &args.out {
         if out.exists() {
-            return Err(Error::usage("the directory exists already").in_file(out).remedy("choose another --out"));
+            return Err(Error::usage("the directory exists already")
+                .in_file(out)
+                .remedy("choose another --out"));
         }
         return Ok(out.clone());
     }

@@ -36,12 +36,19 @@ pub(super) fn readme(model: &Model) -> String {
         }
         Task::Classifier { positive, negative, threshold } => {
             line(format!("# ECG transformer: {positive} or {negative}\n"));
-            line(format!("Gives the probability that a window of single-lead ECG was recorded in the state \"{positive}\""));
-            line(format!("rather than \"{negative}\". A probability of at least {threshold} counts as \"{positive}\".\n"));
+            line(format!(
+                "Gives the probability that a window of single-lead ECG was recorded in the state \"{positive}\""
+            ));
+            line(format!(
+                "rather than \"{negative}\". A probability of at least {threshold} counts as \"{positive}\".\n"
+            ));
         }
     }
     if card.simulated {
-        line("**Trained on simulated ECG, in part or in whole.** What it says of real hearts is not known.\n".into());
+        line(
+            "**Trained on simulated ECG, in part or in whole.** What it says of real hearts is not known.\n"
+                .into(),
+        );
     }
     line("## Model\n".into());
     line(format!(
@@ -63,7 +70,10 @@ pub(super) fn readme(model: &Model) -> String {
         Some(p) => {
             let filter = p.filter.map_or("no filter".to_string(), |f| {
                 let phase = if f.zero_phase { "zero-phase" } else { "causal" };
-                format!("{phase} Butterworth band-pass {} to {} Hz (order {} per edge)", f.low_hz, f.high_hz, f.order)
+                format!(
+                    "{phase} Butterworth band-pass {} to {} Hz (order {} per edge)",
+                    f.low_hz, f.high_hz, f.order
+                )
             });
             line(format!(
                 "{filter}; {} Hz; {} samples ({} s) every {}; normalised over: {}; unit: {}.\n",
@@ -92,7 +102,10 @@ pub(super) fn readme(model: &Model) -> String {
     line("- Not a medical device; not for diagnosis, treatment, or decisions about people.".into());
     line("- Valid for recordings like those it was trained on; other electrodes, devices and people may differ.".into());
     line("- Heart activity has many causes besides emotion: movement, posture, caffeine, illness.".into());
-    line("- A probability is the model's output, not a calibrated frequency, unless the results above say so.".into());
+    line(
+        "- A probability is the model's output, not a calibrated frequency, unless the results above say so."
+            .into(),
+    );
     if !card.notes.is_empty() {
         line("\n## Notes\n".into());
         card.notes.iter().for_each(|n| line(format!("- {n}")));

@@ -55,9 +55,11 @@ pub(super) fn from_json(value: Value) -> Result<(ModelConfig, Task, Card)> {
     f.choice("model_type", &[("heartlore", ())])?;
     let version = f.usize("format_version")?;
     if version != FORMAT_VERSION {
-        return Err(Error::format(format!("version {version} of the layout; this program knows {FORMAT_VERSION}"))
-            .at("format_version")
-            .remedy("use the version of heartlore that wrote the model"));
+        return Err(Error::format(format!(
+            "version {version} of the layout; this program knows {FORMAT_VERSION}"
+        ))
+        .at("format_version")
+        .remedy("use the version of heartlore that wrote the model"));
     }
     f.string("heartlore_version")?; // for people; the format's version decides
     let mut t = f.object("task")?;

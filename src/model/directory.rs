@@ -171,7 +171,9 @@ fn check_target(dir: &Path) -> Result<()> {
         return Ok(());
     }
     if !dir.is_dir() {
-        return Err(Error::usage("there is a file of this name").in_file(dir).remedy("choose another directory"));
+        return Err(Error::usage("there is a file of this name")
+            .in_file(dir)
+            .remedy("choose another directory"));
     }
     for entry in fs::read_dir(dir).with_file(dir)? {
         let name = entry.with_file(dir)?.file_name();

@@ -14,7 +14,9 @@ impl Fields {
     pub(super) fn new(value: Value, place: &str) -> Result<Self> {
         match value {
             Value::Object(members) => Ok(Self { place: place.into(), members }),
-            _ => Err(bad("an object is expected").at(if place.is_empty() { "the whole text" } else { place })),
+            _ => {
+                Err(bad("an object is expected").at(if place.is_empty() { "the whole text" } else { place }))
+            }
         }
     }
 
@@ -83,7 +85,8 @@ fn as_usize(v: &Value) -> Option<usize> {
 }
 
 fn bad(what: &str) -> Error {
-    Error::format(what).remedy("use the file as heartlore wrote it, with the version that wrote it or a newer one")
+    Error::format(what)
+        .remedy("use the file as heartlore wrote it, with the version that wrote it or a newer one")
 }
 
 /// `object(&[("a", Value)])`.

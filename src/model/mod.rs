@@ -68,10 +68,14 @@ impl Task {
     fn check(&self) -> Result<()> {
         if let Self::Classifier { positive, negative, threshold } = self {
             if !(*threshold > 0.0 && *threshold < 1.0) {
-                return Err(Error::usage(format!("a decision threshold of {threshold} is not between 0 and 1")));
+                return Err(Error::usage(format!(
+                    "a decision threshold of {threshold} is not between 0 and 1"
+                )));
             }
             if positive == negative || positive.is_empty() || negative.is_empty() {
-                return Err(Error::usage(format!("two states need two names, not '{positive}' and '{negative}'")));
+                return Err(Error::usage(format!(
+                    "two states need two names, not '{positive}' and '{negative}'"
+                )));
             }
         }
         Ok(())
@@ -134,7 +138,11 @@ impl Model {
     /// # Errors
     /// An invalid configuration or task; [`crate::error::Kind::Shape`] that names the tensors that are missing, unexpected or of another
     /// shape; a value that is not finite.
-    pub fn new(config: ModelConfig, task: Task, tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Result<Self> {
+    pub fn new(
+        config: ModelConfig,
+        task: Task,
+        tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    ) -> Result<Self> {
         let layout = layout(&config, &task)?;
         let found: Vec<_> = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
         if let Some((i, name)) = first_double(&found) {

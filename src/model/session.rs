@@ -139,11 +139,8 @@ impl Model {
         let session = self.session(output)?;
         let samples = self.config.window;
         if !windows.len().is_multiple_of(samples) {
-            return Err(Error::shape(format!(
-                "{} samples are no whole windows of {samples}",
-                windows.len()
-            ))
-            .remedy("hand over [n, window] values, row by row"));
+            return Err(Error::shape(format!("{} samples are no whole windows of {samples}", windows.len()))
+                .remedy("hand over [n, window] values, row by row"));
         }
         let n = windows.len() / samples;
         let mut out = vec![0.0; n * session.width];
@@ -157,8 +154,7 @@ impl Model {
             for (i, row) in (first..).zip(out.chunks_exact_mut(session.width)) {
                 let range = i * samples..(i + 1) * samples;
                 let mask = masks.map(|m| &m[range.clone()]);
-                let values =
-                    session.run_masked(&windows[range], mask).map_err(|e| place_window(e, i))?;
+                let values = session.run_masked(&windows[range], mask).map_err(|e| place_window(e, i))?;
                 row.copy_from_slice(values);
             }
             Ok(())

@@ -37,7 +37,8 @@ impl Augment {
         let power = window.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / window.len() as f64;
         let noise = self.noise * power.sqrt();
         let name = "noise";
-        let mut rng = crate::tensor::PhiloxRng::new(key.seed ^ key.step.rotate_left(32) ^ u64::from(key.sample), name);
+        let mut rng =
+            crate::tensor::PhiloxRng::new(key.seed ^ key.step.rotate_left(32) ^ u64::from(key.sample), name);
         for x in window {
             let mut y = f64::from(*x) * gain;
             if noise > 0.0 {
@@ -68,7 +69,13 @@ mod tests {
         let shifts: std::collections::BTreeSet<usize> = (0..200)
             .map(|s| {
                 let w = vary(Augment { shift: 10, ..Augment::default() }, s);
-                (0..1000).find(|&k| { let mut o = original.clone(); o.rotate_left(k); o == w }).unwrap()
+                (0..1000)
+                    .find(|&k| {
+                        let mut o = original.clone();
+                        o.rotate_left(k);
+                        o == w
+                    })
+                    .unwrap()
             })
             .collect();
         assert!(shifts.iter().all(|&k| k <= 10 || k >= 990) && shifts.len() > 15, "{shifts:?}");

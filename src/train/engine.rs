@@ -72,7 +72,8 @@ impl Engine {
     ) -> Result<Stepped> {
         let shards = self.gradients.len();
         let params = &self.weights.values;
-        let mut slots: Vec<(&mut Vec<f32>, &mut f64)> = self.gradients.iter_mut().zip(&mut self.losses).collect();
+        let mut slots: Vec<(&mut Vec<f32>, &mut f64)> =
+            self.gradients.iter_mut().zip(&mut self.losses).collect();
         workers.each(&mut slots, |worker, s, (gradients, loss)| {
             gradients.fill(0.0);
             **loss = gradient(worker, params, part(items, s, shards), gradients)?;
@@ -83,8 +84,13 @@ impl Engine {
         let isa = self.isa;
         let gradient_norm = workers.sum_chunks(&self.gradients[0], |c| clip::squared_norm(isa, c)).sqrt();
         if !loss.is_finite() || !gradient_norm.is_finite() {
-            return Err(Error::numeric(format!("step {}: loss {loss}, gradient norm {gradient_norm}", self.step))
-                .remedy("lower the learning rate or clip the gradient; the last checkpoint is from before this step"));
+            return Err(Error::numeric(format!(
+                "step {}: loss {loss}, gradient norm {gradient_norm}",
+                self.step
+            ))
+            .remedy(
+                "lower the learning rate or clip the gradient; the last checkpoint is from before this step",
+            ));
         }
         let scale = self.clip_norm.map_or(1.0, |max| clip::scale_for(gradient_norm, max));
         self.step += 1;

@@ -53,7 +53,13 @@ pub struct Labelled<'a> {
 
 impl std::fmt::Debug for Labelled<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Labelled({} windows, {} folds, {})", self.windows.len(), self.split.folds.len(), self.fingerprint)
+        write!(
+            f,
+            "Labelled({} windows, {} folds, {})",
+            self.windows.len(),
+            self.split.folds.len(),
+            self.fingerprint
+        )
     }
 }
 
@@ -153,7 +159,8 @@ pub fn finetune(
         let fold = Fold { name, train, validation: vec![], test: vec![], unused: vec![] };
         let dir = out.join("folds").join("final");
         // Without a validation part it runs as long as the folds did on average.
-        let epochs = summary.folds.iter().map(|f| f.best_epoch + 1).sum::<u64>().div_ceil(index.max(1) as u64);
+        let epochs =
+            summary.folds.iter().map(|f| f.best_epoch + 1).sum::<u64>().div_ceil(index.max(1) as u64);
         let mut settings = settings.clone();
         if settings.patience.is_some() {
             settings.run.epochs = epochs.clamp(1, run.epochs);

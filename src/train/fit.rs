@@ -259,7 +259,13 @@ pub(crate) fn fit<T: Task>(
         }
         None => (engine.weights.values.clone(), progress.epochs_done.saturating_sub(1), None),
     };
-    Ok(Fitted { best, best_epoch, epochs: progress.epochs_done, train_loss: progress.last_train, validation_loss })
+    Ok(Fitted {
+        best,
+        best_epoch,
+        epochs: progress.epochs_done,
+        train_loss: progress.last_train,
+        validation_loss,
+    })
 }
 
 fn end_epoch<T: Task>(
@@ -322,7 +328,11 @@ impl Progress {
     }
 
     fn put(&self, state: &mut State) {
-        for (name, value) in [("epochs_done", self.epochs_done), ("loss_count", self.loss_count), ("waited", self.early.waited)] {
+        for (name, value) in [
+            ("epochs_done", self.epochs_done),
+            ("loss_count", self.loss_count),
+            ("waited", self.early.waited),
+        ] {
             state.numbers.insert(name.into(), value);
         }
         for (name, value) in [("loss_sum", self.loss_sum), ("last_train", self.last_train)] {

@@ -17,7 +17,9 @@ mod pretrain;
 pub mod shard;
 
 pub use augment::Augment;
-pub use finetune::{FinetuneSettings, FinetuneSummary, FoldSummary, Labelled, Prediction, classify, finetune};
+pub use finetune::{
+    FinetuneSettings, FinetuneSummary, FoldSummary, Labelled, Prediction, classify, finetune,
+};
 pub use fit::{Control, Event, Observer, Silent};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
 

@@ -38,7 +38,9 @@ impl<W: Send> Workers<W> {
     pub fn new(setting: usize, make: impl Fn() -> Result<W>) -> Result<Self> {
         let n = threads(setting);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().map_err(|e| {
-            Error::usage(format!("{n} threads cannot be started")).remedy("ask for fewer threads").caused_by(e)
+            Error::usage(format!("{n} threads cannot be started"))
+                .remedy("ask for fewer threads")
+                .caused_by(e)
         })?;
         let workers = (0..n).map(|_| make().map(Mutex::new)).collect::<Result<_>>()?;
         Ok(Self { pool, workers })
@@ -160,7 +162,11 @@ mod tests {
     fn the_first_failing_item_is_reported() {
         let workers = Workers::new(3, || Ok(())).unwrap();
         let mut items = vec![0; 20];
-        let error = workers.each(&mut items, |(), i, _| if i % 7 == 5 { Err(Error::data(format!("item {i}"))) } else { Ok(()) });
+        let error =
+            workers.each(
+                &mut items,
+                |(), i, _| if i % 7 == 5 { Err(Error::data(format!("item {i}"))) } else { Ok(()) },
+            );
         assert_eq!(error.unwrap_err().what(), "item 5");
     }
 }
