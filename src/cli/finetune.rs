@@ -115,7 +115,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     }
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::finetuning(preset))?;
-    if context.config.borrow().command == "finetune" {
+    {
         let mut echoed = context.config.borrow_mut();
         model::echo(&config, &mut echoed)?;
         training::echo(&run, &mut echoed)?;

@@ -32,7 +32,7 @@ pub struct Args {
     /// Table of recordings with subjects and labels
     #[arg(long)]
     pub table: Option<PathBuf>,
-    /// Name of the data set, for recordings given without a table [default: recordings]
+    /// Name of the data set, for recordings given without a table
     #[arg(long, default_value = "recordings")]
     pub dataset: String,
     /// Take only recordings of this data set; may be repeated

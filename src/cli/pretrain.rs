@@ -153,8 +153,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
     }
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::pretraining(preset))?;
-    let is_pretrain = context.config.borrow().command == "pretrain";
-    if is_pretrain {
+    {
         let mut echoed = context.config.borrow_mut();
         model::echo(&config, &mut echoed)?;
         training::echo(&run, &mut echoed)?;

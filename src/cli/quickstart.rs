@@ -4,12 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::Parser;
-
-use super::options::preparation::PreparationArgs;
 use crate::cli::rundir::{curves, peak_memory_bytes, provenance, write_bytes};
-use crate::cli::{Context, evaluate, finetune, prepare, pretrain, reports, simulate};
-use crate::data::prepare::cut;
+use crate::cli::{Command, Context, evaluate, finetune, prepare, pretrain, reports, simulate};
+use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::shipped;
 use crate::data::store::Store;
 use crate::data::table::Item;
@@ -64,18 +61,6 @@ const FILES: [(&str, &[u8]); 9] = [
     ("plux_supine.dat", include_bytes!("../../examples/data/plux_supine.dat")),
 ];
 
-/// Flags of another command as if they had been typed.
-#[derive(Parser)]
-struct As<A: clap::Args> {
-    #[command(flatten)]
-    args: A,
-}
-
-fn typed<A: clap::Args>(flags: &[&str]) -> Result<A> {
-    let argv = std::iter::once("heartlore").chain(flags.iter().copied());
-    As::<A>::try_parse_from(argv).map(|a| a.args).map_err(|e| Error::usage(e.to_string()))
-}
-
 /// Runs every step and writes the report.
 ///
 /// # Errors
@@ -96,7 +81,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         let path = real_dir.join(name);
         std::fs::write(&path, bytes).with_file(&path)?;
     }
-    let mut settings = typed::<PreparationArgsOnly>(&["--hop", "320"])?.preparation.resolve()?;
+    let mut settings = PrepareSettings { hop: 320, ..PrepareSettings::default() };
     settings.notes = shipped::notes();
     let real = out.join("stores/real");
     std::fs::create_dir_all(out.join("stores")).with_file(&out)?;
@@ -108,7 +93,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let pre = out.join("pretrain");
     step(2, "pre-training the tiny model on it, without labels");
     let epochs = args.pretrain_epochs.to_string();
-    let flags: pretrain::Args = typed(&[
+    let (command, inner) = context.nested(&[
+        "pretrain",
         "--data",
         &path(real.dir()),
         "--out",
@@ -120,13 +106,14 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         "--batch",
         "32",
         "--validation",
-        "0.15",
+        "0.05",
         "--seed",
         &seed,
         "--threads",
         &threads,
     ])?;
-    let pretrained = pretrain::train(&flags, &real, context)?;
+    let Command::Pretrain(flags) = command else { return Err(Error::usage("not pretrain")) };
+    let pretrained = pretrain::train(&flags, &real, &inner)?;
 
     step(3, "simulating and preparing a labelled study");
     // The last subject is kept for the timeline.
@@ -142,7 +129,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let fine = out.join("finetune");
     let epochs = args.finetune_epochs.to_string();
     let init = path(&pre.join("model"));
-    let flags: finetune::Args = typed(&[
+    let (command, inner) = context.nested(&[
+        "finetune",
         "--data",
         &path(labelled.dir()),
         "--out",
@@ -162,7 +150,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         "--threads",
         &threads,
     ])?;
-    let (judged, model) = finetune::train(&flags, &labelled, context)?;
+    let Command::Finetune(flags) = command else { return Err(Error::usage("not finetune")) };
+    let (judged, model) = finetune::train(&flags, &labelled, &inner)?;
     let model = model.ok_or_else(|| Error::usage("no final model was fitted"))?;
 
     step(5, "predicting over a simulated recording of another subject");
@@ -227,13 +216,6 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     })
 }
 
-/// Only the flags of the preparation.
-#[derive(Clone, Debug, clap::Args)]
-struct PreparationArgsOnly {
-    #[command(flatten)]
-    preparation: PreparationArgs,
-}
-
 /// The directory asked for, or the first free `quickstart`, `quickstart-2`, ...
 fn directory(args: &Args) -> Result<PathBuf> {
     if let Some(out) = &args.out {
@@ -254,7 +236,7 @@ fn directory(args: &Args) -> Result<PathBuf> {
 /// Joins the trials of the last simulated subject to one recording and shows what the model says over its course.
 fn timeline(
     study: &SimulatedStudy,
-    settings: &crate::data::prepare::PrepareSettings,
+    settings: &PrepareSettings,
     model: &Model,
     out: &Path,
 ) -> Result<Section> {
