@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::FromArgMatches;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Config;
@@ -42,6 +43,21 @@ impl Context {
             started_s: now_s(),
             config: RefCell::new(config),
         }
+    }
+
+    /// Another command, as if it had been typed with these flags after the program's name, and the context it runs in.
+    ///
+    /// # Errors
+    /// Flags that the command has not.
+    pub(super) fn nested(&self, flags: &[&str]) -> Result<(super::Command, Self)> {
+        let argv: Vec<OsString> =
+            std::iter::once("heartlore").chain(flags.iter().copied()).map(OsString::from).collect();
+        let program = super::command();
+        let bad = |e: clap::Error| Error::usage(e.to_string());
+        let matches = program.clone().try_get_matches_from(&argv).map_err(bad)?;
+        let cli = super::Cli::from_arg_matches(&matches).map_err(bad)?;
+        let config = RefCell::new(Config::of(&program, &matches));
+        Ok((cli.command, Self { command_line: command_line(&argv), started_s: now_s(), config, ..*self }))
     }
 
     /// Prints a result: `json()` with `--json`, else `text`.

@@ -106,7 +106,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         protocol: "not known (the predictions come from a CSV)".into(),
         leaks: false,
     };
-    let fallback = || table.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+    let fallback =
+        || table.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
     let out = args.out.clone().unwrap_or_else(fallback);
     std::fs::create_dir_all(&out).with_file(&out)?;
     let (judged, store) = if is_run {
@@ -115,13 +116,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         (settings.positive, settings.negative) = (split.positive.clone(), split.negative.clone());
         (settings.protocol, settings.leaks) = (split.protocol.clone(), split.leaks);
         if args.baselines {
-            let store = Store::open(&dir)
-                .map_err(|e| e.remedy("say where the store is with --data, or leave baselines out with --baselines=false"))?;
+            let store = Store::open(&dir).map_err(|e| {
+                e.remedy("say where the store is with --data, or leave baselines out with --baselines=false")
+            })?;
             let have = crate::cli::pretrain::fingerprint(&store);
             if have != split.fingerprint {
-                return Err(Error::data(format!("the store is not the run's: checksums are {have}, the run has {}", split.fingerprint))
-                    .in_file(&dir)
-                    .remedy("give the store the run was made with by --data"));
+                return Err(Error::data(format!(
+                    "the store is not the run's: checksums are {have}, the run has {}",
+                    split.fingerprint
+                ))
+                .in_file(&dir)
+                .remedy("give the store the run was made with by --data"));
             }
             let rate = store.manifest().processing.rate_hz;
             (judge(&p, Some((&store, rate, &split.folds)), &settings)?, Some(store))
@@ -185,8 +190,9 @@ pub(crate) fn tiles(judged: &Judged) -> Vec<Tile> {
 pub(crate) fn read_split(run: &Path) -> Result<SplitFile> {
     let path = run.join("split.json");
     let bytes = std::fs::read(&path).with_file(&path)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Error::format(e.to_string()).in_file(&path).remedy("the file is damaged; run finetune again"))
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Error::format(e.to_string()).in_file(&path).remedy("the file is damaged; run finetune again")
+    })
 }
 
 /// Reads a table of predictions: columns `subject`, `label`, `probability`, and optionally `row`, `dataset`, `fold`.
@@ -228,7 +234,9 @@ pub(crate) fn read_predictions(path: &Path) -> Result<Predictions> {
         });
         let text = field(probability);
         let value = text.parse::<f64>().ok().filter(|v| (0.0..=1.0).contains(v));
-        p.probability.push(value.ok_or_else(|| wrong(probability, format!("'{text}' is no probability from 0 to 1")))?);
+        p.probability.push(
+            value.ok_or_else(|| wrong(probability, format!("'{text}' is no probability from 0 to 1")))?,
+        );
         if field(subject).is_empty() {
             return Err(wrong(subject, "empty; intervals are over people".into()));
         }
@@ -238,7 +246,8 @@ pub(crate) fn read_predictions(path: &Path) -> Result<Predictions> {
             None => field(subject).to_string(),
         });
         p.row.push(row.and_then(|c| field(c).parse().ok()));
-        let number = fold.map(|c| field(c).parse::<usize>().map_err(|_| wrong(c, format!("'{}' is no fold", field(c)))));
+        let number = fold
+            .map(|c| field(c).parse::<usize>().map_err(|_| wrong(c, format!("'{}' is no fold", field(c)))));
         p.fold.push(number.transpose()?.unwrap_or(0));
     }
     if p.label.is_empty() {

@@ -115,7 +115,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     }
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::finetuning(preset))?;
-    if context.config.borrow().command == "finetune" {
+    {
         let mut echoed = context.config.borrow_mut();
         model::echo(&config, &mut echoed)?;
         training::echo(&run, &mut echoed)?;
@@ -124,7 +124,10 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
         return Err(super::bad_flag("patience", "stopping early needs a validation part")
             .remedy("give --validation, such as --validation 0.2"));
     }
-    let labels = args.labels.resolve(store.index(), &rows_of(store, &args.datasets, &args.excluded)?).map_err(|e| e.in_file(store.dir()))?;
+    let labels = args
+        .labels
+        .resolve(store.index(), &rows_of(store, &args.datasets, &args.excluded)?)
+        .map_err(|e| e.in_file(store.dir()))?;
     if labels.missing + labels.other > 0 {
         context.note(format!(
             "{} windows have no label and {} another label than the two classes; they are left out",
@@ -168,7 +171,17 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
         let data = labelled(store, &labels, labels.classes.clone(), split.clone());
         finetune(&settings, &data, &initial, dir.dir(), args.resume, &mut watch)
     } else {
-        fold_by_fold(&settings, store, &labels, &split, &fold_labels, &initial, dir.dir(), args.resume, &mut watch)
+        fold_by_fold(
+            &settings,
+            store,
+            &labels,
+            &split,
+            &fold_labels,
+            &initial,
+            dir.dir(),
+            args.resume,
+            &mut watch,
+        )
     };
     let summary = watch.settle(outcome)?;
 
@@ -235,10 +248,17 @@ fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Resu
         stimulus: take(&all.stimulus),
         class: labels.classes.iter().map(|c| u32::from(*c)).collect(),
     };
-    Split::new(&keys, args.protocol.resolve(), args.protocol.validation, seed).map_err(|e| e.in_file(store.dir()))
+    Split::new(&keys, args.protocol.resolve(), args.protocol.validation, seed)
+        .map_err(|e| e.in_file(store.dir()))
 }
 
-fn split_file(args: &Args, store: &Store, labels: &labels::Labels, split: &Split, classes: &[Vec<bool>]) -> SplitFile {
+fn split_file(
+    args: &Args,
+    store: &Store,
+    labels: &labels::Labels,
+    split: &Split,
+    classes: &[Vec<bool>],
+) -> SplitFile {
     let folds = split.folds.iter().zip(classes).map(|(f, classes)| FoldRows {
         name: f.name.clone(),
         train: f.train.iter().map(|&i| labels.rows[i]).collect(),
@@ -304,7 +324,8 @@ fn fold_by_fold(
             settings.run.epochs = sum.div_ceil(all.folds.len().max(1) as u64).clamp(1, settings.run.epochs);
         }
         let data = labelled(store, labels, labels.for_training(&everything), one(&fold));
-        all.model = finetune(&settings, &data, initial, &out.join("folds").join("final"), resume, watch)?.model;
+        all.model =
+            finetune(&settings, &data, initial, &out.join("folds").join("final"), resume, watch)?.model;
     }
     if interrupt::asked() && all.folds.len() < split.folds.len() {
         return Err(Error::new(crate::error::Kind::Interrupted, "stopped").remedy("go on with --resume"));
@@ -328,7 +349,11 @@ fn save_model(
     let metrics = judged.methods.iter().flat_map(|m| {
         crate::cli::judge::METRICS.iter().zip(&m.intervals).take(3).filter_map(|(name, i)| {
             i.map(|i| {
-                let who = if m.baseline { format!("{name} of the baseline '{}'", m.name) } else { (*name).to_string() };
+                let who = if m.baseline {
+                    format!("{name} of the baseline '{}'", m.name)
+                } else {
+                    (*name).to_string()
+                };
                 (who, format!("{:.3} ({:.3} to {:.3}), {}", i.estimate, i.low, i.high, judged.protocol))
             })
         })
@@ -354,7 +379,18 @@ fn write_predictions(path: &Path, store: &Store, rows: &[usize], predictions: &[
     let mut writer = csv::Writer::from_writer(Vec::new());
     let bad = |e: csv::Error| Error::format(e.to_string()).in_file(path);
     writer
-        .write_record(["row", "dataset", "subject", "trial", "record", "start_s", "end_s", "fold", "label", "probability"])
+        .write_record([
+            "row",
+            "dataset",
+            "subject",
+            "trial",
+            "record",
+            "start_s",
+            "end_s",
+            "fold",
+            "label",
+            "probability",
+        ])
         .map_err(bad)?;
     for q in predictions {
         let row = rows[q.window];
@@ -406,7 +442,8 @@ fn judge_run(
         leaks: split.leaks,
     };
     let rate = store.manifest().processing.rate_hz;
-    let mut judged = judge(&p, args.baselines.then_some((store as &dyn WindowSource, rate, &split.folds[..])), &settings)?;
+    let mut judged =
+        judge(&p, args.baselines.then_some((store as &dyn WindowSource, rate, &split.folds[..])), &settings)?;
     judged.notes.extend(split.warnings.iter().filter(|_| !split.leaks).take(5).cloned());
     Ok(judged)
 }

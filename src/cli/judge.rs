@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use crate::data::source::WindowSource;
 use crate::metrics::baseline::LogisticSettings;
 use crate::metrics::{
-    Confusion, Interval, LogisticRegression, Majority, Scaler, auc, average_precision, bootstrap, brier, paired,
-    roc_curve,
+    Confusion, Interval, LogisticRegression, Majority, Scaler, auc, average_precision, bootstrap, brier,
+    paired, roc_curve,
 };
 use crate::signal::{HeartRate, detect_r_peaks};
 use crate::{Error, Result};
@@ -200,7 +200,9 @@ fn score(metric: usize, label: &[bool], probability: &[f64], items: &[usize], th
     match metric {
         0 => balanced(&c),
         1 => {
-            let f1 = |t: f64, miss: f64, wrong: f64| (t + miss + wrong > 0.0).then(|| 2.0 * t / (2.0 * t + miss + wrong));
+            let f1 = |t: f64, miss: f64, wrong: f64| {
+                (t + miss + wrong > 0.0).then(|| 2.0 * t / (2.0 * t + miss + wrong))
+            };
             Some(0.5 * (f1(tp, fn_, fp)? + f1(tn, fp, fn_)?))
         }
         2 => {
@@ -240,8 +242,12 @@ fn method(
         let interval = match bootstrap(clusters, statistic, s.resamples, s.level, s.seed)? {
             Some(b) => Some(b.percentile),
             // Without an interval the estimate still stands.
-            None => statistic(&all)
-                .map(|v| Interval { estimate: v, low: f64::NAN, high: f64::NAN, level: s.level }),
+            None => statistic(&all).map(|v| Interval {
+                estimate: v,
+                low: f64::NAN,
+                high: f64::NAN,
+                level: s.level,
+            }),
         };
         intervals.push(interval);
     }
@@ -262,7 +268,12 @@ fn method(
         name: name.into(),
         baseline,
         intervals,
-        confusion: [confusion.count(0, 0), confusion.count(0, 1), confusion.count(1, 0), confusion.count(1, 1)],
+        confusion: [
+            confusion.count(0, 0),
+            confusion.count(0, 1),
+            confusion.count(1, 0),
+            confusion.count(1, 1),
+        ],
         roc: roc.iter().map(|r| (r.false_positive_rate, r.true_positive_rate)).collect(),
         operating_point: rate(0).zip(rate(1)),
         by_subject,
@@ -372,8 +383,7 @@ fn compare(
         }
     }
     let own = &methods[0].by_subject;
-    let differences: Vec<f64> =
-        own.iter().zip(&baseline.by_subject).map(|((_, a), (_, b))| a - b).collect();
+    let differences: Vec<f64> = own.iter().zip(&baseline.by_subject).map(|((_, a), (_, b))| a - b).collect();
     let wilcoxon = paired::wilcoxon(&differences)?;
     let permutation = paired::permutation(&differences, 10_000, s.seed)?;
     if let (Some(w), Some(q)) = (&wilcoxon, &permutation) {
@@ -438,7 +448,10 @@ impl Judged {
             self.windows, self.subjects, self.positives, self.positive, self.protocol
         );
         let wide = self.methods.iter().map(|m| m.name.len()).max().unwrap_or(0);
-        text.push_str(&format!("  {:<wide$}  {:<22} {:<22} {:<22}\n", "", METRICS[0], METRICS[1], METRICS[2]));
+        text.push_str(&format!(
+            "  {:<wide$}  {:<22} {:<22} {:<22}\n",
+            "", METRICS[0], METRICS[1], METRICS[2]
+        ));
         for m in &self.methods {
             text.push_str(&format!("  {:<wide$}", m.name));
             for i in m.intervals.iter().take(3) {

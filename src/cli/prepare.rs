@@ -32,7 +32,7 @@ pub struct Args {
     /// Table of recordings with subjects and labels
     #[arg(long)]
     pub table: Option<PathBuf>,
-    /// Name of the data set, for recordings given without a table [default: recordings]
+    /// Name of the data set, for recordings given without a table
     #[arg(long, default_value = "recordings")]
     pub dataset: String,
     /// Take only recordings of this data set; may be repeated
@@ -204,8 +204,11 @@ fn join(parts: Vec<Items>) -> Items {
     for part in parts {
         for mut item in part.items {
             let of = |name: &String| part.label_names.iter().position(|n| n == name);
-            let labels: Vec<Option<String>> =
-                all.label_names.iter().map(|n| of(n).and_then(|c| item.labels.get(c).cloned().flatten())).collect();
+            let labels: Vec<Option<String>> = all
+                .label_names
+                .iter()
+                .map(|n| of(n).and_then(|c| item.labels.get(c).cloned().flatten()))
+                .collect();
             item.labels = labels;
             all.items.push(item);
         }
@@ -226,9 +229,15 @@ pub(crate) fn summary(report: &Report, settings: &PrepareSettings, out: &Path) -
         settings.rate_hz
     );
     let wide = report.datasets.keys().map(String::len).max().unwrap_or(0).max("data set".len());
-    text.push_str(&format!("  {:<wide$}  {:>8}  {:>10}  {:>8}\n", "data set", "people", "recordings", "windows"));
+    text.push_str(&format!(
+        "  {:<wide$}  {:>8}  {:>10}  {:>8}\n",
+        "data set", "people", "recordings", "windows"
+    ));
     for (name, d) in &report.datasets {
-        text.push_str(&format!("  {name:<wide$}  {:>8}  {:>10}  {:>8}\n", d.subjects, d.recordings, d.windows));
+        text.push_str(&format!(
+            "  {name:<wide$}  {:>8}  {:>10}  {:>8}\n",
+            d.subjects, d.recordings, d.windows
+        ));
     }
     let dropped: u64 = c.windows_dropped.values().sum();
     if dropped > 0 {

@@ -115,7 +115,9 @@ pub(crate) fn rows_of(store: &Store, only: &[String], excluded: &[String]) -> Re
     };
     let rows: Vec<usize> = (0..index.len()).filter(|&i| wanted(index.dataset(i))).collect();
     if rows.is_empty() {
-        return Err(Error::data("no window is left after --dataset and --exclude-dataset").in_file(store.dir()));
+        return Err(
+            Error::data("no window is left after --dataset and --exclude-dataset").in_file(store.dir())
+        );
     }
     Ok(rows)
 }
@@ -151,8 +153,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
     }
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::pretraining(preset))?;
-    let is_pretrain = context.config.borrow().command == "pretrain";
-    if is_pretrain {
+    {
         let mut echoed = context.config.borrow_mut();
         model::echo(&config, &mut echoed)?;
         training::echo(&run, &mut echoed)?;
@@ -183,16 +184,17 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
     let summary = watch.settle(outcome)?;
     let mut metrics = vec![("training loss".to_string(), format!("{:.4}", summary.train_loss))];
     metrics.extend(summary.validation_loss.map(|l| ("validation loss".to_string(), format!("{l:.4}"))));
-    let model = Model::from_weights(config, Task::Pretrained, &summary.weights.layout, &summary.weights.values)?
-        .with_threads(run.threads)
-        .with_preprocessing(Preprocessing::of_store(store.manifest())?)
-        .with_card(Card {
-            training_data: training_data(store, &rows),
-            simulated: is_simulated(store),
-            metrics,
-            notes: store.manifest().notes.clone(),
-            licence: None,
-        });
+    let model =
+        Model::from_weights(config, Task::Pretrained, &summary.weights.layout, &summary.weights.values)?
+            .with_threads(run.threads)
+            .with_preprocessing(Preprocessing::of_store(store.manifest())?)
+            .with_card(Card {
+                training_data: training_data(store, &rows),
+                simulated: is_simulated(store),
+                metrics,
+                notes: store.manifest().notes.clone(),
+                licence: None,
+            });
     model.save(dir.dir().join("model"))?;
     let done = Done {
         model,
@@ -221,8 +223,9 @@ fn set_aside(store: &Store, rows: &[usize], fraction: f64, seed: u64) -> Result<
         trial: rows.iter().map(|&i| all.trial[i]).collect(),
         ..Default::default()
     };
-    let split = Split::new(&keys, Protocol::Single { group: Group::Subject, test_fraction: fraction }, 0.0, seed)
-        .map_err(|e| e.at("--validation"))?;
+    let split =
+        Split::new(&keys, Protocol::Single { group: Group::Subject, test_fraction: fraction }, 0.0, seed)
+            .map_err(|e| e.at("--validation"))?;
     let of = |list: &[usize]| list.iter().map(|&i| rows[i]).collect::<Vec<_>>();
     let fold = &split.folds[0];
     Ok((of(&fold.train), of(&fold.test)))
@@ -236,14 +239,20 @@ fn write_report(
     seed: u64,
     context: &Context,
 ) -> Result<()> {
-    let mut report = Report::new("Pre-training")
-        .subtitle(format!("Masked spans of {} windows reconstructed by a 1D-CNN and Transformer", store.len()));
+    let mut report = Report::new("Pre-training").subtitle(format!(
+        "Masked spans of {} windows reconstructed by a 1D-CNN and Transformer",
+        store.len()
+    ));
     if is_simulated(store) {
         report = report.notice(NoticeKind::Simulated, "Simulated data", simulate::NOTE);
     }
     let mut tiles = vec![
         Tile::new("Parameters", done.model.parameters().to_string(), ""),
-        Tile::new("Training loss", format!("{:.3}", done.train_loss), "mean squared error over masked points; 1 = predicting zero"),
+        Tile::new(
+            "Training loss",
+            format!("{:.3}", done.train_loss),
+            "mean squared error over masked points; 1 = predicting zero",
+        ),
     ];
     tiles.extend(
         done.validation_loss

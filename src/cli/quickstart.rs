@@ -1,16 +1,309 @@
-//! `heartlore quickstart`.
+//! `heartlore quickstart`: the whole job in a few minutes, on real ECG that comes with the program and a simulated
+//! labelled study.
 
-use crate::cli::Context;
-use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::cli::rundir::{curves, peak_memory_bytes, provenance, write_bytes};
+use crate::cli::{Command, Context, evaluate, finetune, prepare, pretrain, reports, simulate};
+use crate::data::prepare::{PrepareSettings, cut};
+use crate::data::shipped;
+use crate::data::store::Store;
+use crate::data::table::Item;
+use crate::error::IoContext;
+use crate::report::plots::{PredictionTimeline, Trace, TrueSpan, WindowPrediction, prediction_timeline};
+use crate::report::{Figure, NoticeKind, Report, Section, Tile};
+use crate::signal::simulate::{SimulatedStudy, State};
+use crate::{Error, Model, Result};
+
+const EXAMPLES: &str = "\
+Examples:
+  heartlore quickstart
+  heartlore quickstart --out try --seed 7
+
+Real ECG (18 minutes, four recordings) is used for pre-training. There is no freely redistributable real set with
+labels of emotion, so everything after that is simulated, and says so.";
 
 /// Flags of `quickstart`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Directory to make [default: quickstart, or quickstart-2, ... if it exists]
+    #[arg(long, short)]
+    pub out: Option<PathBuf>,
+    /// Names every random number
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Threads, 0 for all cores
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Simulated subjects of the labelled study
+    #[arg(long, default_value_t = 20)]
+    pub subjects: usize,
+    /// Epochs of pre-training
+    #[arg(long, default_value_t = 60)]
+    pub pretrain_epochs: u64,
+    /// Epochs of fine-tuning
+    #[arg(long, default_value_t = 20)]
+    pub finetune_epochs: u64,
+}
 
-/// Runs the command.
+/// The recordings, inside the program so that an installed copy has them too.
+const FILES: [(&str, &[u8]); 9] = [
+    ("README.md", include_bytes!("../../examples/data/README.md")),
+    ("mitbih208.hea", include_bytes!("../../examples/data/mitbih208.hea")),
+    ("mitbih208.dat", include_bytes!("../../examples/data/mitbih208.dat")),
+    ("plux_5min.hea", include_bytes!("../../examples/data/plux_5min.hea")),
+    ("plux_5min.dat", include_bytes!("../../examples/data/plux_5min.dat")),
+    ("plux_7min.hea", include_bytes!("../../examples/data/plux_7min.hea")),
+    ("plux_7min.dat", include_bytes!("../../examples/data/plux_7min.dat")),
+    ("plux_supine.hea", include_bytes!("../../examples/data/plux_supine.hea")),
+    ("plux_supine.dat", include_bytes!("../../examples/data/plux_supine.dat")),
+];
+
+/// Runs every step and writes the report.
 ///
 /// # Errors
-/// Always: the command is not wired yet.
-pub fn run(_args: &Args, _context: &Context) -> Result<()> {
-    Err(Error::usage("'quickstart' is not wired"))
+/// A directory that exists, a full disk, an interruption.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let clock = Instant::now();
+    let out = directory(args)?;
+    std::fs::create_dir_all(&out).with_file(&out)?;
+    write_bytes(&out.join("config.toml"), context.config.borrow().to_toml().as_bytes())?;
+    let step = |n: usize, what: &str| {
+        context.note(format!("[{n}/5] {what} ({:.0} s)", clock.elapsed().as_secs_f64()))
+    };
+
+    step(1, "preparing 18 minutes of real ECG");
+    let real_dir = out.join("recordings/real");
+    std::fs::create_dir_all(&real_dir).with_file(&real_dir)?;
+    for (name, bytes) in FILES {
+        let path = real_dir.join(name);
+        std::fs::write(&path, bytes).with_file(&path)?;
+    }
+    let mut settings = PrepareSettings { hop: 320, ..PrepareSettings::default() };
+    settings.notes = shipped::notes();
+    let real = out.join("stores/real");
+    std::fs::create_dir_all(out.join("stores")).with_file(&out)?;
+    prepare::into_store(&shipped::items(&real_dir), &settings, &real, args.threads, context)?;
+    let real = Store::open(&real)?;
+
+    let (seed, threads) = (args.seed.to_string(), args.threads.to_string());
+    let path = |p: &Path| p.to_string_lossy().into_owned();
+    let pre = out.join("pretrain");
+    step(2, "pre-training the tiny model on it, without labels");
+    let epochs = args.pretrain_epochs.to_string();
+    let (command, inner) = context.nested(&[
+        "pretrain",
+        "--data",
+        &path(real.dir()),
+        "--out",
+        &path(&pre),
+        "--preset",
+        "tiny",
+        "--epochs",
+        &epochs,
+        "--batch",
+        "32",
+        "--validation",
+        "0.05",
+        "--seed",
+        &seed,
+        "--threads",
+        &threads,
+    ])?;
+    let Command::Pretrain(flags) = command else { return Err(Error::usage("not pretrain")) };
+    let pretrained = pretrain::train(&flags, &real, &inner)?;
+
+    step(3, "simulating and preparing a labelled study");
+    // The last subject is kept for the timeline.
+    let study = SimulatedStudy { subjects: args.subjects + 1, seed: args.seed, ..SimulatedStudy::default() };
+    let items = simulate::write_study(&study, args.subjects, &out.join("recordings/simulated"), context)?;
+    settings.hop = settings.window;
+    settings.notes = vec![simulate::NOTE.into()];
+    let labelled = out.join("stores/simulated");
+    prepare::into_store(&items, &settings, &labelled, args.threads, context)?;
+    let labelled = Store::open(&labelled)?;
+
+    step(4, "fine-tuning in five folds by subject, beside baselines");
+    let fine = out.join("finetune");
+    let epochs = args.finetune_epochs.to_string();
+    let init = path(&pre.join("model"));
+    let (command, inner) = context.nested(&[
+        "finetune",
+        "--data",
+        &path(labelled.dir()),
+        "--out",
+        &path(&fine),
+        "--label",
+        "state",
+        "--positive",
+        "aroused",
+        "--init",
+        &init,
+        "--epochs",
+        &epochs,
+        "--batch",
+        "32",
+        "--seed",
+        &seed,
+        "--threads",
+        &threads,
+    ])?;
+    let Command::Finetune(flags) = command else { return Err(Error::usage("not finetune")) };
+    let (judged, model) = finetune::train(&flags, &labelled, &inner)?;
+    let model = model.ok_or_else(|| Error::usage("no final model was fitted"))?;
+
+    step(5, "predicting over a simulated recording of another subject");
+    let timeline = timeline(&study, &settings, &model, &out)?;
+
+    let wall_s = clock.elapsed().as_secs_f64();
+    let mut tiles = evaluate::tiles(&judged);
+    tiles.push(Tile::new(
+        "Time",
+        format!("{wall_s:.0} s"),
+        format!("{} threads allowed (0 = all)", args.threads),
+    ));
+    tiles.extend(
+        peak_memory_bytes().map(|b| Tile::new("Memory", format!("{} MB", b / 1_000_000), "largest resident")),
+    );
+    let validation = pretrained.validation_loss.is_some();
+    let report = Report::new("heartlore quickstart")
+        .subtitle("Pre-trained on real ECG without labels; fine-tuned, judged and shown on a simulated study")
+        .notice(
+            NoticeKind::Simulated,
+            "Labels and all results below are of simulated ECG",
+            "The scores say how well the program recovers what the simulator put in, not how well emotion can be read from \
+             real hearts. Only the pre-training uses real recordings.",
+        )
+        .tiles(tiles)
+        .section(reports::reconstructions(&pretrained.model, &real, &pretrained.shown, validation, args.seed)?)
+        .section(reports::training(
+            "Pre-training on real ECG",
+            "masked mean squared error",
+            &curves(&pre)?,
+            Some(pretrained.epoch),
+        ))
+        .section(reports::evaluation(&judged))
+        .section(timeline)
+        .section(reports::training("Fine-tuning (simulated)", "binary cross-entropy", &curves(&fine)?, None))
+        .section(next_steps(&out))
+        .provenance({
+            let mut p = provenance(context, Some(&real));
+            let simulated = labelled.manifest().sha256.iter();
+            p.data_checksums.extend(
+                simulated.map(|(n, h)| (labelled.dir().join(n).display().to_string(), format!("SHA-256 {h}"))),
+            );
+            p
+        });
+    let file = out.join("report.html");
+    report.save(&file)?;
+    let shown = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
+    let text = format!(
+        "{}\nAll labels and scores are of simulated ECG.\nreport: {}\n",
+        judged.text(),
+        shown.display()
+    );
+    context.result(&text, || {
+        serde_json::json!({
+            "report": shown.display().to_string(),
+            "model": out.join("finetune/model").display().to_string(),
+            "simulated": true,
+            "wall_s": wall_s,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "evaluation": judged.json(),
+        })
+    })
+}
+
+/// The directory asked for, or the first free `quickstart`, `quickstart-2`, ...
+fn directory(args: &Args) -> Result<PathBuf> {
+    if let Some(out) = &args.out {
+        if out.exists() {
+            return Err(Error::usage("the directory exists already")
+                .in_file(out)
+                .remedy("choose another --out"));
+        }
+        return Ok(out.clone());
+    }
+    let name = |n: usize| PathBuf::from(if n == 1 { "quickstart".into() } else { format!("quickstart-{n}") });
+    (1..1000)
+        .map(name)
+        .find(|p| !p.exists())
+        .ok_or_else(|| Error::usage("a thousand quickstarts are here already").remedy("give --out"))
+}
+
+/// Joins the trials of the last simulated subject to one recording and shows what the model says over its course.
+fn timeline(
+    study: &SimulatedStudy,
+    settings: &PrepareSettings,
+    model: &Model,
+    out: &Path,
+) -> Result<Section> {
+    let subject = study.subjects - 1;
+    let (mut signal, mut truth) = (Vec::new(), Vec::new());
+    for trial in 0..study.trials {
+        let t = study.trial(subject, trial)?;
+        let start_s = signal.len() as f64 / study.fs_hz;
+        signal.extend(t.ecg.signal_mv);
+        truth.push(TrueSpan {
+            start_s,
+            end_s: signal.len() as f64 / study.fs_hz,
+            positive: t.state == State::Aroused,
+        });
+    }
+    let file = out.join("recordings/simulated-course.csv");
+    simulate::write_recording(&file, study.fs_hz, &signal)?;
+    let item = Item { file, dataset: simulate::DATASET.into(), subject: "another".into(), ..Item::default() };
+    let cut = cut::cut(&item, settings, None, usize::MAX)?;
+    let windows: Vec<f32> = cut.windows.iter().flat_map(|(_, _, w)| w.iter().copied()).collect();
+    let probabilities = model.predict(&windows)?;
+    let length_s = settings.window as f64 / settings.rate_hz;
+    let predictions: Vec<WindowPrediction> = cut
+        .windows
+        .iter()
+        .zip(probabilities)
+        .map(|((start_s, _, _), p)| WindowPrediction {
+            start_s: *start_s,
+            end_s: start_s + length_s,
+            probability: f64::from(p),
+        })
+        .collect();
+    let mut csv = format!("# {}\nstart_s,end_s,probability\n", simulate::NOTE);
+    for p in &predictions {
+        csv.push_str(&format!("{},{},{}\n", p.start_s, p.end_s, p.probability));
+    }
+    write_bytes(&out.join("predictions-over-time.csv"), csv.as_bytes())?;
+    let peaks = crate::signal::detect_r_peaks(&signal, study.fs_hz)?;
+    let heart_rate: Vec<(f64, f64)> = peaks
+        .windows(2)
+        .map(|w| (w[1] as f64 / study.fs_hz, 60.0 * study.fs_hz / (w[1] - w[0]) as f64))
+        .collect();
+    let svg = prediction_timeline(&PredictionTimeline {
+        title: "A simulated recording whose state changes every minute",
+        positive: "aroused",
+        windows: &predictions,
+        threshold: 0.5,
+        trace: Trace::HeartRate(&heart_rate),
+        truth: &truth,
+    });
+    Ok(Section::new("Predictions over time")
+        .paragraph(
+            "A simulated subject who was in no training part. Shaded: truly aroused. The heart rate above is for \
+             comparison; the model sees 10 s of ECG at a time and nothing else.",
+        )
+        .figure(Figure::new(svg, "Probability of 'aroused' for each window of 10 s.")))
+}
+
+fn next_steps(out: &Path) -> Section {
+    let store = out.join("stores/simulated");
+    Section::new("Going on")
+        .paragraph("The same with your own recordings: a table items.csv with file, subject and a label per recording, then")
+        .code(
+            "heartlore prepare --table items.csv --out store\n\
+             heartlore pretrain --data store --out runs/pre --validation 0.1\n\
+             heartlore finetune --data store --label LABEL --init runs/pre/model --out runs/fine\n\
+             heartlore predict recording.edf --model runs/fine/model",
+        )
+        .paragraph(format!("Everything this run made is in {}; the simulated store is {}.", out.display(), store.display()))
 }

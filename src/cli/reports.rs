@@ -7,7 +7,8 @@ use crate::data::store::Store;
 use crate::nn::{self, Key};
 use crate::report::plots::{
     Bar, ConfusionMatrix, EcgReconstruction, MethodComparison, Roc, RocCurve, ScoreGroup, SubjectScores,
-    TrainingCurves, confusion_matrix, ecg_reconstruction, method_comparison, roc, subject_scores, training_curves,
+    TrainingCurves, confusion_matrix, ecg_reconstruction, method_comparison, roc, subject_scores,
+    training_curves,
 };
 use crate::report::{Align, Figure, NoticeKind, Section, Table};
 use crate::{Model, Result};
@@ -16,7 +17,13 @@ use crate::{Model, Result};
 ///
 /// # Errors
 /// The store cannot be read, or the model does not fit.
-pub fn reconstructions(model: &Model, store: &Store, rows: &[usize], unseen: bool, seed: u64) -> Result<Section> {
+pub fn reconstructions(
+    model: &Model,
+    store: &Store,
+    rows: &[usize],
+    unseen: bool,
+    seed: u64,
+) -> Result<Section> {
     let c = model.config();
     let mut section = Section::new("Masked spans and their reconstruction").paragraph(if unseen {
         "Windows of people that were not trained on. Shaded points were hidden from the model."
@@ -29,7 +36,12 @@ pub fn reconstructions(model: &Model, store: &Store, rows: &[usize], unseen: boo
         let mut window = vec![0.0f32; store.samples()];
         store.read(row, &mut window)?;
         let mut masked = vec![false; window.len()];
-        nn::spans(&c.mask, Key { seed, step: u64::MAX - 1, sample: row as u32, op: 0 }, c.window, &mut masked);
+        nn::spans(
+            &c.mask,
+            Key { seed, step: u64::MAX - 1, sample: row as u32, op: 0 },
+            c.window,
+            &mut masked,
+        );
         let reconstruction = model.reconstruct(&window, &masked)?;
         let index = store.index();
         let title = format!("{}, {:.0} s into {}", index.subject(row), index.start_s(row), index.record(row));
@@ -53,7 +65,8 @@ pub fn reconstructions(model: &Model, store: &Store, rows: &[usize], unseen: boo
 pub fn training(title: &str, y_label: &str, folds: &[Curves], best: Option<u64>) -> Section {
     let mut section = Section::new(title);
     if folds.len() > 6 {
-        section = section.paragraph(format!("The first six of {} folds; metrics.csv has them all.", folds.len()));
+        section =
+            section.paragraph(format!("The first six of {} folds; metrics.csv has them all.", folds.len()));
     }
     for (i, c) in folds.iter().take(6).enumerate() {
         let name = if folds.len() > 1 { format!("Fold {}", i + 1) } else { "Loss by epoch".to_string() };
@@ -95,7 +108,8 @@ pub fn evaluation(judged: &Judged) -> Section {
     for note in &judged.notes {
         section = section.notice(NoticeKind::Info, "Note", note);
     }
-    let mut table = Table::new("Scores over all test windows, with intervals over people.").column("method", Align::Left);
+    let mut table =
+        Table::new("Scores over all test windows, with intervals over people.").column("method", Align::Left);
     for name in METRICS {
         table = table.column(name, Align::Right);
     }
@@ -131,7 +145,11 @@ pub fn evaluation(judged: &Judged) -> Section {
     if let Some(m) = judged.methods.first() {
         let classes = [judged.negative.as_str(), judged.positive.as_str()];
         section = section.figure(Figure::new(
-            confusion_matrix(&ConfusionMatrix { title: "Confusion matrix of the model", classes: &classes, counts: &m.confusion }),
+            confusion_matrix(&ConfusionMatrix {
+                title: "Confusion matrix of the model",
+                classes: &classes,
+                counts: &m.confusion,
+            }),
             "Windows by true and predicted state; shading by the share of the true state.",
         ));
     }

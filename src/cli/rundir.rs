@@ -35,7 +35,9 @@ impl RunDir {
             Err(_) => None,
         };
         if resume && old.is_none() {
-            return Err(Error::usage("there is no run to go on with").in_file(dir).remedy("leave out --resume"));
+            return Err(Error::usage("there is no run to go on with")
+                .in_file(dir)
+                .remedy("leave out --resume"));
         }
         let filled = || std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some());
         if !resume && filled() {
@@ -125,7 +127,12 @@ pub fn provenance(context: &Context, store: Option<&Store>) -> Provenance {
     Provenance {
         command_line: context.command_line.clone(),
         version: format!("heartlore {}", env!("CARGO_PKG_VERSION")),
-        seed: context.config.borrow().get("seed").and_then(|s| s.as_integer()).and_then(|s| u64::try_from(s).ok()),
+        seed: context
+            .config
+            .borrow()
+            .get("seed")
+            .and_then(|s| s.as_integer())
+            .and_then(|s| u64::try_from(s).ok()),
         started: format!("{:.0} s after 1970-01-01T00:00:00Z", context.started_s),
         wall_s: Some(now_s() - context.started_s),
         peak_memory_bytes: peak_memory_bytes(),
@@ -334,8 +341,9 @@ pub struct Curves {
 /// The file cannot be read.
 pub fn curves(dir: &Path) -> Result<Vec<Curves>> {
     let path = dir.join("metrics.csv");
-    let mut reader = csv::Reader::from_path(&path)
-        .map_err(|e| Error::format(e.to_string()).in_file(&path).remedy("was the run interrupted at its start?"))?;
+    let mut reader = csv::Reader::from_path(&path).map_err(|e| {
+        Error::format(e.to_string()).in_file(&path).remedy("was the run interrupted at its start?")
+    })?;
     let mut all: Vec<Curves> = Vec::new();
     for record in reader.records() {
         let r = record.map_err(|e| Error::format(e.to_string()).in_file(&path))?;

@@ -140,10 +140,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn write_study(study: &SimulatedStudy, subjects: usize, out: &Path, context: &Context) -> Result<Items> {
+pub(crate) fn write_study(
+    study: &SimulatedStudy,
+    subjects: usize,
+    out: &Path,
+    context: &Context,
+) -> Result<Items> {
     let table = out.join("items.csv");
     if table.exists() {
-        return Err(Error::usage("there is a study already").in_file(table).remedy("choose another directory"));
+        return Err(Error::usage("there is a study already")
+            .in_file(table)
+            .remedy("choose another directory"));
     }
     if subjects == 0 || study.trials == 0 {
         return Err(Error::usage("a study needs at least one subject and one trial"));

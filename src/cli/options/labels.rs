@@ -130,7 +130,12 @@ impl LabelArgs {
                 let word = values.keys().find(|v| POSITIVE_WORDS.contains(&v.to_lowercase().as_str()));
                 match word {
                     Some(word) => word.to_string(),
-                    None => return fail("which value is the positive class?".into(), "say so with --positive VALUE"),
+                    None => {
+                        return fail(
+                            "which value is the positive class?".into(),
+                            "say so with --positive VALUE",
+                        );
+                    }
                 }
             }
         };
@@ -200,9 +205,10 @@ impl LabelArgs {
             let Some(text) = index.label(column, row) else { continue };
             match text.parse::<f64>().ok().filter(|v| v.is_finite()) {
                 None => faults.push(format!("row {row}: '{text}' is no number")),
-                Some(v) if scale.is_some_and(|(low, high)| v < low || v > high) => {
-                    faults.push(format!("row {row}: {v} is outside the scale {}", self.scale.as_deref().unwrap_or("")))
-                }
+                Some(v) if scale.is_some_and(|(low, high)| v < low || v > high) => faults.push(format!(
+                    "row {row}: {v} is outside the scale {}",
+                    self.scale.as_deref().unwrap_or("")
+                )),
                 Some(v) => {
                     rows.push(row);
                     ratings.push(v);
@@ -225,7 +231,9 @@ impl LabelArgs {
             ("mean", _) => (Rule::AboveTrainingMean, mean),
             ("midpoint", Some((low, high))) => (Rule::Above((low + high) / 2.0), (low + high) / 2.0),
             ("midpoint", None) => {
-                return Err(flag("threshold", "the midpoint needs a scale".into()).remedy("give --scale LOW,HIGH"));
+                return Err(
+                    flag("threshold", "the midpoint needs a scale".into()).remedy("give --scale LOW,HIGH")
+                );
             }
             (text, _) => match text.parse::<f64>().ok().filter(|v| v.is_finite()) {
                 Some(v) => (Rule::Above(v), v),

@@ -1,0 +1,234 @@
+//! The program from outside: every command on small data, every bad input it can meet, every flag.
+#![cfg(feature = "cli")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+    fn run(&self, line: &str) -> Output {
+        let args = line.split_whitespace();
+        Command::new(env!("CARGO_BIN_EXE_heartlore")).args(args).current_dir(self.0.path()).output().unwrap()
+    }
+    /// Runs and expects success; returns standard output.
+    fn ok(&self, line: &str) -> String {
+        let out = self.run(line);
+        assert!(out.status.success(), "{line}\n{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+    /// Runs and expects `code`, with every one of `words` in the message.
+    fn fails(&self, line: &str, code: i32, words: &[&str]) {
+        let out = self.run(line);
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{line}\n{text}");
+        for word in words {
+            assert!(text.contains(word), "{line}: no '{word}' in\n{text}");
+        }
+    }
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+    /// A simulated study of five people with two trials of 20 s each, as a store called `store`.
+    fn with_store() -> Self {
+        let place = Self::new();
+        place.ok("simulate --out study --store store --subjects 5 --trials 2 --trial-s 30 --strength 1");
+        place
+    }
+}
+
+const SMALL: &str =
+    "--preset tiny --channels 4,4,8 --hidden 8 --head-hidden 4 --layers 1 --epochs 2 --batch 8";
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_study_goes_from_simulation_to_evaluation() {
+    let p = Place::with_store();
+    p.ok(&format!("pretrain --data store --out pre --validation 0.2 {SMALL}"));
+    for file in [
+        "config.toml",
+        "run.json",
+        "metrics.csv",
+        "metrics.jsonl",
+        "report.html",
+        "model/config.json",
+        "model/model.safetensors",
+    ] {
+        assert!(p.path("pre").join(file).is_file(), "{file}");
+    }
+    let events = |dir: &Path| {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains("tfevents"))
+            .count()
+    };
+    assert_eq!(events(&p.path("pre")), 1);
+
+    let out = p.ok(&format!("finetune --data store --label aroused --init pre/model --out fine --folds 2 --resamples 50 --json {SMALL}"));
+    let scores = json(&out);
+    assert_eq!(scores["people"], 5);
+    assert_eq!(scores["windows"], 30);
+    assert_eq!(scores["leaks"], false);
+    assert!(scores["protocol"].as_str().unwrap().contains("by subject"));
+    for method in ["model", "heart rate", "heart rate and variability", "larger class"] {
+        assert!(scores["methods"][method]["AUC"]["estimate"].is_number(), "{method}");
+    }
+    let report = std::fs::read_to_string(p.path("fine/report.html")).unwrap();
+    assert!(report.contains("imulated"), "a report on simulated data says so");
+
+    // The same figures again, from the files.
+    let again = json(&p.ok("evaluate fine --resamples 50 --json"));
+    assert_eq!(again["methods"], scores["methods"]);
+    // A CSV, judged by hand: two people, one window wrong of four.
+    p.write("four.csv", "subject,label,probability\na,1,0.9\na,0,0.6\nb,1,0.8\nb,0,0.1\n");
+    let four = json(&p.ok("evaluate four.csv --out four --json"));
+    let model = &four["methods"]["model"];
+    assert_eq!(model["accuracy"]["estimate"], 0.75);
+    assert_eq!(model["balanced accuracy"]["estimate"], 0.75);
+    assert_eq!(model["AUC"]["estimate"], 1.0);
+    assert_eq!(model["confusion"], serde_json::json!([[1, 1], [0, 2]]));
+}
+
+#[test]
+fn a_configuration_reads_back_and_reproduces_the_run() {
+    let p = Place::with_store();
+    p.ok(&format!("pretrain --data store --out a {SMALL}"));
+    p.ok("pretrain --config a/config.toml --out b");
+    let bytes = |run: &str| std::fs::read(p.path(run).join("model/model.safetensors")).unwrap();
+    assert!(bytes("a") == bytes("b"), "the same configuration gives the same bits");
+    let strip = |run: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(p.path(run).join("config.toml")).unwrap();
+        text.lines().filter(|l| !l.starts_with("out =")).map(str::to_string).collect()
+    };
+    assert_eq!(strip("a"), strip("b"));
+
+    p.write("bad.toml", "data = 'store'\nlerning-rate = 1\n");
+    p.fails("pretrain --config bad.toml --out c", 2, &["bad.toml", "lerning-rate", "schedule", "remedy"]);
+    p.write("broken.toml", "data = 'store'\nout = = 3\n");
+    p.fails("pretrain --config broken.toml --out c", 4, &["broken.toml", "line 2"]);
+    p.fails("pretrain --config missing.toml --out c", 6, &["missing.toml"]);
+}
+
+#[test]
+fn every_flag_has_help_and_stands_in_the_configuration() {
+    let program = heartlore::cli::command();
+    let mut flags = 0;
+    for command in program.get_subcommands() {
+        assert!(command.get_about().is_some(), "{} is not described", command.get_name());
+        for arg in command.get_arguments() {
+            flags += 1;
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.len() > 3, "{} --{} has no help", command.get_name(), arg.get_id());
+        }
+    }
+    assert!(flags > 100, "{flags} flags");
+    let p = Place::with_store();
+    p.ok(&format!("pretrain --data store --out pre {SMALL}"));
+    p.ok(&format!("finetune --data store --label aroused --out fine --folds 2 --resamples 20 {SMALL}"));
+    for (command, file) in [("simulate", "study"), ("pretrain", "pre"), ("finetune", "fine")] {
+        let text = std::fs::read_to_string(p.path(file).join("config.toml")).unwrap();
+        let command = program.find_subcommand(command).unwrap();
+        for arg in heartlore::cli::config::settings_of(command) {
+            let key = heartlore::cli::config::key_of(arg);
+            let there = text
+                .lines()
+                .any(|l| l.starts_with(&format!("{key} = ")) || l == format!("# {key} is not set"));
+            assert!(there, "{} --{key} is not in config.toml", command.get_name());
+        }
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        assert!(table.len() > 5);
+    }
+}
+
+#[test]
+fn bad_recordings_are_named_with_place_and_remedy() {
+    let p = Place::new();
+    p.fails("prepare nothing.csv --out s", 6, &["nothing.csv", "remedy"]);
+    p.fails("prepare --out s", 2, &["nothing to prepare", "remedy"]);
+    p.write("eeg.csv", "time,EEG,RESP\n0,1,2\n0.01,1,2\n0.02,1,2\n");
+    p.fails("prepare eeg.csv --out s", 5, &["eeg.csv", "EEG", "RESP", "remedy"]);
+    p.write("junk.edf", "this is no EDF file at all");
+    p.fails("prepare junk.edf --out s", 4, &["junk.edf"]);
+    let ecg = |header: &str, n: usize, fs: f64| {
+        let mut text = format!("time,{header}\n");
+        (0..n).for_each(|i| text.push_str(&format!("{:.6},{:.3}\n", i as f64 / fs, (i as f64 * 0.3).sin())));
+        text
+    };
+    p.write("unit.csv", &ecg("ecg [furlong]", 3000, 128.0));
+    p.fails("prepare unit.csv --out s", 5, &["unit.csv", "furlong", "remedy"]);
+    p.write("short.csv", &ecg("ecg [mV]", 300, 128.0));
+    p.fails("prepare short.csv --out s", 5, &["short.csv", "shorter than a window", "remedy"]);
+    p.write("slow.csv", &ecg("ecg [mV]", 3000, 64.0));
+    p.fails("prepare slow.csv --out s", 2, &["slow.csv", "64"]);
+    p.write("items.csv", "file,person\nshort.csv,a\n");
+    p.fails("prepare --table items.csv --out s", 4, &["items.csv", "subject", "remedy"]);
+    assert!(!p.path("s").exists(), "a failed preparation leaves nothing");
+}
+
+#[test]
+fn bad_labels_models_and_stores_are_refused() {
+    let p = Place::with_store();
+    let fine = |more: &str| format!("finetune --data store --out f {SMALL} {more}");
+    p.fails(&fine("--label mood"), 5, &["mood", "state, aroused"]);
+    p.fails(&fine("--label state"), 5, &["which value is the positive class", "'calm'", "--positive"]);
+    p.fails(&fine("--label state --threshold 5"), 5, &["row 0", "is no number"]);
+    p.fails(&fine("--label aroused --threshold 0.5 --scale 2,9"), 5, &["outside the scale", "row"]);
+    p.fails(&fine("--label aroused --threshold 7"), 5, &["all 30 labelled windows"]);
+    p.fails(&fine("--label aroused --folds 9"), 2, &["5", "9"]);
+    p.fails(&fine("--label aroused --patience 2"), 2, &["--patience", "--validation"]);
+    p.fails(&fine("--label aroused --init nowhere"), 6, &["nowhere"]);
+    p.fails(&fine("--label aroused --heads 3"), 2, &["heads"]);
+    p.fails("finetune --data study --label aroused --out f", 6, &["not a prepared store", "remedy"]);
+
+    p.ok(&format!("pretrain --data store --out pre {SMALL}"));
+    p.fails(&format!("pretrain --data store --out pre {SMALL}"), 2, &["pre", "--resume"]);
+    p.fails(&fine("--label aroused --init pre/model --layers 2 --channels 4,4,16"), 3, &["encoder.conv.2"]);
+    p.ok("prepare --table study/items.csv --out other --low-hz 0.5");
+    p.fails(
+        &format!("finetune --data other --out f --label aroused --init pre/model {SMALL}"),
+        5,
+        &["0.8-50", "0.5-50", "remedy"],
+    );
+    p.write("p.csv", "subject,label,probability\na,1,1.5\n");
+    p.fails("evaluate p.csv", 4, &["p.csv", "line 2", "probability"]);
+    p.write("q.csv", "label,probability\n1,0.5\n");
+    p.fails("evaluate q.csv", 4, &["q.csv", "subject"]);
+}
+
+#[test]
+fn the_other_protocols_run_and_leaks_are_named() {
+    let p = Place::with_store();
+    for (more, words) in [
+        ("--protocol windows --folds 2", "LEAKS"),
+        ("--protocol loo --by trial", "trial"),
+        ("--protocol single --test-fraction 0.4", "single split"),
+        ("--folds 2 --threshold mean", "2-fold"),
+    ] {
+        let out = p.ok(&format!(
+            "finetune --data store --label aroused --out f --resamples 20 --final-model=false --baselines=false {SMALL} {more}"
+        ));
+        assert!(out.contains(words), "{more}\n{out}");
+        std::fs::remove_dir_all(p.path("f")).unwrap();
+    }
+}
+
+#[test]
+fn completions_know_the_commands_and_json_errors_are_json() {
+    let p = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(p.ok(&format!("completions {shell}")).contains("pretrain"));
+    }
+    let out = p.run("evaluate nothing.csv --json");
+    let error = json(&String::from_utf8(out.stderr).unwrap());
+    assert_eq!(error["error"]["exit_code"], 6);
+    assert_eq!(out.status.code(), Some(6));
+}
