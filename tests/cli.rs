@@ -168,7 +168,7 @@ fn bad_recordings_are_named_with_place_and_remedy() {
     p.write("short.csv", &ecg("ecg [mV]", 300, 128.0));
     p.fails("prepare short.csv --out s", 5, &["short.csv", "shorter than a window", "remedy"]);
     p.write("slow.csv", &ecg("ecg [mV]", 3000, 64.0));
-    p.fails("prepare slow.csv --out s", 2, &["slow.csv", "64"]);
+    p.fails("prepare slow.csv --out s", 2, &["slow.csv", "32 Hz", "remedy"]);
     p.write("items.csv", "file,person\nshort.csv,a\n");
     p.fails("prepare --table items.csv --out s", 4, &["items.csv", "subject", "remedy"]);
     assert!(!p.path("s").exists(), "a failed preparation leaves nothing");
@@ -183,7 +183,7 @@ fn bad_labels_models_and_stores_are_refused() {
     p.fails(&fine("--label state --threshold 5"), 5, &["row 0", "is no number"]);
     p.fails(&fine("--label aroused --threshold 0.5 --scale 2,9"), 5, &["outside the scale", "row"]);
     p.fails(&fine("--label aroused --threshold 7"), 5, &["all 30 labelled windows"]);
-    p.fails(&fine("--label aroused --folds 9"), 2, &["5", "9"]);
+    p.fails(&fine("--label aroused --folds 9"), 5, &["5 subjects", "9", "remedy"]);
     p.fails(&fine("--label aroused --patience 2"), 2, &["--patience", "--validation"]);
     p.fails(&fine("--label aroused --init nowhere"), 6, &["nowhere"]);
     p.fails(&fine("--label aroused --heads 3"), 2, &["heads"]);
@@ -231,4 +231,47 @@ fn completions_know_the_commands_and_json_errors_are_json() {
     let error = json(&String::from_utf8(out.stderr).unwrap());
     assert_eq!(error["error"]["exit_code"], 6);
     assert_eq!(out.status.code(), Some(6));
+}
+
+/// Ctrl-C: the run leaves with 130 after saving, goes on with --resume alone, and ends with the bits of an undisturbed one.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_bits() {
+    let p = Place::with_store();
+    let run =
+        "pretrain --data store --preset tiny --channels 4,4,8 --hidden 8 --layers 1 --epochs 400 --batch 8";
+    p.ok(&format!("{run} --out whole"));
+    let args: Vec<String> = format!("{run} --out cut").split_whitespace().map(str::to_string).collect();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_heartlore"))
+        .args(&args)
+        .current_dir(p.0.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As soon as there is a checkpoint, which is long before the end.
+    while !p.path("cut/checkpoints/last.ckpt").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signal.success());
+    let out = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(130), "{text}");
+    assert!(text.contains("--resume"), "{text}");
+    assert!(!p.path("cut/model").exists());
+    p.fails(
+        "pretrain --out cut --resume --batch 4",
+        2,
+        &["config.toml", "key batch", "with 8", "is 4", "remedy"],
+    );
+    p.ok("pretrain --out cut --resume");
+    let bytes = |run: &str| std::fs::read(p.path(run).join("model/model.safetensors")).unwrap();
+    assert!(bytes("whole") == bytes("cut"));
+    // The log is whole as well: the same losses, step by step (the last column is speed).
+    let losses = |run: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(p.path(run).join("metrics.csv")).unwrap();
+        text.lines().map(|l| l.rsplit_once(',').unwrap().0.to_string()).collect()
+    };
+    assert_eq!(losses("whole"), losses("cut"));
 }

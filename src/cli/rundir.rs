@@ -70,7 +70,12 @@ impl RunDir {
         });
         let run = Self { dir: dir.to_path_buf(), info, started_s: context.started_s };
         let text = context.config.borrow().to_toml();
-        write_bytes(&dir.join(config::FILE), text.as_bytes())?;
+        let path = dir.join(config::FILE);
+        if resume {
+            same_settings(&path, &text)?;
+        } else {
+            write_bytes(&path, text.as_bytes())?;
+        }
         run.write()?;
         Ok(run)
     }
@@ -95,6 +100,28 @@ impl RunDir {
     fn write(&self) -> Result<()> {
         write_bytes(&self.dir.join("run.json"), format!("{:#}\n", self.info).as_bytes())
     }
+}
+
+/// Settings that a resumed run may change: they do not reach its result, or are checked by the data's checksums.
+const MAY_CHANGE: [&str; 4] = ["out", "data", "threads", "checkpoint-every"];
+
+/// Refuses to go on with other settings than the run was started with.
+fn same_settings(path: &Path, now: &str) -> Result<()> {
+    let read = |text: &str| {
+        toml::from_str::<toml::Table>(text).map_err(|e| Error::format(e.message().to_string()).in_file(path))
+    };
+    let (then, now) = (read(&std::fs::read_to_string(path).with_file(path)?)?, read(now)?);
+    let show = |v: Option<&toml::Value>| v.map_or("not set".to_string(), ToString::to_string);
+    for key in then.keys().chain(now.keys()).filter(|k| !MAY_CHANGE.contains(&k.as_str())) {
+        let (a, b) = (then.get(key), now.get(key));
+        if a != b {
+            return Err(Error::usage(format!("the run was started with {}, now it is {}", show(a), show(b)))
+                .in_file(path)
+                .at(format!("key {key}"))
+                .remedy("leave the flag out, or start a new run in another directory"));
+        }
+    }
+    Ok(())
 }
 
 /// Writes a small file whole or not at all.
