@@ -2,7 +2,6 @@
 //!
 //! Weights and windows come from one integer hash on both sides, so only results are stored. The oracle computed in f64:
 //! our f64 must agree to rounding, our f32 to what f32 can hold.
-#![allow(clippy::print_stdout)] // measured figures, seen with --nocapture
 #![allow(clippy::print_stdout, reason = "the errors measured are part of the result")]
 
 use heartlore::graph::{Exec, Graph, Id, Layout, Plan, Want};

@@ -286,7 +286,7 @@ fn fold_by_fold(
     labels: &labels::Labels,
     split: &Split,
     classes: &[Vec<bool>],
-    initial: &dyn Fn(&Layout) -> Result<(Vec<f32>, Vec<String>)>,
+    initial: &crate::train::Initial<'_>,
     out: &Path,
     resume: bool,
     watch: &mut Watch<'_>,

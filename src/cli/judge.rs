@@ -5,6 +5,7 @@
 //! heart rate cannot be measured gets the training part's mean, and is counted in a note.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::data::source::WindowSource;
 use crate::metrics::baseline::LogisticSettings;
@@ -292,12 +293,12 @@ fn baselines(
     let mut features: BTreeMap<usize, Option<[f64; 4]>> = BTreeMap::new();
     let mut window = vec![0.0f32; source.samples()];
     for &row in folds.iter().flat_map(|f| &f.train).chain(p.row.iter().flatten()) {
-        if !features.contains_key(&row) {
+        if let Entry::Vacant(entry) = features.entry(row) {
             source.read(row, &mut window)?;
             let x: Vec<f64> = window.iter().map(|v| f64::from(*v)).collect();
             let peaks = detect_r_peaks(&x, fs_hz)?;
             let hr = HeartRate::from_peaks(&peaks, fs_hz)?;
-            features.insert(row, hr.map(|h| [h.mean_bpm, h.sdnn_ms, h.rmssd_ms, h.range_ms]));
+            entry.insert(hr.map(|h| [h.mean_bpm, h.sdnn_ms, h.rmssd_ms, h.range_ms]));
         }
     }
     let n = p.label.len();
