@@ -34,7 +34,7 @@ pub struct Args {
     /// Windows, [n, samples].
     #[arg(long, value_name = "X.npy")]
     pub input: PathBuf,
-    /// True samples \[n, samples\] (pre-trained), or labels \[n\] (classifier).
+    /// True samples, n x samples (pre-trained), or n labels (classifier).
     #[arg(long, value_name = "T.npy")]
     pub target: PathBuf,
     /// 1 where a point is hidden, else 0, [n, samples] (pre-trained only).
