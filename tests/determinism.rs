@@ -150,3 +150,28 @@ fn a_sample_alone_and_in_a_group_gives_the_same_bits() {
     check::<f32>();
     check::<f64>();
 }
+
+#[test]
+fn every_operation_and_step_draws_its_own_mask() {
+    let mut g = Graph::new();
+    let x = g.input("x", [2, 4, 64]).unwrap();
+    let (a, b) = (g.dropout(x, 0.5).unwrap(), g.dropout(x, 0.5).unwrap());
+    let plan = Arc::new(Plan::new(&g, Want::values(&[a, b])).unwrap());
+    for isa in Isa::available() {
+        let mut exec = Exec::<f32>::with_isa(Arc::new(g.clone()), Arc::clone(&plan), isa);
+        exec.set_input(x, &[1.0; 512]).unwrap();
+        exec.set_dropout(true);
+        let mut masks = Vec::new();
+        for (seed, step, first) in [(1, 1, 0), (1, 2, 0), (2, 1, 0), (1, 1, 9)] {
+            exec.set_key(seed, step, first);
+            exec.forward(&[]);
+            // Both operations, and both samples of each.
+            for value in [exec.value(a), exec.value(b)] {
+                masks.extend(value.chunks(256).map(bits));
+            }
+        }
+        for (i, mask) in masks.iter().enumerate() {
+            assert!(!masks[..i].contains(mask), "{isa}: mask {i} is drawn twice");
+        }
+    }
+}

@@ -13,7 +13,7 @@ mod programs;
 
 use common::{Given, Sizes, bits, fill, transformer};
 use draw::{Case, Draw};
-use heartlore::graph::{Exec, Graph, Id, Op, Plan, Want};
+use heartlore::graph::{Exec, Graph, Id, Op, OpKind, Plan, Want};
 use heartlore::kernels::{Isa, Real};
 use heartlore::tensor::Init;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,7 +76,6 @@ fn live_ranges_never_overlap() {
 /// First time a value is needed and last: recomputed here from the program alone, without the plan's tables.
 #[test]
 fn buffers_live_as_long_as_they_are_read() {
-    use heartlore::graph::OpKind;
     for (seed, case) in random_programs().take(200) {
         let g = &case.graph;
         let want = Want::training(case.root);
@@ -162,7 +161,12 @@ fn pass<T: Real>(exec: &mut Exec<T>, given: &Given, poison: bool) -> Vec<Vec<u64
 #[test]
 fn nothing_is_read_before_it_is_written() {
     fn check<T: Real>(programs: usize) {
-        for (seed, case) in random_programs().take(programs) {
+        // One operation twice on the same inputs, in every form the gradient tests have; and whole programs.
+        let kinds: Vec<OpKind> = OpKind::ALL.into_iter().filter(|k| !k.is_leaf()).collect();
+        let operations = kinds.iter().flat_map(|&kind| {
+            (0..20u64).map(move |seed| (seed, cases::of(kind, 1 + (seed % 7) as usize, seed)))
+        });
+        for (seed, case) in operations.chain(random_programs().take(programs)) {
             let graph = Arc::new(case.graph.clone());
             for want in wants(&graph, case.root, seed) {
                 let plan = Arc::new(Plan::new(&graph, want).unwrap());
