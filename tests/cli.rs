@@ -191,7 +191,11 @@ fn bad_labels_models_and_stores_are_refused() {
 
     p.ok(&format!("pretrain --data store --out pre {SMALL}"));
     p.fails(&format!("pretrain --data store --out pre {SMALL}"), 2, &["pre", "--resume"]);
-    p.fails(&fine("--label aroused --init pre/model --layers 2 --channels 4,4,16"), 3, &["encoder.conv.2"]);
+    p.fails(
+        "finetune --data store --out f --label aroused --init pre/model --channels 4,4,16",
+        3,
+        &["encoder.conv.2", "[8, 4, 5]", "[16, 4, 5]"],
+    );
     p.ok("prepare --table study/items.csv --out other --low-hz 0.5");
     p.fails(
         &format!("finetune --data other --out f --label aroused --init pre/model {SMALL}"),
@@ -239,7 +243,7 @@ fn completions_know_the_commands_and_json_errors_are_json() {
 fn an_interrupted_run_goes_on_to_the_same_bits() {
     let p = Place::with_store();
     let run =
-        "pretrain --data store --preset tiny --channels 4,4,8 --hidden 8 --layers 1 --epochs 400 --batch 8";
+        "pretrain --data store --preset tiny --channels 4,4,8 --hidden 8 --layers 1 --epochs 100 --batch 8";
     p.ok(&format!("{run} --out whole"));
     let args: Vec<String> = format!("{run} --out cut").split_whitespace().map(str::to_string).collect();
     let mut child = Command::new(env!("CARGO_BIN_EXE_heartlore"))
