@@ -72,7 +72,8 @@ impl Place {
     }
 }
 
-const TINY: &str = "--data store --preset tiny --channels 4,4,8 --hidden 8 --layers 1 --head-hidden 4 --batch 6";
+const TINY: &str =
+    "--data store --preset tiny --channels 4,4,8 --hidden 8 --layers 1 --head-hidden 4 --batch 6";
 
 fn pretraining(epochs: u64) -> String {
     format!("pretrain {TINY} --epochs {epochs} --checkpoint-every 1")

@@ -202,7 +202,11 @@ fn kill_and_compare(place: &Place, line: &str, kills: usize, seed: u64) {
         for (name, bytes) in &want {
             let have = &have[name];
             if name.starts_with("metrics.") {
-                assert_eq!(String::from_utf8_lossy(have), String::from_utf8_lossy(bytes), "run {runs} {name}");
+                assert_eq!(
+                    String::from_utf8_lossy(have),
+                    String::from_utf8_lossy(bytes),
+                    "run {runs} {name}"
+                );
             }
             assert!(have == bytes, "run {runs}, {killed} kills: {name} differs");
         }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::FromArgMatches;
@@ -58,6 +59,19 @@ impl Context {
         let cli = super::Cli::from_arg_matches(&matches).map_err(bad)?;
         let config = RefCell::new(Config::of(&program, &matches));
         Ok((cli.command, Self { command_line: command_line(&argv), started_s: now_s(), config, ..*self }))
+    }
+
+    /// Every flag of this command with its value in force, as JSON: for commands that leave no configuration file.
+    pub fn settings(&self) -> serde_json::Value {
+        self.config.borrow().to_json()
+    }
+
+    /// Writes the configuration in force as `name` in `dir`.
+    ///
+    /// # Errors
+    /// A failing disk.
+    pub fn write_config(&self, dir: &Path, name: &str) -> Result<()> {
+        super::rundir::write_bytes(&dir.join(name), self.config.borrow().to_toml().as_bytes())
     }
 
     /// Prints a result: `json()` with `--json`, else `text`.
@@ -123,12 +137,7 @@ pub fn utc(unix_s: f64) -> String {
     let day = day - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = 400 * era + year + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// The message of a failed command on standard error.

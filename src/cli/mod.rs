@@ -29,6 +29,7 @@ pub mod inspect;
 pub mod interrupt;
 pub mod judge;
 pub mod options;
+pub mod people;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;

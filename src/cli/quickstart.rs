@@ -46,6 +46,9 @@ pub struct Args {
     /// Epochs of fine-tuning
     #[arg(long, default_value_t = 20)]
     pub finetune_epochs: u64,
+    /// Configuration file with any of these flags as keys
+    #[arg(long)]
+    pub config: Option<PathBuf>,
 }
 
 /// The recordings, inside the program so that an installed copy has them too.

@@ -88,12 +88,22 @@ impl RunDir {
         &self.dir
     }
 
+    /// Puts something else that a reader must know into `run.json`.
+    ///
+    /// # Errors
+    /// A failing disk.
+    pub fn record(&mut self, key: &str, value: Json) -> Result<()> {
+        self.info[key] = value;
+        self.write()
+    }
+
     /// Marks the run as finished, with results.
     ///
     /// # Errors
     /// A failing disk.
     pub fn finish(&mut self, results: Json) -> Result<()> {
         self.info["finished"] = json!(true);
+        self.info["ended"] = json!(utc(now_s()));
         self.info["wall_s_of_last_start"] = json!(now_s() - self.started_s);
         self.info["peak_memory_bytes"] = json!(peak_memory_bytes());
         self.info["results"] = results;
@@ -107,9 +117,8 @@ impl RunDir {
 
 /// Whether `dir` is missing, or holds at most what [`write_bytes`] left when it was killed.
 fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).map_or(true, |entries| {
-        entries.flatten().all(|e| is_temporary(&e.file_name().to_string_lossy()))
-    })
+    std::fs::read_dir(dir)
+        .map_or(true, |entries| entries.flatten().all(|e| is_temporary(&e.file_name().to_string_lossy())))
 }
 
 /// Whether a file has the name of an unfinished write.

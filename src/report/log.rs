@@ -140,7 +140,8 @@ impl MetricsLog {
             Some((row, whole)) if !*whole && rows.len() == 1 && head.starts_with(row) => {}
             Some((row, _)) if *row == head => {
                 (kept.csv_rows, kept.csv_dropped) =
-                    keep(&rows[1..], 2, &wanted, &mut out, |row| csv_row(columns, row)).map_err(|e| e.in_file(&csv))?;
+                    keep(&rows[1..], 2, &wanted, &mut out, |row| csv_row(columns, row))
+                        .map_err(|e| e.in_file(&csv))?;
             }
             Some((row, _)) => {
                 return Err(Error::format(format!(
