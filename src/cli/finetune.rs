@@ -114,7 +114,8 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
         check_same_preparation(model, dir, store)?;
     }
     let mut config = args.model.resolve(init.as_ref().map(Model::config))?;
-    if args.model.window.is_none() && init.is_none() {
+    // A preset's own window gives way to the store's, as in pre-training; a model to start from keeps its own.
+    if args.model.window.is_none() && (init.is_none() || args.model.preset.is_some()) {
         config.window = store.samples();
         config.validate()?;
     }
