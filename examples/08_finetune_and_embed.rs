@@ -112,7 +112,7 @@ fn balanced_accuracy(pairs: &[(bool, f64)]) -> f64 {
 }
 
 /// The lesson.
-fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("heartlore-lesson-8-{}", std::process::id()));
     let result = in_folder(out, &folder);
     std::fs::remove_dir_all(&folder)?;

@@ -81,7 +81,7 @@ fn memory_of_training_does_not_grow_with_the_data() {
 
     // The same number of steps on both: 320 windows per epoch.
     let tiny = "--preset tiny --epochs 1 --cap-per-dataset 320";
-    let mut of = |store: &str, batch: usize| {
+    let of = |store: &str, batch: usize| {
         let mib = peak(
             dir,
             &format!("pretrain --data {store} {tiny} --batch {batch}"),
