@@ -96,7 +96,7 @@ fn every_flag_of_every_command_has_help() {
 }
 
 /// Words of a line that clap could not have put into the configuration by default.
-fn given<'a>(line: &'a str) -> Vec<(&'a str, &'a str)> {
+fn given(line: &str) -> Vec<(&str, &str)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let flags = words.windows(2).filter(|w| w[0].starts_with("--") && !w[1].starts_with("--"));
     flags.map(|w| (w[0].trim_start_matches("--"), w[1])).collect()
