@@ -30,6 +30,7 @@ pub mod inspect;
 pub mod interrupt;
 pub mod judge;
 pub mod options;
+pub mod people;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
@@ -51,7 +52,8 @@ Examples:
   heartlore evaluate runs/fine
   heartlore predict recording.edf --model runs/fine/model
 
-Exit codes: 0 success, 2 usage, 3 shape, 4 file format, 5 data, 6 input/output, 7 numeric, 130 interrupted.";
+Exit codes: 0 success, 2 usage, 3 shape, 4 file format, 5 data, 6 input/output (missing file, full disk, no permission),
+7 numeric, 130 interrupted. A run that ends with 6, 7 or 130, or is killed, goes on from its last checkpoint by --resume.";
 
 /// Learns emotion from the heartbeat: pre-trains a 1D-CNN and Transformer on unlabelled ECG and fine-tunes it.
 #[derive(Debug, Parser)]

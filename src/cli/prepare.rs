@@ -68,8 +68,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         items.items.retain(|i| args.select.contains(&i.dataset));
     }
     let report = into_store(&items, &settings, &args.out, args.threads, context)?;
-    let path = args.out.join(config::FILE);
-    std::fs::write(&path, context.config.borrow().to_toml()).with_file(&path)?;
+    context.write_config(&args.out, config::FILE)?;
     let store = Store::open(&args.out)?;
     context.result(&summary(&report, &settings, &args.out), || {
         let m = store.manifest();
@@ -167,7 +166,7 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
 }
 
 /// Recordings below `dir`, in order of their names; returns how many other files there are.
-fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<usize> {
+pub(crate) fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<usize> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(dir).with_file(dir)? {
         entries.push(entry.with_file(dir)?.path());
