@@ -253,7 +253,7 @@ fn wfdb_headers_that_lie() {
     let hea = dir.path().join("rec16.hea");
     assert_eq!(open(&hea).unwrap().annotations[1].time_s, 5_000_000.0 / 128.0);
     for (from, to, word) in [
-        ("rec16 2", "rec16/3 2", "multi-segment"),
+        ("rec16 2", "rec16/3 2", "3 segments announced"),
         ("rec16 2", "rec16 9999999", "number of signals"),
         (" 128 ", " -1 ", "sampling rate"),
         (".dat 16 ", ".dat 516 ", "not read"),
