@@ -127,7 +127,7 @@ fn copied(names: &[&str]) -> tempfile::TempDir {
 fn records_that_cannot_be_read_say_why() {
     let names = ["var.hea", "var_layout.hea", "var_1.hea", "var_1.dat", "var_2.hea", "var_2.dat"];
     for (file, from, to, words) in [
-        ("var.hea", "~ 7", "~ 99999999", &["signal 'V'", "less than 1 in 16", "one by one"][..]),
+        ("var.hea", "~ 7", "~ 99999999", &["signal 'II'", "less than 1 in 16", "one by one"][..]),
         ("var.hea", "var_2 12", "var_1 10", &["'var_1' occurs twice"]),
         ("var.hea", "var_1", "../var_1", &["no name of a segment"]),
         ("var.hea", "var_1", "none", &["none.hea"]),
