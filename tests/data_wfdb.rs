@@ -136,7 +136,7 @@ fn records_that_cannot_be_read_say_why() {
         ("var.hea", "var_1 10", "var_1 0", &["'var_1' has no number of samples"]),
         ("var_1.hea", "125", "250", &["250 Hz", "125 Hz", "var_1.hea"]),
         ("var_1.hea", "var_1 2", "var_1/1 2", &["a segment"]),
-        ("var_1.hea", "250/mV", "250/uV", &["'II' is in mV here and in uV before"]),
+        ("var_1.hea", "250/mV", "250/uV", &["'II' is in uV here and in mV before"]),
         ("var_1.hea", " 16 ", " 16x2 ", &["changes its sampling rate"]),
         ("var_1.hea", " 16 ", " 516 ", &["format 516 (FLAC)", "xform"]),
         ("var_1.hea", " 16 ", " 17 ", &["format '17'"]),
