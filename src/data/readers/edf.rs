@@ -107,10 +107,25 @@ fn field(bytes: &[u8], start: usize, len: usize) -> String {
 fn number(bytes: &[u8], start: usize, what: &str) -> Result<f64> {
     let text = field(bytes, start, 8);
     let value = text.replace(',', ".").parse::<f64>().ok().filter(|v| v.is_finite());
-    value.ok_or_else(|| {
+    value.map(|v| as_edflib(&text, v)).ok_or_else(|| {
         Error::format(format!("{what} is '{}', not a number", text.escape_default()))
             .at(format!("byte {start}"))
     })
+}
+
+/// EDFlib reads `22.46692` as 22 + 46692 / 100000, which may be the double beside the nearest one. Limits scale every
+/// sample, so they are read alike; numbers in any other form are left as they are.
+fn as_edflib(text: &str, value: f64) -> f64 {
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let Some((whole, decimals)) = unsigned.split_once(['.', ',']) else { return value };
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.is_empty() {
+        return value;
+    }
+    // The field has eight characters, so both are exact.
+    let number = |t: &str| t.parse::<u32>().map_or(0.0, f64::from);
+    let magnitude = number(whole) + number(decimals) / 10f64.powi(decimals.len() as i32);
+    magnitude.copysign(value)
 }
 
 /// A whole number in the header.
