@@ -28,6 +28,7 @@
 //! # Ok::<(), heartlore::Error>(())
 //! ```
 
+mod agreement;
 mod butterworth;
 mod complex;
 mod hr;
@@ -44,6 +45,7 @@ mod sos;
 pub mod stream;
 mod window;
 
+pub use agreement::BeatAgreement;
 pub use butterworth::{Band, MAX_ORDER, butterworth};
 pub use hr::{HeartRate, PLAUSIBLE_RR_S, plausible_rr_s, rr_intervals_s};
 pub use normalise::{Normalisation, Scaler};
