@@ -104,7 +104,7 @@ fn artefacts_hardly_move_the_measures() {
                 damaged.push(*t);
             }
             if i % 40 == 5 {
-                damaged.push(t + 0.2);
+                damaged.push(t + 0.3);
             }
         }
         let nn = NnSeries::from_beats(&damaged, &NnSettings::default()).unwrap();

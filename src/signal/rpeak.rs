@@ -11,7 +11,18 @@
 //!
 //! Pan and Tompkins adapt two thresholds causally; here the whole recording is at hand, so the local mean does. The factor,
 //! the refractory time and the T-wave rule were chosen on MIT-BIH records 100 and 208 (128 Hz, tolerance 150 ms as in
-//! ANSI/AAMI EC57) and on the heart rates of 636 recordings of three other data sets; `tests/signal.rs` measures both.
+//! ANSI/AAMI EC57) and on the heart rates of 636 recordings of three other data sets (`tests/signal.rs`).
+//!
+//! On all annotated recordings at hand, each at its own rate (`tests/baseline_real.rs`, tolerance 150 ms):
+//!
+//! | recording | beats | missed | extra | sensitivity | positive predictivity |
+//! |---|---|---|---|---|---|
+//! | MIT-BIH 100 (tuned on) | 2273 | 0 | 0 | 100 % | 100 % |
+//! | MIT-BIH 208 (tuned on) | 2955 | 9 | 4 | 99.70 % | 99.86 % |
+//! | ECG-ID, persons 1 and 2, 42 recordings | 420 | 0 | - | 100 % | - |
+//!
+//! The first two are no test of generalisation, since settings were chosen on them. In ECG-ID ten beats of each recording
+//! are annotated, by a program and unaudited, so detections elsewhere say nothing.
 
 use super::{Band, butterworth, median_in_place, sosfiltfilt};
 use crate::{Error, Result};

@@ -20,6 +20,7 @@
 //!   returns astropy's unnormalised `psd`, which grows with the number of beats; multiply it by 2 mean(NN) to compare.
 //! * **Resampling** for Welch's spectrum is a cubic spline at 4 Hz; NeuroKit's default is a quadratic one at 100 Hz, whose
 //!   powers differ by a few percent of HF. With its options set alike the two agree.
+//! * **VLF** is taken whole; NeuroKit's default leaves out what lies below 8 / span, most of it in five minutes.
 //! * **A band that is longer than the recording** is `None`: HF needs 60 s, LF 120 s, VLF 298 s (nearly five minutes, since
 //!   five minutes of beats span a little less). NeuroKit returns a number.
 

@@ -6,7 +6,8 @@ Made with Python 3.11, numpy 2.4.6, scipy 1.17.1, neurokit2 0.2.13, astropy 8.0.
 samples of the beats at 333 Hz (a rate at which no interval falls on a limit of pNN20, pNN50 or a histogram bin), then
 'name=value' pairs. Options are NeuroKit's defaults except where the functions below say otherwise:
 
-* welch: intervals resampled at 4 Hz with a cubic spline (NeuroKit: 100 Hz, quadratic), density not normalised to maximum 1;
+* welch: intervals resampled at 4 Hz with a cubic spline (NeuroKit: 100 Hz, quadratic), density not normalised to maximum 1,
+  from 0.0033 Hz on (NeuroKit leaves out what lies below two cycles per segment, most of VLF);
 * lomb: multiplied by 2 mean(NN) / 1000, which turns astropy's unnormalised power into a density;
 * sampen: counted here by the definition of Richman and Moorman, and equal to what NeuroKit returns (default_sampen);
 * default_*: what NeuroKit's hrv_frequency returns with all its defaults, for the documentation only.
@@ -57,7 +58,8 @@ with open("hrv.txt", "w", newline="\n") as f:
         out["sampen"] = sample_entropy(rri, 2, 0.2 * np.std(rri, ddof=1))
         out["default_sampen"] = b["HRV_SampEn"]
         x, _, rate = nk.intervals_process(rri, intervals_time=t, interpolate=True, interpolation_rate=4, method="cubic")
-        w = nk.signal_power(x, BANDS, sampling_rate=rate, method="welch", max_frequency=0.5, normalize=False)
+        w = nk.signal_power(x, BANDS, sampling_rate=rate, method="welch", max_frequency=0.5,
+                            normalize=False, min_frequency=0.0033)
         out["welch_vlf"], out["welch_lf"], out["welch_hf"] = w.iloc[0]
         s = nk.signal_power(rri, BANDS, sampling_rate=None, method="lomb", max_frequency=0.5, normalize=False, t=t,
                             min_frequency=1 / (5 * (t[-1] - t[0])))
