@@ -12,8 +12,8 @@
 
 use std::collections::VecDeque;
 
-use super::rpeak::require_rate;
-use super::{Resampler, Scaler, detect_r_peaks, require_finite};
+use super::rpeak::{detect_humps, polarity, require_rate};
+use super::{Resampler, Scaler, require_finite};
 use crate::{Error, Result};
 
 /// A [`Resampler`] that gives each output as soon as the samples it needs have come.
@@ -179,13 +179,15 @@ impl StreamScaler {
 const CONTEXT_S: f64 = 3.0;
 const PAST_S: f64 = 7.0;
 const STEP_S: f64 = 1.0;
+/// Latest beats whose median decides the polarity of the peaks: some minutes, so that a run of odd beats does not turn it.
+const REMEMBERED: usize = 300;
 
-/// [`detect_r_peaks`] on a signal that arrives block by block.
+/// [`detect_r_peaks`](super::detect_r_peaks) on a signal that arrives block by block.
 ///
 /// After each whole second the last eleven seconds are searched, and of the beats found those are reported that lie in the
 /// second that ended 3 s ago: so a beat is reported 3 to 4 s after it happened. The result differs from that on the whole
-/// recording where the choice hangs on something further away: the polarity of the peaks when it is not clear, and the
-/// first and the last second.
+/// recording where the choice hangs on something further away: the polarity of the peaks, which follows the last 300 beats
+/// and may be uncertain in the first seconds, and beats in noise.
 #[derive(Clone, Debug)]
 pub struct StreamBeats {
     fs_hz: f64,
@@ -196,6 +198,7 @@ pub struct StreamBeats {
     searches: usize,
     reported: usize,
     last: Option<usize>,
+    extents: VecDeque<[f64; 2]>,
 }
 
 impl StreamBeats {
@@ -205,7 +208,8 @@ impl StreamBeats {
     /// [`Kind::Usage`](crate::error::Kind::Usage) for a rate below [`MIN_FS_HZ`](super::MIN_FS_HZ).
     pub fn new(fs_hz: f64) -> Result<Self> {
         require_rate(fs_hz)?;
-        Ok(Self { fs_hz, kept: Vec::new(), first: 0, seen: 0, searches: 0, reported: 0, last: None })
+        let (kept, extents) = (Vec::new(), VecDeque::new());
+        Ok(Self { fs_hz, kept, first: 0, seen: 0, searches: 0, reported: 0, last: None, extents })
     }
 
     /// Longest time between a beat and its report, in seconds.
@@ -261,10 +265,18 @@ impl StreamBeats {
             return Ok(());
         }
         let begin = self.seen.saturating_sub(self.samples(PAST_S + STEP_S + CONTEXT_S)).max(self.first);
-        let found = detect_r_peaks(&self.kept[begin - self.first..], self.fs_hz)?;
+        let found = detect_humps(&self.kept[begin - self.first..], self.fs_hz)?;
+        for (hump, extent) in found.humps.iter().zip(found.extents()) {
+            if (self.reported..until).contains(&(hump + begin)) {
+                self.extents.push_back(extent);
+            }
+        }
+        let old = self.extents.len().saturating_sub(REMEMBERED);
+        self.extents.drain(..old);
+        let sign = polarity(self.extents.make_contiguous());
         // A peak at the border may move by some samples from one search to the next: it is the same beat.
         let apart = self.samples(0.15);
-        for p in found.into_iter().map(|p| p + begin) {
+        for p in found.peaks(sign).into_iter().map(|p| p + begin) {
             let new = self.last.is_none_or(|l| p > l + apart);
             if p >= self.reported.saturating_sub(apart) && p < until && new {
                 out.push(p);
