@@ -17,11 +17,15 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Kind;
 use crate::{Error, Result};
 
+pub mod bench;
+pub mod beats;
 pub mod completions;
 pub mod config;
 pub mod context;
+mod ecg;
 pub mod embed;
 pub mod evaluate;
+pub mod features;
 pub mod finetune;
 pub mod forward;
 pub mod grad;
@@ -33,6 +37,7 @@ pub mod people;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
+pub mod quality;
 pub mod quickstart;
 pub mod reports;
 pub mod rundir;
@@ -89,12 +94,20 @@ pub enum Command {
     Embed(embed::Args),
     /// Show what is in a model, checkpoint, store or recording.
     Inspect(inspect::Args),
+    /// The R peaks of a recording.
+    Beats(beats::Args),
+    /// Heart rate and heart-rate variability of a recording or a prepared store.
+    Features(features::Args),
+    /// Signal quality of a recording, window by window.
+    Quality(quality::Args),
     /// Write simulated, labelled ECG.
     Simulate(simulate::Args),
     /// Loss and gradients of a pre-training step, for study and verification.
     Grad(grad::Args),
     /// Outputs of a model for prepared windows.
     Forward(forward::Args),
+    /// Measure this machine, training and prediction.
+    Bench(bench::Args),
     /// Completions for a shell.
     Completions(completions::Args),
 }
@@ -110,9 +123,13 @@ impl Command {
             Self::Predict(args) => predict::run(args, context),
             Self::Embed(args) => embed::run(args, context),
             Self::Inspect(args) => inspect::run(args, context),
+            Self::Beats(args) => beats::run(args, context),
+            Self::Features(args) => features::run(args, context),
+            Self::Quality(args) => quality::run(args, context),
             Self::Simulate(args) => simulate::run(args, context),
             Self::Grad(args) => grad::run(args, context),
             Self::Forward(args) => forward::run(args, context),
+            Self::Bench(args) => bench::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
     }

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 pub mod csv;
 pub mod edf;
 pub mod npy;
+mod opensignals;
 pub mod packed;
 pub mod wfdb;
 
