@@ -50,11 +50,12 @@ const LEAVE_A_FILE: [(&str, &str, &str); 7] = [
 ];
 
 /// Commands that write one file or none: their flags are in the JSON.
-const TELL_IN_JSON: [(&str, &str); 4] = [
+const TELL_IN_JSON: [(&str, &str); 5] = [
     ("embed", "store --model pre/model --out e.npy --overwrite"),
     ("forward", "--model pre/model --input x.npy --output y.npy --threads 1"),
     ("grad", "--model fine/model --input x.npy --target t.npy --out g.safetensors --pos-weight 2"),
     ("inspect", "--preset tiny --program predict --batch 2"),
+    ("bench", "--preset tiny --what predict --threads 1 --batch 1 --seconds 0.1"),
 ];
 
 /// Commands whose flags leave nothing to repeat.

@@ -36,7 +36,9 @@ Examples:
   heartlore bench --out bench/                     # also bench.json and roofline.svg
 
 Medians over repetitions during which our threads hardly waited for a CPU (Linux); 'clean 7/9' means 7 of 9. On a machine
-with other work to do, times are still too long where caches and memory are shared.";
+with other work to do, times are still too long where caches and memory are shared.
+
+bench.json, and the result with --json, hold every flag as `settings`.";
 
 /// What can be timed.
 const JOBS: [&str; 5] = ["pretrain", "finetune", "predict", "reconstruct", "operations"];
@@ -162,7 +164,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let operations =
         if wanted("operations") { operations(&model, isa, args.group, limit)? } else { Vec::new() };
-    let json = as_json(args, &machine, &lines, &operations);
+    let mut json = as_json(args, &machine, &lines, &operations);
+    json["settings"] = context.settings();
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
         super::rundir::write_bytes(&out.join("bench.json"), format!("{json:#}\n").as_bytes())?;

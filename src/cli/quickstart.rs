@@ -14,6 +14,8 @@
 //! | heart rate alone, for comparison | 0.661, 0.705 | 0.611, 0.681 |
 //!
 //! Nothing is better on both, so nothing was changed: the quickstart fine-tunes with the preset as it is.
+//! Run once on the study of seed 1 after that: 0.540 (95 % interval over people 0.479 to 0.596), AUC 0.551; heart rate alone
+//! 0.647 and 0.670. The tiny model is a demonstration, and this one fails to beat a count of beats.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
