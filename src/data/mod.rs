@@ -25,6 +25,8 @@ pub mod split;
 pub mod index;
 #[cfg(feature = "formats")]
 pub mod manifest;
+#[cfg(feature = "matlab")]
+pub mod matlab;
 #[cfg(feature = "formats")]
 pub mod prepare;
 #[cfg(feature = "formats")]
