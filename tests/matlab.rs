@@ -99,7 +99,9 @@ fn same(array: &Array, json: &Value, old: bool, at: &str) {
         assert_eq!(array.class.name(), class, "{at}");
     }
     if array.class != Class::Char || !array.is_empty() {
-        assert_eq!(array.dims, dims, "{at}");
+        // `[]` without any content is 1x0 in SciPy; MATLAB says 0x0.
+        let nothing = array.dims == [0, 0] && dims == [1, 0];
+        assert!(array.dims == dims || nothing, "{at}: {:?}, SciPy has {dims:?}", array.dims);
     }
     match &array.data {
         Data::Numeric { re, im } => {
@@ -193,7 +195,7 @@ fn scipys_own_files() {
         return;
     };
     let files = oracle(&folder.join("values.json"));
-    let (mut equal, mut refused, mut more) = (0, Vec::new(), Vec::new());
+    let (mut equal, mut refused, mut more, mut fewer) = (0, Vec::new(), Vec::new(), Vec::new());
     for (name, json) in &files {
         let read = open_mat(&folder.join(name), &MatOptions::default());
         let read = read.and_then(|file| {
@@ -209,9 +211,10 @@ fn scipys_own_files() {
             }
             (Ok(file), Some(why)) => more.push(format!("{name}: {why}; read with {:?}", file.warnings())),
             (Err(e), Some(_)) => refused.push(format!("{name}: {e}")),
-            (Err(e), None) => panic!("{name}: SciPy reads it, here: {e}"),
+            (Err(e), None) => fewer.push(format!("{name}: {e}")),
         }
     }
+    assert!(fewer.is_empty(), "SciPy reads these: {fewer:#?}");
     eprintln!("{equal} of {} equal; both refuse {refused:#?}; SciPy alone refuses {more:#?}", files.len());
     assert!(equal >= 100);
 }

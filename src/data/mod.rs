@@ -22,6 +22,8 @@ pub mod source;
 pub mod split;
 
 #[cfg(feature = "formats")]
+pub mod datasets;
+#[cfg(feature = "formats")]
 pub mod index;
 #[cfg(feature = "formats")]
 pub mod manifest;

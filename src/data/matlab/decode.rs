@@ -234,6 +234,9 @@ impl Decoder<'_> {
         if rows.iter().any(|r| *r >= height) {
             return Err(bad("a value lies below the last row".into()));
         }
+        // A logical sparse array says 'double' and stores a byte each.
+        let bytes = re.values() < count as u64 && re.bytes == count as u64;
+        let re = if bytes { Span { store: Store::U8, ..re } } else { re };
         let re = self.numbers(re, 0, count, Class::Double)?.into_f64();
         let im = im.map(|im| Ok(self.numbers(im, 0, count, Class::Double)?.into_f64()));
         Ok(Data::Sparse { rows, columns, re, im: im.transpose()? })

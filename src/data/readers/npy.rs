@@ -23,12 +23,18 @@ impl Reader for Npy {
         head.starts_with(b"\x93NUMPY")
     }
     fn read(&self, path: &Path, options: &ReadOptions) -> Result<Recording> {
+        let array = npy::parse(&read_whole(path)?).map_err(|e| e.in_file(path))?;
+        recording(array, path, stem(path), options)
+    }
+}
+
+/// A recording of an array; `record` is its name.
+pub(super) fn recording(array: npy::Array, path: &Path, record: String, options: &ReadOptions) -> Result<Recording> {
         let fs_hz = options.checked_fs()?.ok_or_else(|| {
-            Error::usage("a .npy file does not carry a sampling rate")
+            Error::usage("an array does not carry a sampling rate")
                 .in_file(path)
                 .remedy("give it: fs_hz = 256")
         })?;
-        let array = npy::parse(&read_whole(path)?).map_err(|e| e.in_file(path))?;
         let mut warnings = Vec::new();
         if array.trailing_bytes > 0 {
             warnings.push(format!("{} bytes after the array were ignored", array.trailing_bytes));
@@ -60,10 +66,9 @@ impl Reader for Npy {
         Ok(Recording {
             path: path.into(),
             files: vec![path.into()],
-            record: stem(path),
+            record,
             channels,
             warnings,
             ..Recording::default()
         })
-    }
 }
