@@ -268,6 +268,19 @@ def v73(path):
     return {"variables": {k: value(v) for k, v in data.items()}, "warnings": []}
 
 
+def opensignals(path):
+    """HDF5 as OpenSignals lays it out."""
+    import h5py
+    with h5py.File(path, "w") as f:
+        device = f.create_group("00:07:80:3B:46:61")
+        device.attrs["sampling rate"] = np.int64(1000)
+        device.attrs["channels"] = np.array([1, 2])
+        raw = device.create_group("raw")
+        for c in (1, 2):
+            values = (32768 + 1000 * c + np.arange(500) % 11).astype("u2")[:, None]
+            raw.create_dataset(f"channel_{c}", data=values, chunks=(100, 1), compression="gzip")
+
+
 def main():
     if sys.argv[1:2] == ["--corpus"]:
         folder, out = Path(sys.argv[2]), Path(sys.argv[3])
@@ -284,6 +297,7 @@ def main():
     text = {"class": "char", "dims": [1, 7], "text": ["clef \U0001d11e"]}
     values["surrogate.mat"] = {"variables": {"clef": text}, "warnings": []}
     values["v73.mat"] = v73(OUT / "v73.mat")
+    opensignals(OUT / "opensignals.h5")
     (OUT / "values.json").write_text(json.dumps({"scipy": scipy.__version__, "files": values}, separators=(",", ":")).replace('"},"','"},\n"') + "\n")
 
 

@@ -328,7 +328,11 @@ impl Labels {
 
     /// The rule in words, with the thresholds that folds with these training parts use.
     pub fn rule_in_words(&self, folds: &[Fold]) -> String {
-        let band = if self.band > 0.0 { format!(", without those within {} of it", self.band) } else { String::new() };
+        let band = if self.band > 0.0 {
+            format!(", without those within {} of it", self.band)
+        } else {
+            String::new()
+        };
         match self.rule {
             Rule::Given => "classes as given".into(),
             Rule::Above(line) => format!("ratings above {line}{band}"),
@@ -401,7 +405,8 @@ mod tests {
             let tests_s0 = a.test.contains(&0);
             let (x, y) = (labels[0].threshold(&a.train).unwrap(), labels[1].threshold(&b.train).unwrap());
             assert_eq!(x == y, tests_s0, "{x} and {y}");
-            let same = |i: &usize| labels[0].for_training(&a.train)[*i] == labels[1].for_training(&b.train)[*i];
+            let same =
+                |i: &usize| labels[0].for_training(&a.train)[*i] == labels[1].for_training(&b.train)[*i];
             assert!(!tests_s0 || a.train.iter().all(same));
             // By hand: the mean of the ten ratings of the others.
             let own: f64 = a.train.iter().map(|&i| RATINGS[i]).sum::<f64>() / 10.0;

@@ -84,7 +84,9 @@ fn one(subject: &str, file: &Path, strict: bool, found: &mut Found) -> Result<()
     for variable in ["labels_selfassessment", "VideoIDs"] {
         let have: usize = mat.info(variable)?.dims.iter().product();
         if have != trials {
-            return Err(Error::data(format!("{variable} has {have} cells, joined_data {trials}")).in_file(file));
+            return Err(
+                Error::data(format!("{variable} has {have} cells, joined_data {trials}")).in_file(file)
+            );
         }
     }
     for i in 1..=trials {
@@ -97,11 +99,16 @@ fn one(subject: &str, file: &Path, strict: bool, found: &mut Found) -> Result<()
             continue;
         }
         if data.dims.len() != 2 || data.dims[1] != 17 {
-            return Err(Error::data(format!("{record} has dimensions {:?}; n x 17 are expected", data.dims)).in_file(file));
+            return Err(Error::data(format!("{record} has dimensions {:?}; n x 17 are expected", data.dims))
+                .in_file(file));
         }
         let answers = mat.value(&format!("labels_selfassessment{{{i}}}"))?.into_numbers()?;
         if !answers.is_empty() && answers.len() != 12 {
-            return Err(Error::data(format!("labels_selfassessment{{{i}}} has {} values, not 12", answers.len())).in_file(file));
+            return Err(Error::data(format!(
+                "labels_selfassessment{{{i}}} has {} values, not 12",
+                answers.len()
+            ))
+            .in_file(file));
         }
         if answers.iter().all(|a| !a.is_finite()) {
             found.warnings.push(format!("{name}: recorded but not rated; kept without labels"));
@@ -110,7 +117,8 @@ fn one(subject: &str, file: &Path, strict: bool, found: &mut Found) -> Result<()
         if let Some(outside) = outside {
             found.warnings.push(format!("{name}: a rating of {outside} outside 1 to 9"));
         }
-        let mut labels: Vec<Option<String>> = (0..12).map(|k| answers.get(k).and_then(|a| rating(*a))).collect();
+        let mut labels: Vec<Option<String>> =
+            (0..12).map(|k| answers.get(k).and_then(|a| rating(*a))).collect();
         labels.push(Some(video.clone()));
         found.items.items.push(Item {
             file: file.to_path_buf(),

@@ -88,21 +88,29 @@ fn read(set: &Dataset, path: &Path, strict: bool) -> Result<Found> {
 }
 
 /// Which column is the ECG.
-fn lead(file: &Path, strict: bool, stamps: bool, warnings: &mut Vec<String>, name: &str) -> Result<&'static str> {
+fn lead(
+    file: &Path,
+    strict: bool,
+    stamps: bool,
+    warnings: &mut Vec<String>,
+    name: &str,
+) -> Result<&'static str> {
     let mat = open_mat(file, &MatOptions { strict, ..MatOptions::default() })?;
     let dims = mat.info("Data_ECG")?.dims;
     let [rows, columns] = dims[..] else {
         return Err(Error::data(format!("Data_ECG has dimensions {dims:?}")).in_file(file));
     };
     if rows < 2 || columns < 3 {
-        return Err(Error::data(format!("Data_ECG is {rows}x{columns}; time and two leads are expected")).in_file(file));
+        return Err(Error::data(format!("Data_ECG is {rows}x{columns}; time and two leads are expected"))
+            .in_file(file));
     }
     if stamps {
         let time = mat.column("Data_ECG", 0)?;
         let seconds = (time[rows - 1] - time[0]) / 1000.0;
         let rate = (rows - 1) as f64 / seconds;
         if !(rate.is_finite() && (rate - RATE_HZ).abs() <= 0.05 * RATE_HZ) {
-            warnings.push(format!("{name}: its time stamps give {rate:.1} Hz where {RATE_HZ} Hz are expected"));
+            warnings
+                .push(format!("{name}: its time stamps give {rate:.1} Hz where {RATE_HZ} Hz are expected"));
         }
     }
     Ok(if columns < 6 { "#2" } else { "#5" })
@@ -113,7 +121,9 @@ fn ratings(path: &Path, strict: bool, found: &mut Found) -> Result<Option<Vec<f6
     // The features lie beside the raw data.
     let mut places = vec![path.to_path_buf()];
     places.extend(path.ancestors().skip(1).take(2).map(Path::to_path_buf));
-    let file = places.iter().flat_map(|p| [p.join("Dt_SelfReports.mat"), p.join("ASCERTAIN_Features/Dt_SelfReports.mat")]);
+    let file = places
+        .iter()
+        .flat_map(|p| [p.join("Dt_SelfReports.mat"), p.join("ASCERTAIN_Features/Dt_SelfReports.mat")]);
     let Some(file) = file.into_iter().find(|f| f.is_file()) else {
         found.warnings.push("Dt_SelfReports.mat was not found: recordings have no labels".into());
         return Ok(None);
@@ -121,7 +131,11 @@ fn ratings(path: &Path, strict: bool, found: &mut Found) -> Result<Option<Vec<f6
     let mat = open_mat(&file, &MatOptions { strict, ..MatOptions::default() })?;
     let array = mat.value("Ratings")?;
     if array.dims != [5, PEOPLE as usize, CLIPS] {
-        return Err(Error::data(format!("Ratings has dimensions {:?}; 5 x 58 x 36 are expected", array.dims)).in_file(&file));
+        return Err(Error::data(format!(
+            "Ratings has dimensions {:?}; 5 x 58 x 36 are expected",
+            array.dims
+        ))
+        .in_file(&file));
     }
     let all = array.into_numbers()?;
     let outside = all.iter().enumerate().find(|(i, v)| match i % 5 {

@@ -50,9 +50,10 @@ impl Reader for Interpolated {
     fn read(&self, path: &Path, options: &ReadOptions) -> Result<Recording> {
         let wanted = match &options.record {
             None => None,
-            Some(r) => Some(r.parse::<i64>().map_err(|_| {
-                Error::usage(format!("'{r}' is no number of a video")).in_file(path)
-            })?),
+            Some(r) => Some(
+                r.parse::<i64>()
+                    .map_err(|_| Error::usage(format!("'{r}' is no number of a video")).in_file(path))?,
+            ),
         };
         options.agree_fs(RATE_HZ)?;
         let file = File::open(path).with_file(path)?;
@@ -83,17 +84,27 @@ impl Reader for Interpolated {
             stamps = Some((stamps.map_or(time, |s| s.0), time));
         }
         let Some((first, last)) = stamps else {
-            return Err(Error::data("no rows of this video").in_file(path).at(options.record.clone().unwrap_or_default()));
+            return Err(Error::data("no rows of this video")
+                .in_file(path)
+                .at(options.record.clone().unwrap_or_default()));
         };
         let rate = (samples.len() as f64 - 1.0) / (last - first) * 1000.0;
         if samples.len() > 1 && !((rate - RATE_HZ).abs() <= 0.005 * RATE_HZ) {
-            return Err(Error::data(format!("the time stamps give {rate:.1} Hz where {RATE_HZ} Hz are expected"))
-                .in_file(path)
-                .remedy("the rows of a video must follow each other without gaps"));
+            return Err(Error::data(format!(
+                "the time stamps give {rate:.1} Hz where {RATE_HZ} Hz are expected"
+            ))
+            .in_file(path)
+            .remedy("the rows of a video must follow each other without gaps"));
         }
         let record = options.record.as_ref().map_or(stem(path), |r| format!("{}:{r}", stem(path)));
         let channel = Channel { label: "ecg".into(), unit: Unit::Millivolt, fs_hz: RATE_HZ, samples };
-        Ok(Recording { path: path.into(), files: vec![path.into()], record, channels: vec![channel], ..Recording::default() })
+        Ok(Recording {
+            path: path.into(),
+            files: vec![path.into()],
+            record,
+            channels: vec![channel],
+            ..Recording::default()
+        })
     }
 }
 
@@ -155,7 +166,9 @@ fn means(path: &Path) -> Result<BTreeMap<i64, (f64, f64)>> {
         for (c, value) in values.iter_mut().enumerate() {
             let field = row.get(c).unwrap_or("");
             *value = field.parse().ok().filter(|v: &f64| v.is_finite()).ok_or_else(|| {
-                Error::format(format!("'{field}' is no number")).in_file(path).at(format!("line {line}, column {}", c + 1))
+                Error::format(format!("'{field}' is no number"))
+                    .in_file(path)
+                    .at(format!("line {line}, column {}", c + 1))
             })?;
         }
         let [_, valence, arousal, video] = values;

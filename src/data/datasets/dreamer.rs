@@ -55,7 +55,11 @@ fn read(set: &Dataset, path: &Path, strict: bool) -> Result<Found> {
         for name in ["ScoreValence", "ScoreArousal", "ScoreDominance"] {
             let list = mat.value(&format!("{person}.{name}"))?.into_numbers()?;
             if list.len() != clips {
-                return Err(Error::data(format!("{person}.{name} has {} values for {clips} clips", list.len())).in_file(&file));
+                return Err(Error::data(format!(
+                    "{person}.{name} has {} values for {clips} clips",
+                    list.len()
+                ))
+                .in_file(&file));
             }
             if let Some(outside) = list.iter().find(|v| v.is_finite() && !(1.0..=5.0).contains(*v)) {
                 found.warnings.push(format!("{subject}: {name} of {outside} outside 1 to 5"));
@@ -70,7 +74,8 @@ fn read(set: &Dataset, path: &Path, strict: bool) -> Result<Found> {
                 continue;
             }
             if dims.len() != 2 || dims[1] != 2 {
-                return Err(Error::data(format!("{record} has dimensions {dims:?}; n x 2 are expected")).in_file(&file));
+                return Err(Error::data(format!("{record} has dimensions {dims:?}; n x 2 are expected"))
+                    .in_file(&file));
             }
             let mut labels: Vec<Option<String>> = scores.iter().map(|s| rating(s[clip - 1])).collect();
             labels.push(Some(format!("film{clip:02}")));

@@ -27,7 +27,8 @@ fn read(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
     let mut states: BTreeSet<(String, &str)> = BTreeSet::new();
     for file in files_below(path)? {
         let name = name_of(&file);
-        let part = name.strip_suffix(".edf").and_then(|n| n.strip_prefix("Subject")).and_then(|n| n.split_once('_'));
+        let part =
+            name.strip_suffix(".edf").and_then(|n| n.strip_prefix("Subject")).and_then(|n| n.split_once('_'));
         let Some((number, state)) = part else { continue };
         let state = match state {
             "1" => "rest",

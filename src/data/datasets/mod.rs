@@ -113,9 +113,12 @@ impl Dataset {
         let mut found = (self.read)(self, path, strict)?;
         if found.items.items.is_empty() {
             let why = found.dropped.iter().take(3).map(|(what, why)| format!("{what}: {why}"));
-            return Err(Error::data(format!("no recording was found; {}", why.collect::<Vec<_>>().join("; ")))
-                .in_file(path)
-                .remedy(format!("expected: {}", self.layout)));
+            return Err(Error::data(format!(
+                "no recording was found; {}",
+                why.collect::<Vec<_>>().join("; ")
+            ))
+            .in_file(path)
+            .remedy(format!("expected: {}", self.layout)));
         }
         let mut seen = BTreeSet::new();
         for item in &mut found.items.items {
@@ -128,7 +131,9 @@ impl Dataset {
             }
         }
         if strict && let Some(first) = found.warnings.first() {
-            return Err(Error::data(first.clone()).in_file(path).remedy("leave out --strict to go on with a warning"));
+            return Err(Error::data(first.clone())
+                .in_file(path)
+                .remedy("leave out --strict to go on with a warning"));
         }
         Ok(found)
     }
@@ -182,7 +187,11 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
         Ok(())
     }
     let mut out = Vec::new();
-    if path.is_file() { out.push(path.to_path_buf()) } else { walk(path, 0, &mut out)? }
+    if path.is_file() {
+        out.push(path.to_path_buf())
+    } else {
+        walk(path, 0, &mut out)?
+    }
     Ok(out)
 }
 
@@ -204,10 +213,13 @@ fn rating(value: f64) -> Option<String> {
 
 /// Says which of the subjects `1..=count` are missing.
 fn missing(have: &BTreeSet<u32>, count: u32, found: &mut Found) {
-    let missing: Vec<String> =
-        (1..=count).filter(|n| !have.contains(n)).map(|n| format!("{n:02}")).collect();
+    let missing: Vec<String> = (1..=count).filter(|n| !have.contains(n)).map(|n| format!("{n:02}")).collect();
     if !missing.is_empty() {
-        found.warnings.push(format!("{} of {count} subjects are missing: {}", missing.len(), missing.join(", ")));
+        found.warnings.push(format!(
+            "{} of {count} subjects are missing: {}",
+            missing.len(),
+            missing.join(", ")
+        ));
     }
 }
 

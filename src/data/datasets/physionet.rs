@@ -44,10 +44,17 @@ pub(super) static CINC2017: Dataset = Dataset {
     read: cinc2017,
 };
 
-fn headers(set: &Dataset, path: &Path, expected: &str, fits: impl Fn(&str) -> bool) -> Result<Vec<(String, PathBuf)>> {
+fn headers(
+    set: &Dataset,
+    path: &Path,
+    expected: &str,
+    fits: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, PathBuf)>> {
     let files = files_below(path)?.into_iter();
-    let all: Vec<(String, PathBuf)> =
-        files.filter_map(|f| Some((name_of(&f).strip_suffix(".hea")?.to_string(), f))).filter(|f| fits(&f.0)).collect();
+    let all: Vec<(String, PathBuf)> = files
+        .filter_map(|f| Some((name_of(&f).strip_suffix(".hea")?.to_string(), f)))
+        .filter(|f| fits(&f.0))
+        .collect();
     if all.is_empty() { Err(set.wrong_folder(path, expected)) } else { Ok(all) }
 }
 
@@ -71,7 +78,10 @@ fn ecgid(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
     for (name, file) in headers(set, path, "Person_01/rec_1.hea", |n| n.starts_with("rec_"))? {
         let subject = file.parent().map(name_of).unwrap_or_default();
         if !subject.starts_with("Person_") {
-            found.dropped.push((file.display().to_string(), "not in a folder Person_NN: nobody knows whose it is".into()));
+            found.dropped.push((
+                file.display().to_string(),
+                "not in a folder Person_NN: nobody knows whose it is".into(),
+            ));
             continue;
         }
         people.insert(subject.clone());
@@ -116,7 +126,8 @@ fn cinc2017(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
 /// `REFERENCE*.csv`: lines of record, label. The newest version wins.
 fn references(path: &Path, found: &mut Found) -> Result<BTreeMap<String, String>> {
     let all = files_below(path)?;
-    let file = all.iter().filter(|f| name_of(f).starts_with("REFERENCE") && name_of(f).ends_with(".csv")).max();
+    let file =
+        all.iter().filter(|f| name_of(f).starts_with("REFERENCE") && name_of(f).ends_with(".csv")).max();
     let Some(file) = file else {
         found.warnings.push("REFERENCE.csv was not found: recordings have no labels".into());
         return Ok(BTreeMap::new());

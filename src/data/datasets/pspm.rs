@@ -28,14 +28,30 @@ macro_rules! pspm {
     };
 }
 
-pspm!(FR, "pspm-fr", "fear conditioning with respiration, skin conductance and ECG",
-    "PsPM-FR: SCR, ECG and respiration measurements in a delay fear conditioning task (Bach and others), Zenodo, doi:10.5281/zenodo.5573765");
-pspm!(HRM5, "pspm-hrm5", "heart period responses to sounds and pictures",
-    "PsPM-HRM5 (Paulus, Castegnetti, Bach and others), Zenodo; Paulus, Castegnetti, Bach. Modeling event-related heart period responses. Psychophysiology 53(6), 2016");
-pspm!(RRM12, "pspm-rrm1-2", "respiratory responses to pictures and sounds, with ECG",
-    "PsPM-RRM1-2 (Bach and others), Zenodo; Bach, Gerster, Tzovara, Castegnetti. A linear model for event-related respiration responses. Journal of Neuroscience Methods 270, 2016");
-pspm!(VIS, "pspm-vis", "visual stimulation with skin conductance, ECG and respiration",
-    "PsPM-VIS (Bach and others), Zenodo");
+pspm!(
+    FR,
+    "pspm-fr",
+    "fear conditioning with respiration, skin conductance and ECG",
+    "PsPM-FR: SCR, ECG and respiration measurements in a delay fear conditioning task (Bach and others), Zenodo, doi:10.5281/zenodo.5573765"
+);
+pspm!(
+    HRM5,
+    "pspm-hrm5",
+    "heart period responses to sounds and pictures",
+    "PsPM-HRM5 (Paulus, Castegnetti, Bach and others), Zenodo; Paulus, Castegnetti, Bach. Modeling event-related heart period responses. Psychophysiology 53(6), 2016"
+);
+pspm!(
+    RRM12,
+    "pspm-rrm1-2",
+    "respiratory responses to pictures and sounds, with ECG",
+    "PsPM-RRM1-2 (Bach and others), Zenodo; Bach, Gerster, Tzovara, Castegnetti. A linear model for event-related respiration responses. Journal of Neuroscience Methods 270, 2016"
+);
+pspm!(
+    VIS,
+    "pspm-vis",
+    "visual stimulation with skin conductance, ECG and respiration",
+    "PsPM-VIS (Bach and others), Zenodo"
+);
 
 fn read(set: &Dataset, path: &Path, strict: bool) -> Result<Found> {
     let mut found = Found::default();
@@ -47,7 +63,11 @@ fn read(set: &Dataset, path: &Path, strict: bool) -> Result<Found> {
         }
         let what = open_mat(&file, &MatOptions { strict, ..MatOptions::default() }).and_then(|mat| {
             let has = |v: &str| mat.variables().iter().any(|x| x.name == v);
-            if has("infos") && has("data") { ecg(&mat, &name, &mut found.warnings).map(Some) } else { Ok(None) }
+            if has("infos") && has("data") {
+                ecg(&mat, &name, &mut found.warnings).map(Some)
+            } else {
+                Ok(None)
+            }
         });
         let item = match what {
             Ok(Some(item)) => item,
@@ -77,7 +97,8 @@ fn ecg(mat: &MatFile, name: &str, warnings: &mut Vec<String>) -> Result<Item> {
     let mut types = Vec::new();
     for i in 1..=count {
         let header = mat.value(&format!("data{{{i}}}.header"))?;
-        let text = |field: &str| header.field(field).and_then(|v| v.text().ok()).unwrap_or("").trim().to_string();
+        let text =
+            |field: &str| header.field(field).and_then(|v| v.text().ok()).unwrap_or("").trim().to_string();
         let kind = text("chantype").to_lowercase();
         if !kind.starts_with("ecg") || text("units").eq_ignore_ascii_case("events") {
             types.push(if kind.is_empty() { "unnamed".into() } else { kind });
@@ -96,9 +117,9 @@ fn ecg(mat: &MatFile, name: &str, warnings: &mut Vec<String>) -> Result<Item> {
         let duration = mat.value("infos.duration").and_then(|d| d.number()).ok();
         match duration {
             // PsPM itself allows three samples.
-            Some(s) if (s * rate - samples as f64).abs() > 3.0 => warnings.push(format!(
-                "{name}: {samples} samples at {rate} Hz, but infos.duration is {s} s"
-            )),
+            Some(s) if (s * rate - samples as f64).abs() > 3.0 => {
+                warnings.push(format!("{name}: {samples} samples at {rate} Hz, but infos.duration is {s} s"))
+            }
             Some(_) => {}
             None => warnings.push(format!("{name}: infos.duration is missing")),
         }

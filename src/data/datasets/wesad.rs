@@ -66,7 +66,8 @@ fn read(set: &Dataset, path: &Path, strict: bool) -> Result<Found> {
 
 fn one(subject: &str, file: &Path, found: &mut Found) -> Result<()> {
     let array = |name: &str| {
-        npz::array(file, name)?.ok_or_else(|| Error::data(format!("there is no array '{name}'")).in_file(file))
+        npz::array(file, name)?
+            .ok_or_else(|| Error::data(format!("there is no array '{name}'")).in_file(file))
     };
     let labels = array("label")?.values;
     let mut begin = 0;

@@ -49,10 +49,14 @@ impl Reader for Samples {
         let mut samples = Vec::new();
         for (i, line) in text.lines().enumerate() {
             for field in line.split([',', ' ', '\t', ';']).map(str::trim).filter(|f| !f.is_empty()) {
-                samples.push(field.parse::<f64>().ok().filter(|v| v.is_finite() || v.is_nan()).ok_or_else(|| {
-                    let shown: String = field.chars().take(40).collect();
-                    Error::format(format!("'{shown}' is no number")).in_file(path).at(format!("line {}", i + 1))
-                })?);
+                samples.push(field.parse::<f64>().ok().filter(|v| v.is_finite() || v.is_nan()).ok_or_else(
+                    || {
+                        let shown: String = field.chars().take(40).collect();
+                        Error::format(format!("'{shown}' is no number"))
+                            .in_file(path)
+                            .at(format!("line {}", i + 1))
+                    },
+                )?);
             }
         }
         if samples.is_empty() {
@@ -134,17 +138,20 @@ fn read(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
 /// Rows of a spreadsheet saved as CSV; the two sheets name their columns differently.
 fn annotations(file: &PathBuf) -> Result<Labels> {
     let bad = |e: csv::Error| Error::format(e.to_string()).in_file(file);
-    let mut table = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_path(file).map_err(bad)?;
+    let mut table =
+        csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_path(file).map_err(bad)?;
     let header = table.headers().map_err(bad)?.clone();
     let column = |words: &[&str]| {
         let at = header.iter().position(|h| words.iter().all(|w| h.to_lowercase().contains(w)));
         at.ok_or_else(|| {
             let have: Vec<&str> = header.iter().collect();
-            Error::data(format!("no column '{}'; the columns are {}", words.join(" "), have.join(", "))).in_file(file)
+            Error::data(format!("no column '{}'; the columns are {}", words.join(" "), have.join(", ")))
+                .in_file(file)
         })
     };
     let keys = [column(&["session", "id"])?, column(&["participant", "id"])?, column(&["video", "id"])?];
-    let values = [column(&["valence"])?, column(&["arousal"])?, column(&["dominance"])?, column(&["emotion"])?];
+    let values =
+        [column(&["valence"])?, column(&["arousal"])?, column(&["dominance"])?, column(&["emotion"])?];
     let mut out = BTreeMap::new();
     for row in table.records() {
         let row = row.map_err(bad)?;
@@ -160,7 +167,9 @@ fn annotations(file: &PathBuf) -> Result<Labels> {
         }
         let field = |c: usize| row.get(c).map(str::to_string).filter(|f| !f.is_empty());
         if out.insert(key, values.map(field).to_vec()).is_some() {
-            return Err(Error::data(format!("session, participant, video {key:?} twice")).in_file(file).at(format!("line {line}")));
+            return Err(Error::data(format!("session, participant, video {key:?} twice"))
+                .in_file(file)
+                .at(format!("line {line}")));
         }
     }
     Ok(out)

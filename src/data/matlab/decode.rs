@@ -140,7 +140,7 @@ impl Decoder<'_> {
                 class_name: class_name.clone(),
             },
             Body::Sparse { rows, columns, re, im } => self.sparse(node, *rows, *columns, *re, *im)?,
-            Body::Triplets { table, complex } => return self.triplets(*table, &node.dims, *complex),
+            Body::Triplets { table, complex } => self.triplets(*table, &node.dims, *complex)?,
             Body::Skipped(why) => Data::Skipped(why.clone()),
         };
         Ok(Array { class: node.class, dims: node.dims.clone(), data })
@@ -243,20 +243,17 @@ impl Decoder<'_> {
     }
 
     /// A version 4 sparse matrix, turned into compressed columns.
-    fn triplets(&mut self, table: Span, dims: &[usize], complex: bool) -> Result<Array> {
+    fn triplets(&mut self, table: Span, dims: &[usize], complex: bool) -> Result<Data> {
         let bad = |what: &str| Error::format(format!("sparse array: {what}"));
-        let n = dims[0];
         let width = if complex { 4 } else { 3 };
-        if n == 0 || dims.get(1) != Some(&width) {
-            return Err(bad("not three or four columns"));
+        let n = usize::try_from(table.values() / width).unwrap_or(0);
+        let (height, columns) = (dims[0], dims[1]);
+        if n == 0 {
+            return Err(bad("no rows"));
         }
-        let all = self.numbers(table, 0, n * width, Class::Double)?.into_f64();
+        let all = self.numbers(table, 0, n * width as usize, Class::Double)?.into_f64();
         self.take(n as u64 * 64)?;
         let size = |v: f64| (v >= 0.0 && v.fract() == 0.0 && v < 1e9).then_some(v as usize);
-        let (height, columns) = match (size(all[n - 1]), size(all[2 * n - 1])) {
-            (Some(h), Some(w)) => (h, w),
-            _ => return Err(bad("the last row holds no dimensions")),
-        };
         self.take(columns as u64 * 8)?;
         let mut list: Vec<(usize, usize, f64, f64)> = Vec::new();
         for i in 0..n - 1 {
@@ -277,12 +274,11 @@ impl Decoder<'_> {
         for c in 0..columns {
             marks[c + 1] += marks[c];
         }
-        let data = Data::Sparse {
+        Ok(Data::Sparse {
             rows: list.iter().map(|v| v.1).collect(),
             columns: marks,
             re: list.iter().map(|v| v.2).collect(),
             im: complex.then(|| list.iter().map(|v| v.3).collect()),
-        };
-        Ok(Array { class: Class::Sparse, dims: vec![height, columns], data })
+        })
     }
 }

@@ -60,6 +60,28 @@ impl Hdf {
         Ok((file, variables))
     }
 
+    /// A number that the file keeps beside the top member `name`, as an attribute of it.
+    pub(super) fn attribute(&self, name: &str, attribute: &str) -> Option<f64> {
+        let attrs = match member(&self.file.root(), name).ok()? {
+            Place::Dataset(d) => d.attrs().ok()?,
+            Place::Group(g) | Place::Element(g, _) => g.attrs().ok()?,
+        };
+        match attrs.get(attribute)? {
+            AttrValue::F64(v) => Some(*v),
+            AttrValue::F32(v) => Some((*v).into()),
+            AttrValue::I64(v) => Some(*v as f64),
+            AttrValue::U64(v) => Some(*v as f64),
+            AttrValue::I32(v) => Some((*v).into()),
+            AttrValue::U32(v) => Some((*v).into()),
+            AttrValue::I16(v) => Some((*v).into()),
+            AttrValue::U16(v) => Some((*v).into()),
+            AttrValue::I64Array(v) if v.len() == 1 => Some(v[0] as f64),
+            AttrValue::I32Array(v) if v.len() == 1 => Some(v[0].into()),
+            AttrValue::F64Array(v) if v.len() == 1 => Some(v[0]),
+            _ => None,
+        }
+    }
+
     fn pick(&self, path: &ValuePath) -> Result<Place> {
         let mut here = member(&self.file.root(), &path.variable)?;
         for step in &path.steps {

@@ -405,6 +405,16 @@ impl MatFile {
         run().map_err(|e: Error| named(e.at(path)))
     }
 
+    /// A number that an HDF5 file keeps as attribute `name` of a variable or top group. Other files have none.
+    #[cfg_attr(not(feature = "mat73"), allow(unused_variables))]
+    pub fn attribute(&self, variable: &str, name: &str) -> Option<f64> {
+        match &self.content {
+            Content::Elements { .. } => None,
+            #[cfg(feature = "mat73")]
+            Content::Hdf(file) => file.attribute(variable, name),
+        }
+    }
+
     /// What stands at `path`, without reading its values.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! little-endian, 1 big-endian), O zero, P how values are stored, T what they are (0 numbers, 1 text, 2 sparse). Source:
 //! MATLAB, *MAT-File Format*, appendix on level 4.
 
-use super::element::{Span, Store, raw, u32_of};
+use super::element::{Span, Store, numbers, raw, u32_of};
 use super::stream::{Cursor, Input};
 use super::tree::{Body, Head, Node};
 use super::value::Class;
@@ -80,6 +80,12 @@ pub(super) fn read(input: &Input, big: bool) -> Result<Vec<(Head, Node)>> {
             2 => (Class::Sparse, Body::Triplets { table: re, complex: columns == 4 }),
             other => return Err(bad(format!("unknown kind of variable {other}"))),
         };
+        let dims = match class {
+            Class::Sparse => {
+                sparse_dims(&mut cursor, re, dims, big).map_err(|e| e.at(format!("variable '{name}'")))?
+            }
+            _ => dims,
+        };
         cursor.seek(at + bytes * parts)?;
         let head = Head {
             name,
@@ -91,4 +97,21 @@ pub(super) fn read(input: &Input, big: bool) -> Result<Vec<(Head, Node)>> {
         out.push((head, Node { class, dims, body }));
     }
     Ok(out)
+}
+
+/// The dimensions of a sparse matrix, which its last row holds. `table` is the dimensions of the list of values.
+fn sparse_dims(cursor: &mut Cursor<'_>, span: Span, table: Vec<usize>, big: bool) -> Result<Vec<usize>> {
+    let bad = |what: &str| Error::format(format!("sparse array: {what}"));
+    let (rows, width) = (table[0] as u64, table[1]);
+    if rows == 0 || !(3..=4).contains(&width) {
+        return Err(bad("not three or four columns"));
+    }
+    let mut dims = Vec::new();
+    for column in 0..2 {
+        let last = numbers(cursor, span, (column + 1) * rows - 1, 1, Class::Double, big)?.into_f64();
+        // Far more columns than this fit no memory as marks.
+        let whole = last.first().filter(|v| **v >= 0.0 && v.fract() == 0.0 && **v < 1e9);
+        dims.push(*whole.ok_or_else(|| bad("the last row holds no dimensions"))? as usize);
+    }
+    Ok(dims)
 }

@@ -2,7 +2,11 @@
 //!
 //! Which matrix is said by the record: a path as one would write it in MATLAB, `DREAMER.Data{1,2}.ECG.stimuli{3}` (see
 //! [`crate::data::matlab`]). Samples run along the longer dimension; the other holds channels, named `channel 1`, `channel
-//! 2`, ... (choose with `#2`). The rate must be given; the unit is unknown unless given. Plain HDF5 reads the same way.
+//! 2`, ... (choose with `#2`). The rate must be given; the unit is unknown unless given.
+//!
+//! Plain HDF5 reads the same way. Files of OpenSignals and biosignalsnotebooks keep a device's channels at
+//! `ADDRESS.raw.channel_1` (the address is the group's name, such as `00:07:80:3B:46:61`) and its rate as the attribute
+//! `sampling rate` of that group, which is used; their values are counts of the converter, so the unit is `arbitrary`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -67,18 +71,28 @@ impl Reader for Mat {
         let Some(record) = &options.record else {
             let list: Vec<String> =
                 file.variables().iter().take(20).map(|v| format!("{} ({})", v.name, v.class)).collect();
-            return Err(Error::usage("which matrix of the file is the recording?")
-                .in_file(path)
-                .remedy(format!("name it as the record, for example x or x{{3}}; the variables are {}", list.join(", "))));
+            return Err(Error::usage("which matrix of the file is the recording?").in_file(path).remedy(
+                format!(
+                    "name it as the record, for example x or x{{3}}; the variables are {}",
+                    list.join(", ")
+                ),
+            ));
         };
-        let fs_hz = options.checked_fs()?.ok_or_else(|| {
+        let variable = record.split(['.', '{', '(']).next().unwrap_or(record);
+        let own = file.attribute(variable, "sampling rate").filter(|r| r.is_finite() && *r > 0.0);
+        if let Some(rate) = own {
+            options.agree_fs(rate).map_err(|e| e.in_file(path))?;
+        }
+        let fs_hz = own.or(options.checked_fs()?).ok_or_else(|| {
             Error::usage("a matrix in a MATLAB file does not carry a sampling rate")
                 .in_file(path)
                 .remedy("give it: fs_hz = 256")
         })?;
         let info = file.info(record)?;
         let ([rows, columns], true) = (&info.dims[..], info.class.is_numeric()) else {
-            return Err(Error::data(format!("'{record}' is no matrix of numbers but {}", info.class)).in_file(path));
+            return Err(
+                Error::data(format!("'{record}' is no matrix of numbers but {}", info.class)).in_file(path)
+            );
         };
         let (rows, columns) = (*rows, *columns);
         if rows == 0 || columns == 0 {
@@ -99,7 +113,6 @@ impl Reader for Mat {
             wanted.iter().map(|c| file.column(record, *c)).collect::<Result<_>>()?
         };
         // Damage of this variable only: others may lie in the same file.
-        let variable = record.split(['.', '{', '(']).next().unwrap_or(record);
         let mut warnings = file.warnings();
         warnings.retain(|w| w.contains(&format!("'{variable}'")));
         let channels = wanted.iter().zip(samples).map(|(c, samples)| Channel {
