@@ -31,8 +31,8 @@ NAMES = {"f8": "double", "f4": "single", "b1": "logical", "i1": "int8", "u1": "u
 def number(x):
     if isinstance(x, (int, np.integer)):
         return str(int(x)) if abs(int(x)) > 2**53 else int(x)
-    x = float(x)
-    return x if np.isfinite(x) else repr(x)
+    # As text: a JSON reader may round the last bit.
+    return repr(float(x))
 
 
 def numbers(a):

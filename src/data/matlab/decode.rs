@@ -163,6 +163,11 @@ impl Decoder<'_> {
             return Ok(Vec::new());
         }
         let stored = usize::try_from(span.values()).map_err(|_| Error::format("text too long"))?;
+        if stored == 0 && count <= 1 << 16 {
+            // MATLAB itself has written texts without their characters.
+            self.warnings.push(format!("text of {count} characters without any; read as spaces"));
+            return Ok(vec![" ".repeat(dims.get(1).copied().unwrap_or(1)); dims[0]]);
+        }
         // Codes as f64, then u16, then text.
         self.take(stored as u64 * 4)?;
         let codes = self.numbers(span, 0, stored, Class::Double)?.into_f64();

@@ -1,7 +1,7 @@
 //! The skeleton of a variable: which arrays it is made of and where their values lie. Built in one pass over the variable;
 //! values are passed over, not decoded.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::element::{self, MATRIX, Span, Tag, raw};
@@ -287,17 +287,18 @@ impl Walk<'_> {
             return Err(bad(format!("{} bytes of field names of {length} bytes each", bytes.len())));
         }
         let mut names: Vec<String> = Vec::new();
-        let mut seen = HashSet::new();
-        for (n, chunk) in bytes.chunks_exact(length).enumerate() {
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for chunk in bytes.chunks_exact(length) {
             let until = chunk.iter().position(|b| *b == 0).unwrap_or(length);
             let name = String::from_utf8_lossy(&chunk[..until]).into_owned();
             // A damaged file may have two fields of one name: the second must not hide the first.
-            if !seen.insert(name.clone()) {
-                self.warnings
-                    .push(format!("two fields are named '{name}'; the later is read as '_{n}_{name}'"));
-                names.push(format!("_{n}_{name}"));
-            } else {
+            let before = seen.entry(name.clone()).and_modify(|n| *n += 1).or_insert(0);
+            if *before == 0 {
                 names.push(name);
+            } else {
+                self.warnings
+                    .push(format!("two fields are named '{name}'; the later is read as '_{before}_{name}'"));
+                names.push(format!("_{before}_{name}"));
             }
         }
         Ok(names)
