@@ -89,7 +89,8 @@ impl Reader for Interpolated {
                 .at(options.record.clone().unwrap_or_default()));
         };
         let rate = (samples.len() as f64 - 1.0) / (last - first) * 1000.0;
-        if samples.len() > 1 && !((rate - RATE_HZ).abs() <= 0.005 * RATE_HZ) {
+        let even = (rate - RATE_HZ).abs() <= 0.005 * RATE_HZ;
+        if samples.len() > 1 && !even {
             return Err(Error::data(format!(
                 "the time stamps give {rate:.1} Hz where {RATE_HZ} Hz are expected"
             ))

@@ -195,7 +195,7 @@ impl Walk<'_> {
                     _ => None,
                 };
                 let fields = self.field_names(end)?;
-                let n = count.checked_mul(fields.len() as u64).unwrap_or(u64::MAX);
+                let n = count.saturating_mul(fields.len() as u64);
                 Body::Struct { values: self.arrays(n, end, depth)?, fields: fields.into(), class_name }
             }
             Class::Char => {

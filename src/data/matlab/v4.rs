@@ -19,7 +19,7 @@ pub(super) fn sniff(head: &[u8]) -> Option<bool> {
         // The format of the machine must agree with how the number reads; VAX and Cray formats are named later.
         let machine = mopt / 1000;
         mopt < 5000
-            && mopt / 100 % 10 == 0
+            && (mopt / 100).is_multiple_of(10)
             && mopt / 10 % 10 <= 5
             && mopt % 10 <= 2
             && (machine >= 2 || (machine == 1) == big)
@@ -44,7 +44,7 @@ pub(super) fn read(input: &Input, big: bool) -> Result<Vec<(Head, Node)>> {
             return Err(bad("values in VAX or Cray number format are not read".into())
                 .remedy("load and save the file with MATLAB or Octave"));
         }
-        if mopt >= 2000 || mopt / 100 % 10 != 0 || complex > 1 {
+        if mopt >= 2000 || !(mopt / 100).is_multiple_of(10) || complex > 1 {
             return Err(bad(format!("{mopt} is no type of a version 4 variable")));
         }
         let store = match mopt / 10 % 10 {
