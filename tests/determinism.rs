@@ -5,9 +5,9 @@
 mod common;
 
 use common::{Encoder, Given, Sizes, bits, fill, run, transformer};
-use heartlore::graph::{Exec, Graph, Id, Plan, Want};
+use heartlore::graph::{Exec, Graph, Id, Plan, Precision, Want};
+use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
-use heartlore::kernels::{Isa, Real};
 use std::sync::Arc;
 
 fn sizes(batch: usize, dropout: f64) -> Sizes {
@@ -46,7 +46,7 @@ fn sets(mut check: impl FnMut(Isa)) {
 
 #[test]
 fn two_runs_give_the_same_bits() {
-    fn check<T: Real>() {
+    fn check<T: Precision>() {
         let mut given = given(3, 1);
         given.dropout = Some((9, 4, 0));
         let (g, root) = model(3, 0.2);
@@ -67,7 +67,7 @@ fn two_runs_give_the_same_bits() {
 
 #[test]
 fn an_executor_has_no_memory_of_earlier_passes() {
-    fn check<T: Real>() {
+    fn check<T: Precision>() {
         let (g, root) = model(2, 0.1);
         let graph = Arc::new(g);
         let want = Want { keep: vec![root], root: Some(root), gradients: Vec::new(), params: true };
@@ -95,7 +95,7 @@ fn an_executor_has_no_memory_of_earlier_passes() {
 
 #[test]
 fn permuting_the_batch_permutes_the_output() {
-    fn check<T: Real>() {
+    fn check<T: Precision>() {
         const ORDER: [usize; 4] = [2, 0, 3, 1];
         let (g, root) = model(4, 0.0);
         let given = given(4, 2);
@@ -119,7 +119,7 @@ fn permuting_the_batch_permutes_the_output() {
 
 #[test]
 fn a_sample_alone_and_in_a_group_gives_the_same_bits() {
-    fn check<T: Real>() {
+    fn check<T: Precision>() {
         const FIRST: u32 = 40;
         let (group, root) = model(3, 0.2);
         let (single, single_root) = model(1, 0.2);

@@ -4,7 +4,7 @@
 //! our f64 must agree to rounding, our f32 to what f32 can hold.
 #![allow(clippy::print_stdout, reason = "the errors measured are part of the result")]
 
-use heartlore::graph::{Exec, Graph, Id, Layout, Plan, Want};
+use heartlore::graph::{Exec, Graph, Id, Layout, Plan, Precision, Want};
 use heartlore::kernels::{Isa, Real, adam};
 use heartlore::nn::{self, Activation, EncoderNorm, ModelConfig, NormOrder, Pooling, Positions};
 use safetensors::SafeTensors;
@@ -46,10 +46,12 @@ fn weights<T: Real>(layout: &Layout) -> Vec<T> {
     flat
 }
 
-/// Windows `[batch, window]` and their masks, 1 where a point is hidden.
+/// Windows `[batch, window]` and their masks, 1 where a point is hidden. Those of 1280 samples are chosen so that no ReLU
+/// of the encoder lies nearer to its corner than f32 rounds; see the script.
 fn data(c: &ModelConfig, batch: usize) -> (Vec<f64>, Vec<f64>) {
     let w = c.window;
-    let x = numbers("windows", batch * w).into_iter().map(|u| f64::from((1.5 * u) as f32)).collect();
+    let name = if w == 1280 { "windows.46" } else { "windows" };
+    let x = numbers(name, batch * w).into_iter().map(|u| f64::from((1.5 * u) as f32)).collect();
     let blocks = w.div_ceil(20);
     let hit = numbers("mask", batch * blocks);
     let masked = |i: usize| {
@@ -94,23 +96,17 @@ fn from<T: Real>(v: &[T]) -> Vec<f64> {
     v.iter().map(|x| x.f64()).collect()
 }
 
-fn exec<T: Real>(graph: &Arc<Graph>, want: Want) -> Exec<T> {
+fn exec<T: Precision>(graph: &Arc<Graph>, want: Want) -> Exec<T> {
     let plan = Plan::new(graph, want).unwrap();
     Exec::new(graph.clone(), Arc::new(plan))
 }
 
-fn training<T: Real>(graph: &Arc<Graph>, loss: Id, keep: Id) -> Exec<T> {
+fn training<T: Precision>(graph: &Arc<Graph>, loss: Id, keep: Id) -> Exec<T> {
     exec(graph, Want { keep: vec![loss, keep], ..Want::training(loss) })
 }
 
 /// Compares every parameter's gradient; the absolute tolerance is `tol` times the tensor's root mean square.
-fn compare_gradients<T: Real>(
-    oracle: &Oracle,
-    key: &str,
-    layout: &Layout,
-    grads: &[T],
-    t: &Tolerance,
-) -> f64 {
+fn compare_gradients<T: Real>(oracle: &Oracle, key: &str, layout: &Layout, grads: &[T], tol: f64) -> f64 {
     let stored = oracle.get(&format!("{key}.gradients"));
     let names = oracle.names(key);
     assert_eq!(names.len(), layout.entries().len(), "{key}: number of parameters");
@@ -118,7 +114,6 @@ fn compare_gradients<T: Real>(
     for (name, row) in names.iter().zip(stored.chunks(SAMPLES + 1)) {
         let e = layout.find(name).unwrap_or_else(|| panic!("{key}: no parameter {name}"));
         let g = from(&grads[e.range()]);
-        let tol = if name.starts_with("encoder.") { t.encoder } else { t.gradient };
         let norm = g.iter().map(|x| x * x).sum::<f64>().sqrt();
         let rms = row[0] / (g.len() as f64).sqrt();
         assert!(rms > 0.0, "{key} {name}: the oracle's gradient is 0 and proves nothing");
@@ -132,7 +127,7 @@ fn compare_gradients<T: Real>(
 }
 
 /// Sets up pre-training on every token, in order; returns the number of masked points.
-fn fill_pretrain<T: Real>(c: &ModelConfig, batch: usize, p: &nn::Pretrain, run: &mut Exec<T>) -> f64 {
+fn fill_pretrain<T: Precision>(c: &ModelConfig, batch: usize, p: &nn::Pretrain, run: &mut Exec<T>) -> f64 {
     let (x, mask) = data(c, batch);
     let hidden: Vec<f64> = x.iter().zip(&mask).map(|(x, m)| x * (1.0 - m)).collect();
     let first = u32::from(c.cls);
@@ -147,19 +142,15 @@ fn fill_pretrain<T: Real>(c: &ModelConfig, batch: usize, p: &nn::Pretrain, run: 
 struct Tolerance {
     output: f64,
     gradient: f64,
-    /// For the encoder's gradients in classification. Of the millions of ReLUs on windows of 1280 samples a few lie so close to their
-    /// corner that f32 rounds them to its other side; where the gradients behind them nearly cancel, that shows.
-    /// PyTorch's own f32 is up to 1.2e-2 of a tensor's root mean square away from its f64 here.
-    encoder: f64,
 }
 
 impl Tolerance {
     fn of(output: f64, gradient: f64) -> Self {
-        Self { output, gradient, encoder: gradient }
+        Self { output, gradient }
     }
 }
 
-fn compare<T: Real>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolerance) {
+fn compare<T: Precision>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolerance) {
     let oracle = Oracle::open();
     let key = format!("{case}.pretrain");
     let p = nn::pretrain(c, batch, c.tokens()).unwrap();
@@ -174,8 +165,7 @@ fn compare<T: Real>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolerance) 
     assert!(loss <= 1.0, "{key}: loss off by {loss} times the tolerance");
     let mut grads = vec![T::ZERO; params.len()];
     run.backward(&params, &[T::ONE], &mut grads);
-    let plain = Tolerance::of(tol.output, tol.gradient);
-    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, &plain);
+    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, tol.gradient);
     println!("{key}: output {output:.2e}, loss {loss:.2e}, gradients {gradient:.2e} of the tolerance");
 
     // The reconstruction of the masked windows is the same output from another program.
@@ -205,7 +195,7 @@ fn compare<T: Real>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolerance) 
     assert!(loss <= 1.0, "{key}: loss off by {loss} times the tolerance");
     let mut grads = vec![T::ZERO; params.len()];
     run.backward(&params, &[T::ONE], &mut grads);
-    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, tol);
+    let gradient = compare_gradients(&oracle, &key, p.graph.layout(), &grads, tol.gradient);
     println!("{key}: output {output:.2e}, loss {loss:.2e}, gradients {gradient:.2e} of the tolerance");
 }
 
@@ -270,12 +260,7 @@ fn small_models_are_pytorchs_in_f32() {
 
 #[test]
 fn the_paper_preset_is_pytorchs_in_f32() {
-    compare::<f32>(
-        "paper",
-        &ModelConfig::paper(),
-        2,
-        &Tolerance { encoder: 1e-2, ..Tolerance::of(1e-5, 1e-4) },
-    );
+    compare::<f32>("paper", &ModelConfig::paper(), 2, &Tolerance::of(1e-5, 1e-4));
 }
 
 /// The same model on windows of 160 samples: short enough for f64 in every run.
@@ -291,7 +276,7 @@ fn the_paper_preset_is_pytorchs_in_f64() {
     compare::<f64>("paper", &ModelConfig::paper(), 2, &Tolerance::of(1e-12, 1e-10));
 }
 
-fn ten_steps<T: Real>(tol: f64) {
+fn ten_steps<T: Precision>(tol: f64) {
     let (c, oracle) = (post(), Oracle::open());
     let p = nn::pretrain(&c, 3, c.tokens()).unwrap();
     let mut params = weights::<T>(p.graph.layout());

@@ -7,9 +7,9 @@
 mod common;
 
 use common::{Model, Sizes, transformer, uniform};
-use heartlore::graph::{Exec, Plan, Want};
+use heartlore::graph::{Exec, Plan, Precision, Want};
+use heartlore::kernels::Isa;
 use heartlore::kernels::adam::{self, Adam, clip};
-use heartlore::kernels::{Isa, Real};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn allocations(f: impl FnOnce()) -> usize {
 }
 
 /// Allocations of the first training step, and of the three after it.
-fn training_steps<T: Real>(sizes: Sizes, isa: Isa) -> (usize, usize) {
+fn training_steps<T: Precision>(sizes: Sizes, isa: Isa) -> (usize, usize) {
     let Model { graph, x, labels, loss, .. } = transformer(sizes);
     let graph = Arc::new(graph);
     let plan = Arc::new(Plan::new(&graph, Want::training(loss)).unwrap());

@@ -8,7 +8,9 @@
 mod common;
 
 use common::{Encoder, Given, Outcome, Sizes, cast, encoder_layer, run};
-use heartlore::graph::{AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Plan, Want};
+use heartlore::graph::{
+    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Plan, Precision, Want,
+};
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::adam::{self, Adam};
 use heartlore::kernels::losses::Reduction;
@@ -211,7 +213,7 @@ fn compare<T: Real>(what: &str, got: &[T], want: &[f64], rtol: f64, eps: f64, le
     worst
 }
 
-fn check<T: Real>(name: &str, case: &Case, isa: Isa, tolerance: Tolerance) -> [f64; 2] {
+fn check<T: Precision>(name: &str, case: &Case, isa: Isa, tolerance: Tolerance) -> [f64; 2] {
     let mut recorder = Recorder { g: Graph::new(), case };
     let y = record(name, &mut recorder);
     let g = recorder.g;
@@ -273,7 +275,7 @@ fn layers_equal_pytorch() {
 const CASES: usize = 45;
 
 /// Largest tolerance share of losses and of final parameters.
-fn train<T: Real>(start: &Case, end: &Case, adam: Adam, isa: Isa, tolerance: Tolerance) -> [f64; 2] {
+fn train<T: Precision>(start: &Case, end: &Case, adam: Adam, isa: Isa, tolerance: Tolerance) -> [f64; 2] {
     let batch = start["xs"].dims[1];
     let model = common::transformer(Sizes::small(batch, 0.0));
     let graph = Arc::new(model.graph.clone());

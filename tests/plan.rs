@@ -13,8 +13,8 @@ mod programs;
 
 use common::{Given, Sizes, bits, fill, transformer};
 use draw::{Case, Draw};
-use heartlore::graph::{Exec, Graph, Id, Op, OpKind, Plan, Want};
-use heartlore::kernels::{Isa, Real};
+use heartlore::graph::{Exec, Graph, Id, Op, OpKind, Plan, Precision, Want};
+use heartlore::kernels::Isa;
 use heartlore::tensor::Init;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -138,7 +138,7 @@ fn every_gradient_has_exactly_one_first_writer() {
 }
 
 /// Values, wanted gradients and parameter gradients of one pass, as bits.
-fn pass<T: Real>(exec: &mut Exec<T>, given: &Given, poison: bool) -> Vec<Vec<u64>> {
+fn pass<T: Precision>(exec: &mut Exec<T>, given: &Given, poison: bool) -> Vec<Vec<u64>> {
     let params = fill(exec, given);
     if poison {
         exec.poison();
@@ -160,7 +160,7 @@ fn pass<T: Real>(exec: &mut Exec<T>, given: &Given, poison: bool) -> Vec<Vec<u64
 
 #[test]
 fn nothing_is_read_before_it_is_written() {
-    fn check<T: Real>(programs: usize) {
+    fn check<T: Precision>(programs: usize) {
         // One operation twice on the same inputs, in every form the gradient tests have; and whole programs.
         let kinds: Vec<OpKind> = OpKind::ALL.into_iter().filter(|k| !k.is_leaf()).collect();
         let operations = kinds.iter().flat_map(|&kind| {
@@ -230,7 +230,7 @@ fn the_arena_is_near_its_lower_bound() {
 
 #[test]
 fn inference_plans_are_no_larger_and_give_the_same_values() {
-    fn check<T: Real>() {
+    fn check<T: Precision>() {
         for (seed, case) in random_programs().take(200) {
             let graph = Arc::new(case.graph.clone());
             let given = Given::random(&graph, case.root, seed);

@@ -8,12 +8,12 @@
 
 use heartlore_kernels::activation::Activation;
 use heartlore_kernels::gemm::{self, Epilogue};
-use heartlore_kernels::isa::{Simd, Task};
+use heartlore_kernels::measure::{self, Timing, time};
 use heartlore_kernels::rng::{Dropout, Key};
 use heartlore_kernels::{Beta, GradMut, Isa, attention, conv1d, feed_forward, layer_norm, linear, softmax};
 use heartlore_kernels::{activation, attention::GradRows};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What is timed: set up once, called many times.
 type Run = Box<dyn FnMut()>;
@@ -494,93 +494,6 @@ fn activation_backward(act: Activation, n: usize) -> Entry {
     entry(format!("activation backward {act:?} {n}"), 0, 3 * n, kernel, None)
 }
 
-/// N chains of independent fused multiply-adds: the FMA peak, for an N that fills the pipelines and fits the registers.
-struct FmaChains<const N: usize>;
-
-const LINKS: usize = 100_000;
-
-impl<const N: usize> Task for FmaChains<N> {
-    type Out = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let (a, b) = (s.splat(black_box(0.999_999)), s.splat(black_box(1e-7)));
-        let mut acc = [s.splat(0.5); N];
-        for _ in 0..LINKS {
-            for x in &mut acc {
-                *x = s.fma(a, *x, b);
-            }
-        }
-        acc.into_iter().map(|x| s.sum(x)).sum()
-    }
-}
-
-/// GFLOP/s of N chains.
-fn fma_peak<const N: usize>(isa: Isa, limit: Duration) -> f64 {
-    let mut run = || {
-        black_box(isa.run(FmaChains::<N>));
-    };
-    (2 * N * LINKS * isa.lanes()) as f64 / time(&mut run, limit, 9).seconds / 1e9
-}
-
-/// a = b + 3 c over arrays larger than any cache: 12 bytes per element.
-struct Triad<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
-
-const TRIAD: usize = 16 << 20;
-
-impl Task for Triad<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let three = s.splat(3.0);
-        let (b, c) = (self.1.chunks_exact(S::LANES), self.2.chunks_exact(S::LANES));
-        for ((a, b), c) in self.0.chunks_exact_mut(S::LANES).zip(b).zip(c) {
-            s.store(s.fma(three, s.load(c), s.load(b)), a);
-        }
-    }
-}
-
-/// Nanoseconds that this thread has waited for a CPU so far (Linux).
-fn waited() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split_whitespace().nth(1)?.parse().ok()
-}
-
-struct Timing {
-    seconds: f64,
-    best: f64,
-    clean: usize,
-    total: usize,
-}
-
-/// Median seconds of one call.
-fn time(run: &mut dyn FnMut(), limit: Duration, wanted: usize) -> Timing {
-    let begin = Instant::now();
-    run();
-    let once = begin.elapsed();
-    // Repetitions of about 3 ms: long against the clock, short against the scheduler's slice.
-    let calls = (Duration::from_millis(3).as_nanos() / once.as_nanos().max(1)).clamp(1, 1_000_000) as usize;
-    let (mut clean, mut all) = (Vec::new(), Vec::new());
-    while clean.len() < wanted && (begin.elapsed() < limit || all.is_empty()) {
-        let wait = waited();
-        let start = Instant::now();
-        for _ in 0..calls {
-            run();
-        }
-        let t = start.elapsed();
-        let waited = waited().zip(wait).map_or(0, |(after, before)| after - before);
-        // Waiting is not the kernel's time; its caches may still have been emptied, hence the count of clean ones.
-        let seconds = t.saturating_sub(Duration::from_nanos(waited)).as_secs_f64() / calls as f64;
-        all.push(seconds);
-        if waited as f64 <= 0.02 * t.as_nanos() as f64 {
-            clean.push(seconds);
-        }
-    }
-    let (clean_count, total) = (clean.len(), all.len());
-    let mut times = if clean.is_empty() { all } else { clean };
-    times.sort_by(f64::total_cmp);
-    Timing { seconds: times[times.len() / 2], best: times[0], clean: clean_count, total }
-}
-
 struct Options {
     filters: Vec<String>,
     isas: Vec<Isa>,
@@ -627,12 +540,9 @@ fn main() {
             std::process::exit(2);
         }
     };
-    let (mut a, b, c) = (vec![0.0f32; TRIAD], vec![1.0f32; TRIAD], vec![2.0f32; TRIAD]);
-    let triad = time(&mut || Isa::best().run(Triad(&mut a, &b, &c)), o.limit, 9);
-    let bandwidth = 12.0 * TRIAD as f64 / triad.seconds / 1e9;
-    drop((a, b, c));
+    let bandwidth = measure::bandwidth(Isa::best(), o.limit);
     for &isa in &o.isas {
-        let peak = fma_peak::<4>(isa, o.limit).max(fma_peak::<12>(isa, o.limit));
+        let peak = measure::fma_peak(isa, o.limit);
         if !o.json {
             println!("\n{isa}: FMA peak {peak:.1} GFLOP/s, memory {bandwidth:.1} GB/s (triad), one thread");
             println!(

@@ -1,6 +1,6 @@
 //! Numerical kernels of heartlore: pure functions on slices, forward and backward side by side.
 //!
-//! A kernel allocates nothing, starts no thread and reads no global. It takes an [`Isa`] (which vector instructions to
+//! A kernel allocates nothing, starts no thread and reads no global ([`measure`], for benchmarks, is no kernel). It takes an [`Isa`] (which vector instructions to
 //! use), its dimensions, input slices and output slices. Rules that hold everywhere:
 //!
 //! * Row-major, contiguous slices; the last dimension varies fastest. `x: [rows, cols]` in the docs is a shape.
@@ -24,6 +24,7 @@ pub mod isa;
 pub mod layer_norm;
 pub mod linear;
 pub mod losses;
+pub mod measure;
 pub mod pool;
 pub mod real;
 pub mod reduce;

@@ -10,7 +10,7 @@ use crate::checkpoint::dtype::Element;
 use crate::checkpoint::{TensorView, safetensors};
 use crate::cli::Context;
 use crate::data::npy;
-use crate::graph::{Exec, Layout, Plan, Want};
+use crate::graph::{Exec, Layout, Plan, Precision, Want};
 use crate::model::Task;
 use crate::{Error, Model, Result, nn};
 
@@ -141,7 +141,7 @@ fn classify_point(args: &Args, samples: usize) -> Result<Point> {
 }
 
 /// Computes in T and writes the file. Returns the loss and the number of parameters.
-fn compute<T: Real + Element>(args: &Args, model: &Model, point: &Point) -> Result<(f64, usize)> {
+fn compute<T: Precision + Element>(args: &Args, model: &Model, point: &Point) -> Result<(f64, usize)> {
     let found = match model.task() {
         Task::Pretrained => pretrain::<T>(model, point)?,
         Task::Classifier { .. } => classify::<T>(model, point, args.pos_weight)?,
@@ -172,7 +172,7 @@ fn weights<T: Real>(model: &Model, layout: &Layout) -> Result<Vec<T>> {
 }
 
 /// One window at a time; the gradients of all add up.
-fn pretrain<T: Real>(model: &Model, point: &Point) -> Result<Found<T>> {
+fn pretrain<T: Precision>(model: &Model, point: &Point) -> Result<Found<T>> {
     let c = model.config();
     let rows = |mask: &[bool]| nn::picks(c, mask);
     let most = point.mask.chunks(c.window).map(|m| rows(m).len()).max().unwrap_or(1).max(1);
@@ -220,7 +220,7 @@ fn pretrain<T: Real>(model: &Model, point: &Point) -> Result<Found<T>> {
     Ok(found)
 }
 
-fn classify<T: Real>(model: &Model, point: &Point, pos_weight: f64) -> Result<Found<T>> {
+fn classify<T: Precision>(model: &Model, point: &Point, pos_weight: f64) -> Result<Found<T>> {
     let c = model.config();
     let p = nn::classify(c, 1, pos_weight)?;
     let want = Want { keep: vec![p.loss, p.logits], ..Want::training(p.loss) };

@@ -17,6 +17,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Kind;
 use crate::{Error, Result};
 
+pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod context;
@@ -93,6 +94,8 @@ pub enum Command {
     Grad(grad::Args),
     /// Outputs of a model for prepared windows.
     Forward(forward::Args),
+    /// Measure this machine, training and prediction.
+    Bench(bench::Args),
     /// Completions for a shell.
     Completions(completions::Args),
 }
@@ -111,6 +114,7 @@ impl Command {
             Self::Simulate(args) => simulate::run(args, context),
             Self::Grad(args) => grad::run(args, context),
             Self::Forward(args) => forward::run(args, context),
+            Self::Bench(args) => bench::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
     }

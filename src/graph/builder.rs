@@ -105,6 +105,11 @@ impl Graph {
     pub fn ids(&self) -> impl Iterator<Item = Id> + use<> {
         (0..self.nodes.len() as u32).map(Id)
     }
+    /// FLOPs of an operation's forward and backward pass: a multiply-add counts as two, a transcendental function as one.
+    /// Products are exact; elementwise work is counted to its order of magnitude.
+    pub fn flops(&self, id: Id) -> (u64, u64) {
+        super::cost::flops(self, id)
+    }
     /// The input or parameter with this name.
     pub fn find(&self, name: &str) -> Option<Id> {
         self.ids().find(|&id| self.node(id).op.kind().is_leaf() && self.node(id).label == name)

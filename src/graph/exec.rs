@@ -35,7 +35,51 @@ pub struct Exec<T> {
     dropout: bool,
 }
 
-impl<T: Real> Exec<T> {
+/// The number types programs run in: f32 and f64.
+///
+/// The passes are compiled here once for each, not again in every crate and test that uses an [`Exec`]: with the SIMD
+/// kernels inside, that is most of the work of a build.
+pub trait Precision: Real + passes::Passes {}
+impl Precision for f32 {}
+impl Precision for f64 {}
+
+/// Not to be named outside: nothing else can be a [`Precision`].
+mod passes {
+    use super::Exec;
+
+    pub trait Passes: Sized {
+        fn forward(exec: &mut Exec<Self>, params: &[Self], done: &mut dyn FnMut(usize));
+        fn backward(
+            exec: &mut Exec<Self>,
+            params: &[Self],
+            cotangent: &[Self],
+            grads: &mut [Self],
+            done: &mut dyn FnMut(usize),
+        );
+    }
+
+    macro_rules! compile_for {
+        ($($t:ty)*) => {$(
+            impl Passes for $t {
+                fn forward(exec: &mut Exec<Self>, params: &[Self], done: &mut dyn FnMut(usize)) {
+                    exec.forward_pass(params, done);
+                }
+                fn backward(
+                    exec: &mut Exec<Self>,
+                    params: &[Self],
+                    cotangent: &[Self],
+                    grads: &mut [Self],
+                    done: &mut dyn FnMut(usize),
+                ) {
+                    exec.backward_pass(params, cotangent, grads, done);
+                }
+            }
+        )*};
+    }
+    compile_for!(f32 f64);
+}
+
+impl<T: Precision> Exec<T> {
     /// Memory for `plan` of `graph`, on the widest instruction set of this CPU.
     pub fn new(graph: Arc<Graph>, plan: Arc<Plan>) -> Self {
         Self::with_isa(graph, plan, Isa::best())
@@ -210,10 +254,23 @@ impl<T: Real> Exec<T> {
     /// # Panics
     /// If `params` has another length than the layout.
     pub fn forward(&mut self, params: &[T]) {
+        T::forward(self, params, &mut |_| ());
+    }
+
+    /// As [`Exec::forward`], calling `done` after every operation: for clocks.
+    ///
+    /// # Panics
+    /// As [`Exec::forward`].
+    pub fn forward_watched(&mut self, params: &[T], done: &mut dyn FnMut(Id)) {
+        T::forward(self, params, &mut |i| done(Id(i as u32)));
+    }
+
+    fn forward_pass(&mut self, params: &[T], done: &mut dyn FnMut(usize)) {
         assert_eq!(params.len(), self.graph.layout().len(), "exec: parameters and layout differ in length");
         for i in 0..self.plan.steps.len() {
             if self.plan.steps[i].live {
                 self.forward_op(i, params);
+                done(i);
             }
         }
     }
@@ -224,6 +281,30 @@ impl<T: Real> Exec<T> {
     /// # Panics
     /// If the plan has no root, or a length differs. `grads` may be empty if no parameter gradients are wanted.
     pub fn backward(&mut self, params: &[T], cotangent: &[T], grads: ParamGrads<'_, T>) {
+        T::backward(self, params, cotangent, grads, &mut |_| ());
+    }
+
+    /// As [`Exec::backward`], calling `done` after every operation: for clocks.
+    ///
+    /// # Panics
+    /// As [`Exec::backward`].
+    pub fn backward_watched(
+        &mut self,
+        params: &[T],
+        cotangent: &[T],
+        grads: ParamGrads<'_, T>,
+        done: &mut dyn FnMut(Id),
+    ) {
+        T::backward(self, params, cotangent, grads, &mut |i| done(Id(i as u32)));
+    }
+
+    fn backward_pass(
+        &mut self,
+        params: &[T],
+        cotangent: &[T],
+        grads: ParamGrads<'_, T>,
+        done: &mut dyn FnMut(usize),
+    ) {
         let Some(root) = self.plan.want.root else { panic!("exec: this plan has no value to differentiate") };
         assert_eq!(params.len(), self.graph.layout().len(), "exec: parameters and layout differ in length");
         if self.plan.want.params {
@@ -250,10 +331,11 @@ impl<T: Real> Exec<T> {
             }
             // One pass per set of distinct destinations: in mul(x, x) both contributions go to the same gradient.
             let shares = matches!(self.graph.nodes()[i].op, Op::Attention { .. });
-            let mut done = [false; MAX_INPUTS];
-            while let Some(pass) = next_pass(&self.plan.steps[i], shares, &mut done) {
+            let mut taken = [false; MAX_INPUTS];
+            while let Some(pass) = next_pass(&self.plan.steps[i], shares, &mut taken) {
                 self.backward_op(i, params, grads, pass);
             }
+            done(i);
         }
     }
 

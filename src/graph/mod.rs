@@ -23,7 +23,7 @@ pub mod trace;
 mod views;
 
 pub use builder::{AttentionSpec, Conv1dSpec, FeedForwardParams, Graph, Node};
-pub use exec::{Exec, ParamGrads};
+pub use exec::{Exec, ParamGrads, Precision};
 pub use op::{Columns, Id, Op, OpKind};
 pub use params::{Layout, ParamInfo};
 pub use plan::{Lifetime, Memory, Plan, Use, Want};

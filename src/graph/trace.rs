@@ -2,7 +2,7 @@
 
 use super::builder::Graph;
 use super::cost;
-use super::exec::Exec;
+use super::exec::{Exec, Precision};
 use super::op::{Id, Op};
 use super::plan::Plan;
 use super::views::Place;
@@ -159,7 +159,7 @@ pub fn numbers<T: Real>(values: &[T]) -> String {
 }
 
 /// The values kept and the gradients wanted by the executor's plan, after its passes.
-pub fn run<T: Real>(exec: &Exec<T>) -> String {
+pub fn run<T: Precision>(exec: &Exec<T>) -> String {
     let (graph, plan) = (exec.graph(), exec.plan());
     let mut out = String::new();
     for id in graph.ids() {

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 use heartlore::Result;
-use heartlore::graph::{AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Plan, Want};
+use heartlore::graph::{
+    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Plan, Precision, Want,
+};
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::losses::Reduction;
 use heartlore::kernels::pool::Pool;
@@ -71,7 +73,7 @@ pub(crate) struct Outcome<T> {
 }
 
 /// One forward and backward pass of `root` on `isa`; gradients of all parameters, and of all inputs in `given`.
-pub(crate) fn run<T: Real>(g: &Graph, root: Id, given: &Given, isa: Isa) -> Outcome<T> {
+pub(crate) fn run<T: Precision>(g: &Graph, root: Id, given: &Given, isa: Isa) -> Outcome<T> {
     let inputs: Vec<Id> = g.ids().filter(|&id| g.node(id).op == heartlore::graph::Op::Input).collect();
     let want = Want { keep: vec![root], root: Some(root), gradients: inputs.clone(), params: true };
     let plan = Arc::new(Plan::new(g, want).unwrap());
@@ -89,7 +91,7 @@ pub(crate) fn run<T: Real>(g: &Graph, root: Id, given: &Given, isa: Isa) -> Outc
 }
 
 /// Sets inputs, indices and dropout of `exec`; returns the flat parameters.
-pub(crate) fn fill<T: Real>(exec: &mut Exec<T>, given: &Given) -> Vec<T> {
+pub(crate) fn fill<T: Precision>(exec: &mut Exec<T>, given: &Given) -> Vec<T> {
     let g = Arc::clone(exec.graph());
     if let Some((seed, step, first)) = given.dropout {
         exec.set_dropout(true);

@@ -125,13 +125,17 @@ class Model(nn.Module):
 PAPER = dict(
     window=1280, channels=[64, 128, 256], kernels=[65, 33, 17], strides=[1, 1, 1], encoder_norm="first", layers=2,
     heads=2, hidden=1024, activation="relu", pre_norm=False, positions="sinusoidal", embed_norm=True, cls=True,
-    pooling="cls", head_hidden=[1024, 512], batch=2,
+    pooling="cls", head_hidden=[1024, 512], batch=2, windows="windows",
 )
 SMALL = PAPER | dict(
     window=48, channels=[8, 16], kernels=[5, 3], strides=[2, 2], heads=4, hidden=24, head_hidden=[8], batch=3
 )
+# Of windows.1 to windows.60, number 46 keeps every ReLU of the encoder furthest from its corner: at least 1.5e-6, masked
+# and unmasked, in f64. Nearer than f32 rounding, one ReLU of 1.1 million falls on the other side in f32; where the
+# gradients behind it nearly cancel, that alone moves them by 1e-2 of their root mean square (measured with "windows", whose
+# nearest is 1.2e-7; with the signs of f32 imposed on f64 the same gradients agree to 3e-5).
 CASES = {
-    "paper": PAPER,
+    "paper": PAPER | dict(windows="windows.46"),
     "paper160": PAPER | dict(window=160),
     "post": SMALL,
     "pre": SMALL | dict(
@@ -156,7 +160,7 @@ def build(c, task):
 
 def data(c):
     b, w = c["batch"], c["window"]
-    x = torch.from_numpy((1.5 * numbers("windows", b * w)).astype(np.float32).astype(np.float64).reshape(b, w))
+    x = torch.from_numpy((1.5 * numbers(c["windows"], b * w)).astype(np.float32).astype(np.float64).reshape(b, w))
     # Blocks of 20 points are masked, at least the first.
     blocks = (w + 19) // 20
     hit = numbers("mask", b * blocks).reshape(b, blocks) < -0.05
