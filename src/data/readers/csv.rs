@@ -107,7 +107,7 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
                 .remedy("a recording has a sample per row; is the table turned on its side?"));
         }
         // OpenSignals ends its lines with a tab.
-        if known.is_some() && record.len() == columns.len() + 1 && &record[columns.len()] == "" {
+        if known.is_some() && record.len() == columns.len() + 1 && record[columns.len()].is_empty() {
             record.truncate(columns.len());
         }
         if columns.is_empty() {
