@@ -17,8 +17,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Kind;
 use crate::{Error, Result};
 
-pub mod bench;
 pub mod beats;
+pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod context;
