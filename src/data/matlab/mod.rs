@@ -11,15 +11,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **Versions.** 4 ([`v4`]), 5 to 7 (here), and 7.3, which is HDF5 (feature `mat73`). All through [`open_mat`], which looks at
+//! **Versions.** 4 (`v4`), 5 to 7 (here), and 7.3, which is HDF5 (feature `mat73`). All through [`open_mat`], which looks at
 //! the content, never at the name.
 //!
 //! **Why by hand.** AMIGOS, DREAMER, ASCERTAIN and PsPM are delivered in version 5. Of the crates tried on the 110 files of
 //! SciPy's own tests, `matfile` and `mat5` do not read cells, structs or text, and `matrw` reads the whole file into memory,
 //! refuses what SciPy writes, panics on damaged files and allocates what a length field claims. The format is small.
 //!
-//! **Files.** [`stream`]: bytes from any position, inflated or not. [`element`]: tags and stored numbers. [`tree`]: one pass
-//! that finds where every value lies. [`decode`]: values. [`path`]: how a value is named. [`value`]: what comes out.
+//! **Files.** `stream`: bytes from any position, inflated or not. `element`: tags and stored numbers. `tree`: one pass
+//! that finds where every value lies. `decode`: values. `path`: how a value is named. `value`: what comes out.
 //!
 //! **Limits.** Nothing is allocated because a header says so: lengths are checked against the bytes that are left, inflated
 //! data are counted as they come. The index of a variable takes at most 64 MiB and 16 bytes per byte of the file; a decoded
