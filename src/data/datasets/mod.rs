@@ -15,6 +15,9 @@
 //! | `mitdb`, `ecgid`, `cinc2017` | WFDB records, people where known, rhythm |
 //! | `wesad` | chest ECG of every condition, from `.npz` files made from the pickles |
 //!
+//! How to obtain and cite each is in [`Dataset::obtain`] and [`Dataset::citation`], and printed by `heartlore prepare
+//! --list-datasets`; the layout and its quirks are described in the module of each.
+//!
 //! The layouts of AMIGOS, DREAMER, ASCERTAIN, PsPM, CASE, YAAD and WESAD were taken from public programs that read them
 //! and tested on files made alike, not on the data themselves, which need a signed agreement. [`Dataset::checked`] says
 //! which.
@@ -26,14 +29,14 @@ use crate::data::table::{Item, Items};
 use crate::error::IoContext;
 use crate::{Error, Result};
 
-mod amigos;
-mod ascertain;
+pub mod amigos;
+pub mod ascertain;
 pub mod case;
-mod dreamer;
-mod eegmat;
-mod physionet;
-mod pspm;
-mod wesad;
+pub mod dreamer;
+pub mod eegmat;
+pub mod physionet;
+pub mod pspm;
+pub mod wesad;
 pub mod yaad;
 
 /// A published data set.
