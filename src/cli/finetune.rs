@@ -142,11 +142,13 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
             labels.missing, labels.other
         ));
     }
-    let split = split(args, store, &labels, run.seed)?;
+    let mut split = split(args, store, &labels, run.seed)?;
     for warning in &split.warnings {
         context.warn(warning);
     }
     let fold_labels: Vec<Vec<bool>> = split.folds.iter().map(|f| labels.for_training(&f.train)).collect();
+    let rule = labels.rule_in_words(&split.folds);
+    labels.leave_out_middle(&mut split);
     let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
     let tested = split.folds.iter().flat_map(|f| &f.test).map(|&i| labels.rows[i]);
     let start = Start::of(args.init.as_deref().zip(init.as_ref()), &people::of_rows(store, tested));
@@ -157,7 +159,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     dir.record("initial_weights", serde_json::json!({
         "model": start.model, "people_tested": start.tested, "seen_before": start.seen_before, "in_words": sentence,
     }))?;
-    let file = split_file(args, store, &labels, &split, &fold_labels, start);
+    let file = split_file(args, store, &labels, &rule, &split, &fold_labels, start);
     let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
     write_bytes(&dir.dir().join("split.json"), &bytes)?;
 
@@ -280,6 +282,7 @@ fn split_file(
     args: &Args,
     store: &Store,
     labels: &labels::Labels,
+    rule: &str,
     split: &Split,
     classes: &[Vec<bool>],
     start: Start,
@@ -294,7 +297,7 @@ fn split_file(
         leaks: split.protocol.leaks(),
         warnings: split.warnings.clone(),
         seed: split.seed,
-        label: format!("{} ({:?})", args.labels.label, labels.rule),
+        label: format!("{} ({rule})", args.labels.label),
         positive: labels.positive.clone(),
         negative: labels.negative.clone(),
         store: std::path::absolute(store.dir()).unwrap_or_else(|_| store.dir().into()),
@@ -336,9 +339,10 @@ fn fold_by_fold(
     if settings.final_model {
         watch.enter(split.folds.len());
         let everything: Vec<usize> = (0..labels.rows.len()).collect();
+        let classes = labels.for_training(&everything);
         let fold = Fold {
             name: "all labelled windows".into(),
-            train: everything.clone(),
+            train: everything,
             validation: vec![],
             test: vec![],
             unused: vec![],
@@ -349,7 +353,9 @@ fn fold_by_fold(
             let sum: u64 = all.folds.iter().map(|f| f.best_epoch + 1).sum();
             settings.run.epochs = sum.div_ceil(all.folds.len().max(1) as u64).clamp(1, settings.run.epochs);
         }
-        let data = labelled(store, labels, labels.for_training(&everything), one(&fold));
+        let mut whole = one(&fold);
+        labels.leave_out_middle(&mut whole);
+        let data = labelled(store, labels, classes, whole);
         all.model =
             finetune(&settings, &data, initial, &out.join("folds").join("final"), resume, watch)?.model;
     }

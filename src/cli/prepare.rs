@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::options::preparation::PreparationArgs;
 use crate::cli::{Context, config, interrupt};
+use crate::data::datasets;
+use crate::data::prepare::survey::{LabelColumn, survey};
 use crate::data::prepare::{PrepareSettings, Report, prepare};
 use crate::data::store::Store;
 use crate::data::table::{self, Items};
@@ -16,6 +18,9 @@ Examples:
   heartlore prepare --table items.csv --out store --hop 640
   heartlore prepare night.edf --channel ECG2 --unit uV --out store
   heartlore prepare packed/ --select eegmat --out store
+  heartlore prepare --dataset amigos AMIGOS/data_preprocessed --dry-run
+  heartlore prepare --dataset dreamer DREAMER.mat --out store
+  heartlore prepare --list-datasets
 
 items.csv has one line per recording: file,subject,trial,start_s,end_s,channel,<labels...>; only file and subject are
 required. Without a table every file counts as a person of its own.";
@@ -24,17 +29,26 @@ required. Without a table every file counts as a person of its own.";
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Recordings (CSV, .npy, EDF, WFDB .hea), folders of them, or packed data sets
+    /// Recordings (CSV, .npy, EDF, WFDB .hea), folders of them, packed data sets, or the folder of a --dataset
     pub inputs: Vec<PathBuf>,
     /// Directory of the store to make
-    #[arg(long, short)]
-    pub out: PathBuf,
+    #[arg(long, short, required_unless_present_any = ["dry_run", "list_datasets"])]
+    pub out: Option<PathBuf>,
+    /// Published data set that the input is, as it was downloaded; --list-datasets names them
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// List the published data sets with citation, source, layout and labels
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub list_datasets: bool,
+    /// Say what there is and what would be left out, and write nothing
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub dry_run: bool,
     /// Table of recordings with subjects and labels
     #[arg(long)]
     pub table: Option<PathBuf>,
-    /// Name of the data set, for recordings given without a table
+    /// What to call the data set of recordings given without a table
     #[arg(long, default_value = "recordings")]
-    pub dataset: String,
+    pub name: String,
     /// Take only recordings of this data set; may be repeated
     #[arg(long = "select", value_name = "DATASET")]
     pub select: Vec<String>,
@@ -54,8 +68,14 @@ pub struct Args {
 /// # Errors
 /// No input, inputs that cannot be read, bad settings, or as [`prepare`].
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let settings = args.preparation.resolve()?;
-    let mut items = collect(args, context)?;
+    if args.list_datasets {
+        return list_datasets(context);
+    }
+    let mut settings = args.preparation.resolve()?;
+    let (mut items, dropped) = match &args.dataset {
+        Some(name) => dataset(name, args, &mut settings, context)?,
+        None => (collect(args, context)?, Vec::new()),
+    };
     if !args.select.is_empty() {
         let all: std::collections::BTreeSet<String> = items.items.iter().map(|i| i.dataset.clone()).collect();
         for name in &args.select {
@@ -67,13 +87,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         }
         items.items.retain(|i| args.select.contains(&i.dataset));
     }
-    let report = into_store(&items, &settings, &args.out, args.threads, context)?;
-    context.write_config(&args.out, config::FILE)?;
-    let store = Store::open(&args.out)?;
-    context.result(&summary(&report, &settings, &args.out), || {
+    let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
+        return dry_run(&items, &dropped, &settings, args.threads, context);
+    };
+    let report = into_store(&items, &settings, out, args.threads, context)?;
+    context.write_config(out, config::FILE)?;
+    let store = Store::open(out)?;
+    context.result(&summary(&report, &settings, out), || {
         let m = store.manifest();
         serde_json::json!({
-            "store": args.out.display().to_string(),
+            "store": out.display().to_string(),
             "windows": m.windows,
             "samples": m.samples,
             "unit": m.unit,
@@ -100,10 +123,7 @@ pub(crate) fn into_store(
 ) -> Result<Report> {
     interrupt::listen();
     let bar = context.progress(items.items.len() as u64, "preparing");
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|e| Error::usage(format!("{threads} threads: {e}")))?;
+    let pool = pool(threads)?;
     let on_progress = |p: crate::data::prepare::Progress<'_>| {
         bar.set_position(p.done as u64);
         bar.set_message(format!("{} windows", p.windows));
@@ -114,6 +134,157 @@ pub(crate) fn into_store(
     let report = pool.install(|| prepare(items, settings, out, &mut on_progress));
     bar.finish_and_clear();
     report
+}
+
+fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|e| Error::usage(format!("{threads} threads: {e}")))
+}
+
+/// The recordings of a published data set, and what its reader left out.
+fn dataset(
+    name: &str,
+    args: &Args,
+    settings: &mut PrepareSettings,
+    context: &Context,
+) -> Result<(Items, Vec<(String, String)>)> {
+    let set = datasets::find(name)?;
+    let [path] = &args.inputs[..] else {
+        return Err(super::bad_flag("dataset", "one folder is expected".to_string())
+            .remedy(format!("give the folder that holds {}", set.layout)));
+    };
+    let mut found = set.open(path, settings.strict)?;
+    for warning in found.warnings.iter().take(20) {
+        context.warn(warning);
+    }
+    if found.warnings.len() > 20 {
+        context.warn(format!("and {} more", found.warnings.len() - 20));
+    }
+    if !args.dry_run && !found.dropped.is_empty() {
+        let (what, why) = &found.dropped[0];
+        let n = found.dropped.len();
+        context.warn(format!("{n} left out, such as {what}: {why}; --dry-run lists them"));
+    }
+    // What the user says overrules what the data set's reader knows.
+    for item in &mut found.items.items {
+        if settings.channel.is_some() {
+            item.channel = None;
+        }
+        if settings.unit.is_some() {
+            item.unit = None;
+        }
+    }
+    settings.notes.push(format!("{name}: {}", set.citation));
+    Ok((found.items, found.dropped))
+}
+
+fn list_datasets(context: &Context) -> Result<()> {
+    let mut text = String::new();
+    for set in datasets::DATASETS {
+        text.push_str(&format!("{}: {}\n", set.name, set.what));
+        let checked = if set.checked { "the data themselves" } else { "files made to this layout" };
+        for (what, value) in [
+            ("labels", set.labels),
+            ("expects", set.layout),
+            ("obtain", set.obtain),
+            ("cite", set.citation),
+            ("tested on", checked),
+        ] {
+            text.push_str(&format!("  {what}: {value}\n"));
+        }
+    }
+    context.result(&text, || {
+        let all = datasets::DATASETS.iter().map(|set| {
+            serde_json::json!({
+                "name": set.name, "what": set.what, "labels": set.labels, "layout": set.layout,
+                "obtain": set.obtain, "citation": set.citation, "checked": set.checked,
+            })
+        });
+        serde_json::Value::Array(all.collect())
+    })
+}
+
+/// Says what there is; writes nothing.
+fn dry_run(
+    items: &Items,
+    dropped: &[(String, String)],
+    settings: &PrepareSettings,
+    threads: usize,
+    context: &Context,
+) -> Result<()> {
+    interrupt::listen();
+    let bar = context.progress(items.items.len() as u64, "looking");
+    let mut on_progress = |p: crate::data::prepare::Progress<'_>| {
+        bar.set_position(p.done as u64);
+        !interrupt::asked()
+    };
+    let survey = pool(threads)?.install(|| survey(items, settings, &mut on_progress));
+    bar.finish_and_clear();
+    let survey = survey?;
+    let of = |map: &std::collections::BTreeMap<String, usize>, unit: &str| {
+        map.iter().map(|(v, n)| format!("{v}{unit} ({n})")).collect::<Vec<_>>().join(", ")
+    };
+    let mut text = String::new();
+    for (name, d) in &survey.datasets {
+        text.push_str(&format!(
+            "{name}: {} people, {} trials, {} recordings, {:.2} h\n  rates: {}\n  units: {}\n",
+            d.subjects,
+            d.trials,
+            d.recordings,
+            d.seconds / 3600.0,
+            of(&d.rates, " Hz"),
+            of(&d.units, "")
+        ));
+        if d.missing > 0 {
+            text.push_str(&format!("  {} missing samples (NaN)\n", d.missing));
+        }
+        if d.short > 0 {
+            text.push_str(&format!("  {} recordings are shorter than a window\n", d.short));
+        }
+    }
+    for label in &survey.labels {
+        let values = match label.values.len() {
+            n if n > 12 => format!("{n} values from {} to {}", ends(label).0, ends(label).1),
+            _ => of(&label.values, ""),
+        };
+        text.push_str(&format!("  label {}: {values}; missing in {}\n", label.name, label.missing));
+    }
+    let skipped = survey.skipped.iter().map(|s| format!("{}: {}", s.record, s.reason));
+    let left_out: Vec<String> =
+        dropped.iter().map(|(what, why)| format!("{what}: {why}")).chain(skipped).collect();
+    for (what, list) in [("left out", &left_out), ("warning", &survey.warnings)] {
+        for line in list.iter().take(20) {
+            text.push_str(&format!("  {what}: {line}\n"));
+        }
+        if list.len() > 20 {
+            text.push_str(&format!("  and {} more {what}\n", list.len() - 20));
+        }
+    }
+    text.push_str("nothing was written\n");
+    context.result(&text, || {
+        serde_json::json!({
+            "datasets": survey.datasets.iter().map(|(name, d)| (name.clone(), serde_json::json!({
+                "subjects": d.subjects, "trials": d.trials, "recordings": d.recordings, "seconds": d.seconds,
+                "missing_samples": d.missing, "short": d.short, "rates_hz": d.rates, "units": d.units,
+            }))).collect::<serde_json::Map<_, _>>(),
+            "labels": survey.labels.iter().map(|l| (l.name.clone(), serde_json::json!({
+                "values": l.values, "missing": l.missing,
+            }))).collect::<serde_json::Map<_, _>>(),
+            "left_out": left_out,
+            "warnings": survey.warnings,
+        })
+    })
+}
+
+/// The first and the last value: as numbers if all are, else as text.
+fn ends(label: &LabelColumn) -> (String, String) {
+    let mut values: Vec<&String> = label.values.keys().collect();
+    if values.iter().all(|v| v.parse::<f64>().is_ok()) {
+        let number = |v: &String| v.parse::<f64>().unwrap_or(f64::NAN);
+        values.sort_by(|a, b| number(a).total_cmp(&number(b)));
+    }
+    let at = |v: Option<&&String>| v.map_or(String::new(), |v| v.to_string());
+    (at(values.first()), at(values.last()))
 }
 
 /// All recordings that the flags name.
@@ -152,7 +323,7 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
     if !files.is_empty() {
         context.note("each file counts as a person of its own; name people in a --table for labelled work");
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
-        let mut items = table::file_items(&paths, &args.dataset);
+        let mut items = table::file_items(&paths, &args.name);
         for (item, (_, name)) in items.items.iter_mut().zip(&files) {
             item.subject.clone_from(name);
         }

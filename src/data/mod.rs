@@ -22,9 +22,13 @@ pub mod source;
 pub mod split;
 
 #[cfg(feature = "formats")]
+pub mod datasets;
+#[cfg(feature = "formats")]
 pub mod index;
 #[cfg(feature = "formats")]
 pub mod manifest;
+#[cfg(feature = "matlab")]
+pub mod matlab;
 #[cfg(feature = "formats")]
 pub mod prepare;
 #[cfg(feature = "formats")]

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! `file` (relative to the table) and `subject` are required: without a subject no split can be honest. Optional:
-//! `dataset`, `trial`, `record` (in a file that holds several), `start_s`, `end_s` (a part of the recording), `channel`,
-//! `unit`, `fs_hz`. Every other column is a label. An empty field is "not given" or "label missing".
+//! `dataset`, `trial`, `record` (in a file that holds several; in a MATLAB file a path such as `joined_data{3}`, in a `.npz`
+//! the array's name), `start_s`, `end_s` (a part of the recording), `channel`, `unit`, `fs_hz`. Every other column is a label. An empty field is "not given" or "label missing".
 
 use std::path::{Path, PathBuf};
 

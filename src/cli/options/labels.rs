@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::data::index::Index;
+use crate::data::split::{Fold, Split};
 use crate::{Error, Result};
 
 /// Flags of the labels.
@@ -21,6 +22,9 @@ pub struct LabelArgs {
     /// Split ratings in two: positive above a number, above the training part's mean, or above the midpoint of --scale
     #[arg(long, value_name = "NUMBER|mean|midpoint")]
     pub threshold: Option<String>,
+    /// Leave out ratings this close to the threshold, half the band's width (with --threshold)
+    #[arg(long, value_name = "HALF_WIDTH")]
+    pub drop_middle: Option<f64>,
     /// Lowest and highest rating there can be, such as 1,9; a rating outside is an error
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     pub scale: Option<String>,
@@ -60,8 +64,10 @@ pub struct Labels {
     pub negative: String,
     /// Windows without a label.
     pub missing: usize,
-    /// Windows with a value that is neither class.
+    /// Windows with a value that is neither class, or within the band around a threshold that is a number.
     pub other: usize,
+    /// Half the width of the band around the threshold that is left out; 0 for none.
+    pub band: f64,
 }
 
 const POSITIVE_WORDS: [&str; 4] = ["1", "true", "yes", "high"];
@@ -181,11 +187,16 @@ impl LabelArgs {
             negative: self.negative_name.clone().unwrap_or_else(|| name(&negative, &positive)),
             missing: 0,
             other,
+            band: 0.0,
         })
     }
 
     fn ratings(&self, rule: &str, index: &Index, column: usize, among: &[usize]) -> Result<Labels> {
         let flag = |name: &str, what: String| Error::usage(what).at(format!("--{name}"));
+        let band = self.drop_middle.unwrap_or(0.0);
+        if !(band.is_finite() && band >= 0.0) {
+            return Err(flag("drop-middle", format!("{band} is no width of a band")));
+        }
         if self.positive.is_some() || self.negative.is_some() {
             return Err(flag("threshold", "a threshold needs no --positive and --negative".into()));
         }
@@ -240,6 +251,17 @@ impl LabelArgs {
                 None => return Err(flag("threshold", format!("'{text}' is no number, mean or midpoint"))),
             },
         };
+        let mut other = 0;
+        if let Rule::Above(line) = rule
+            && band > 0.0
+        {
+            let outside: Vec<bool> = ratings.iter().map(|r| (r - line).abs() > band).collect();
+            let mut keep = outside.iter();
+            rows.retain(|_| keep.next() == Some(&true));
+            let mut keep = outside.iter();
+            ratings.retain(|_| keep.next() == Some(&true));
+            other = outside.len() - rows.len();
+        }
         Ok(Labels {
             classes: ratings.iter().map(|r| *r > line).collect(),
             rows,
@@ -248,18 +270,175 @@ impl LabelArgs {
             positive: self.positive_name.clone().unwrap_or_else(|| format!("high {}", self.label)),
             negative: self.negative_name.clone().unwrap_or_else(|| format!("low {}", self.label)),
             missing: 0,
-            other: 0,
+            other,
+            band,
         })
     }
 }
 
 impl Labels {
+    /// The threshold that a fold with this training part (positions in `rows`) uses: the number, or the mean of the
+    /// training part's ratings and of nothing else. None when classes are given.
+    pub fn threshold(&self, train: &[usize]) -> Option<f64> {
+        match self.rule {
+            Rule::Given => None,
+            Rule::Above(line) => Some(line),
+            Rule::AboveTrainingMean if train.is_empty() => None,
+            Rule::AboveTrainingMean => {
+                Some(train.iter().map(|&i| self.ratings[i]).sum::<f64>() / train.len() as f64)
+            }
+        }
+    }
+
     /// Classes for a fold with this training part (positions in `rows`): as given, or by the training part's mean.
     pub fn for_training(&self, train: &[usize]) -> Vec<bool> {
-        if self.rule != Rule::AboveTrainingMean || train.is_empty() {
-            return self.classes.clone();
+        match self.threshold(train) {
+            Some(line) if self.rule == Rule::AboveTrainingMean => {
+                self.ratings.iter().map(|r| *r > line).collect()
+            }
+            _ => self.classes.clone(),
         }
-        let mean = train.iter().map(|&i| self.ratings[i]).sum::<f64>() / train.len() as f64;
-        self.ratings.iter().map(|r| *r > mean).collect()
+    }
+
+    /// Takes the windows within the band around each fold's own threshold out of all its parts: those of the test part by
+    /// the training part's threshold too. Returns how many windows of how many folds' parts were taken out. Call it after
+    /// [`Labels::for_training`], whose mean is that of the whole training part.
+    pub fn leave_out_middle(&self, split: &mut Split) -> usize {
+        if self.rule != Rule::AboveTrainingMean || self.band == 0.0 {
+            return 0;
+        }
+        let mut out = 0;
+        for fold in &mut split.folds {
+            let Some(line) = self.threshold(&fold.train) else { continue };
+            let Fold { train, validation, test, unused, .. } = fold;
+            for part in [train, validation, test] {
+                let before = unused.len();
+                part.retain(|&i| {
+                    let middle = (self.ratings[i] - line).abs() <= self.band;
+                    if middle {
+                        unused.push(i);
+                    }
+                    !middle
+                });
+                out += unused.len() - before;
+            }
+        }
+        out
+    }
+
+    /// The rule in words, with the thresholds that folds with these training parts use.
+    pub fn rule_in_words(&self, folds: &[Fold]) -> String {
+        let band = if self.band > 0.0 {
+            format!(", without those within {} of it", self.band)
+        } else {
+            String::new()
+        };
+        match self.rule {
+            Rule::Given => "classes as given".into(),
+            Rule::Above(line) => format!("ratings above {line}{band}"),
+            Rule::AboveTrainingMean => {
+                let lines: Vec<String> = folds
+                    .iter()
+                    .filter_map(|f| Some(format!("{} {:.4}", f.name, self.threshold(&f.train)?)))
+                    .collect();
+                format!("ratings above the training part's mean{band}; by fold: {}", lines.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::index::Row;
+    use crate::data::split::{Group, Keys, Protocol};
+
+    fn args(threshold: &str, drop_middle: Option<f64>) -> LabelArgs {
+        LabelArgs {
+            label: "arousal".into(),
+            positive: None,
+            negative: None,
+            threshold: Some(threshold.into()),
+            drop_middle,
+            scale: Some("1,9".into()),
+            positive_name: None,
+            negative_name: None,
+        }
+    }
+
+    /// Six people with two windows each.
+    fn index(ratings: [f64; 12]) -> Index {
+        let mut index = Index::new(&["arousal".to_string()]).unwrap();
+        for (i, r) in ratings.iter().enumerate() {
+            let (subject, trial) = (format!("s{}", i / 2), i.to_string());
+            let row = Row { subject, trial, labels: vec![Some(r.to_string())], ..Row::default() };
+            index.push(&row).unwrap();
+        }
+        index
+    }
+
+    fn by_subject(index: &Index, labels: &Labels) -> Split {
+        let keys = index.split_keys();
+        let take = |list: &[u32]| labels.rows.iter().map(|&r| list[r]).collect::<Vec<u32>>();
+        let keys = Keys {
+            subject: take(&keys.subject),
+            trial: take(&keys.trial),
+            stimulus: Vec::new(),
+            class: labels.classes.iter().map(|c| u32::from(*c)).collect(),
+        };
+        Split::new(&keys, Protocol::LeaveOneOut { group: Group::Subject }, 0.0, 1).unwrap()
+    }
+
+    const RATINGS: [f64; 12] = [1.0, 9.0, 2.0, 8.0, 3.0, 7.0, 4.0, 6.0, 5.0, 5.5, 2.5, 7.5];
+
+    #[test]
+    fn a_test_persons_rating_does_not_move_the_threshold() {
+        let rows: Vec<usize> = (0..12).collect();
+        let (before, mut changed) = (index(RATINGS), RATINGS);
+        // Person s0, in the test part of the first fold, says something else altogether.
+        (changed[0], changed[1]) = (9.0, 9.0);
+        let after = index(changed);
+        let labels = [&before, &after].map(|i| args("mean", None).resolve(i, &rows).unwrap());
+        let splits = [by_subject(&before, &labels[0]), by_subject(&after, &labels[1])];
+        for (a, b) in splits[0].folds.iter().zip(&splits[1].folds) {
+            assert_eq!((&a.train, &a.test), (&b.train, &b.test));
+            let tests_s0 = a.test.contains(&0);
+            let (x, y) = (labels[0].threshold(&a.train).unwrap(), labels[1].threshold(&b.train).unwrap());
+            assert_eq!(x == y, tests_s0, "{x} and {y}");
+            let same =
+                |i: &usize| labels[0].for_training(&a.train)[*i] == labels[1].for_training(&b.train)[*i];
+            assert!(!tests_s0 || a.train.iter().all(same));
+            // By hand: the mean of the ten ratings of the others.
+            let own: f64 = a.train.iter().map(|&i| RATINGS[i]).sum::<f64>() / 10.0;
+            assert!((x - own).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_middle_is_left_out_by_the_training_parts_threshold() {
+        let rows: Vec<usize> = (0..12).collect();
+        let index = index(RATINGS);
+        let labels = args("mean", Some(1.0)).resolve(&index, &rows).unwrap();
+        assert_eq!(labels.rows.len(), 12);
+        let mut split = by_subject(&index, &labels);
+        let whole = split.clone();
+        let out = labels.leave_out_middle(&mut split);
+        let mut counted = 0;
+        for (a, b) in whole.folds.iter().zip(&split.folds) {
+            let line = labels.threshold(&a.train).unwrap();
+            for (x, y) in [(&a.train, &b.train), (&a.test, &b.test)] {
+                let kept: Vec<usize> =
+                    x.iter().copied().filter(|&i| (RATINGS[i] - line).abs() > 1.0).collect();
+                assert_eq!(&kept, y);
+                counted += x.len() - y.len();
+            }
+        }
+        assert!(out == counted && out > 0, "{out} {counted}");
+        // A number is known before the folds: its band is left out at once.
+        let fixed = args("5", Some(1.0)).resolve(&index, &rows).unwrap();
+        assert_eq!((fixed.rows, fixed.other), (vec![0, 1, 2, 3, 4, 5, 10, 11], 4));
+        let midpoint = args("midpoint", None).resolve(&index, &rows).unwrap();
+        assert_eq!((midpoint.rule, midpoint.rows.len()), (Rule::Above(5.0), 12));
+        assert!(args("mean", Some(-1.0)).resolve(&index, &rows).is_err());
     }
 }

@@ -99,6 +99,9 @@ pub struct PreparationArgs {
     /// Skip and report recordings that cannot be used, instead of stopping
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub skip_bad: bool,
+    /// Stop at damage and deviations that would else be reported: a wrong checksum, a missing subject
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub strict: bool,
     /// Replace an existing store
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub overwrite: bool,
@@ -155,6 +158,7 @@ impl PreparationArgs {
             max_per_subject: self.max_per_subject,
             max_per_dataset: self.max_per_dataset,
             skip_bad: self.skip_bad,
+            strict: self.strict,
             overwrite: self.overwrite,
             notes: self.notes.clone(),
         })

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use super::PrepareSettings;
 use crate::data::readers::{self, Only, ReadOptions};
-use crate::data::recording::Unit;
+use crate::data::recording::{Recording, Unit};
 use crate::data::table::Item;
 use crate::signal::{
     Band, Normalisation, Resampler, Scaler, SosFilter, Windows, butterworth, finite_runs, sosfiltfilt,
@@ -75,8 +75,8 @@ struct Ready {
     stretches: Vec<Stretch>,
 }
 
-/// Reads, filters and resamples.
-fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
+/// Reads the one channel of a recording that is to be used.
+pub(super) fn open(item: &Item, settings: &PrepareSettings) -> Result<Recording> {
     let wanted = item.channel.as_ref().or(settings.channel.as_ref());
     let options = ReadOptions {
         fs_hz: item.fs_hz.or(settings.fs_hz),
@@ -84,8 +84,28 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
         time_column: None,
         record: item.record.clone(),
         only: Some(wanted.map_or(Only::Ecg, |label| Only::Label(label.clone()))),
+        strict: settings.strict,
     };
-    let mut recording = readers::open(&item.file, &options)?;
+    readers::open(&item.file, &options)
+}
+
+/// The samples of the part from `start_s` to `end_s`, of `total`.
+pub(super) fn part(item: &Item, total: usize, fs_hz: f64) -> Result<std::ops::Range<usize>> {
+    let at = |s: f64| (s * fs_hz).round().min(total as f64) as usize;
+    let (from, to) = (item.start_s.map_or(0, at), item.end_s.map_or(total, at));
+    if from >= to {
+        return Err(Error::data(format!(
+            "the part from {} s lies beyond the recording, which lasts {:.3} s",
+            item.start_s.unwrap_or(0.0),
+            total as f64 / fs_hz
+        )));
+    }
+    Ok(from..to)
+}
+
+/// Reads, filters and resamples.
+fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
+    let mut recording = open(item, settings)?;
     // The reader was asked for one channel and has picked it.
     let Some(channel) = recording.channels.pop() else {
         return Err(Error::data("the reader delivered no channel"));
@@ -100,20 +120,13 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
     let fs_hz = channel.fs_hz;
     let mv = channel.to_millivolts(None)?;
     let total = mv.len();
-    let at = |s: f64| (s * fs_hz).round().min(total as f64) as usize;
-    let (from, to) = (item.start_s.map_or(0, at), item.end_s.map_or(total, at));
     if let Some(end_s) = item.end_s.filter(|end_s| end_s * fs_hz > total as f64 + 1.0) {
         let total_s = total as f64 / fs_hz;
         cut.warnings.push(format!("the part ends at {end_s} s, the recording at {total_s:.3} s"));
     }
-    if from >= to {
-        return Err(Error::data(format!(
-            "the part from {} s lies beyond the recording, which lasts {:.3} s",
-            item.start_s.unwrap_or(0.0),
-            total as f64 / fs_hz
-        )));
-    }
-    let part = &mv[from..to];
+    let part = part(item, total, fs_hz)?;
+    let from = part.start;
+    let part = &mv[part];
     cut.duration_s = part.len() as f64 / fs_hz;
     cut.missing = part.iter().filter(|x| !x.is_finite()).count();
     let filter = match &settings.filter {

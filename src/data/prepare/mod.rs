@@ -20,6 +20,7 @@ use crate::signal::{Normalisation, QualitySettings, Scaler};
 use crate::{Error, Result};
 
 pub mod cut;
+pub mod survey;
 
 /// How to prepare recordings.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,8 @@ pub struct PrepareSettings {
     pub max_per_dataset: Option<usize>,
     /// Whether a recording that cannot be read is skipped and reported instead of stopping the work.
     pub skip_bad: bool,
+    /// Whether damage that leaves samples usable stops the work instead of being reported.
+    pub strict: bool,
     /// Whether an existing store may be replaced.
     pub overwrite: bool,
     /// Licences and attributions for the manifest. A file `LICENSE-NOTES.txt` beside a recording is added by itself.
@@ -69,6 +72,7 @@ impl Default for PrepareSettings {
             max_per_subject: None,
             max_per_dataset: None,
             skip_bad: false,
+            strict: false,
             overwrite: false,
             notes: Vec::new(),
         }

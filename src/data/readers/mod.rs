@@ -14,7 +14,9 @@ use crate::{Error, Result};
 
 pub mod csv;
 pub mod edf;
+pub mod mat;
 pub mod npy;
+pub mod npz;
 mod opensignals;
 pub mod packed;
 pub mod wfdb;
@@ -34,6 +36,8 @@ pub struct ReadOptions {
     /// Read one channel only: the ECG by [`crate::data::recording::pick_ecg`], or this channel. Spares the memory of
     /// the 20 others in an EEG file.
     pub only: Option<Only>,
+    /// Whether damage that leaves the samples usable is an error, in formats that can tell (MATLAB).
+    pub strict: bool,
 }
 
 /// Which single channel to read.
@@ -97,7 +101,17 @@ pub trait Reader: Sync {
 }
 
 /// Every reader, in the order in which they look at a file. CSV is last: it has no signature.
-pub const READERS: [&dyn Reader; 5] = [&npy::Npy, &edf::Edf, &wfdb::Wfdb, &packed::Packed, &csv::Csv];
+pub const READERS: [&dyn Reader; 9] = [
+    &npy::Npy,
+    &npz::Npz,
+    &mat::Mat,
+    &edf::Edf,
+    &wfdb::Wfdb,
+    &packed::Packed,
+    &crate::data::datasets::case::Interpolated,
+    &crate::data::datasets::yaad::Samples,
+    &csv::Csv,
+];
 
 /// Finds the reader for a file, by content, then by extension.
 ///

@@ -23,47 +23,55 @@ impl Reader for Npy {
         head.starts_with(b"\x93NUMPY")
     }
     fn read(&self, path: &Path, options: &ReadOptions) -> Result<Recording> {
-        let fs_hz = options.checked_fs()?.ok_or_else(|| {
-            Error::usage("a .npy file does not carry a sampling rate")
-                .in_file(path)
-                .remedy("give it: fs_hz = 256")
-        })?;
         let array = npy::parse(&read_whole(path)?).map_err(|e| e.in_file(path))?;
-        let mut warnings = Vec::new();
-        if array.trailing_bytes > 0 {
-            warnings.push(format!("{} bytes after the array were ignored", array.trailing_bytes));
-        }
-        let (rows, columns) = (array.shape[0], array.shape.get(1).copied().unwrap_or(1));
-        let (samples, channels, by_row) = if array.shape.len() == 1 || rows >= columns {
-            (rows, columns, false)
-        } else {
-            (columns, rows, true)
-        };
-        if samples == 0 || channels == 0 {
-            return Err(Error::data(format!("shape {:?} holds no samples", array.shape)).in_file(path));
-        }
-        let labels: Vec<String> = (1..=channels).map(|c| format!("channel {c}")).collect();
-        let only = options.pick(&labels)?;
-        let unit = options.unit.clone().unwrap_or(Unit::Unknown(String::new()));
-        let wanted = (0..channels).filter(|c| only.is_none_or(|o| o == *c));
-        let channels = wanted
-            .map(|c| Channel {
-                label: labels[c].clone(),
-                unit: unit.clone(),
-                fs_hz,
-                samples: match by_row {
-                    true => array.values[c * samples..(c + 1) * samples].to_vec(),
-                    false => array.values.iter().skip(c).step_by(columns).copied().collect(),
-                },
-            })
-            .collect();
-        Ok(Recording {
-            path: path.into(),
-            files: vec![path.into()],
-            record: stem(path),
-            channels,
-            warnings,
-            ..Recording::default()
-        })
+        recording(array, path, stem(path), options)
     }
+}
+
+/// A recording of an array; `record` is its name.
+pub(super) fn recording(
+    array: npy::Array,
+    path: &Path,
+    record: String,
+    options: &ReadOptions,
+) -> Result<Recording> {
+    let fs_hz = options.checked_fs()?.ok_or_else(|| {
+        Error::usage("an array does not carry a sampling rate").in_file(path).remedy("give it: fs_hz = 256")
+    })?;
+    let mut warnings = Vec::new();
+    if array.trailing_bytes > 0 {
+        warnings.push(format!("{} bytes after the array were ignored", array.trailing_bytes));
+    }
+    let (rows, columns) = (array.shape[0], array.shape.get(1).copied().unwrap_or(1));
+    let (samples, channels, by_row) = if array.shape.len() == 1 || rows >= columns {
+        (rows, columns, false)
+    } else {
+        (columns, rows, true)
+    };
+    if samples == 0 || channels == 0 {
+        return Err(Error::data(format!("shape {:?} holds no samples", array.shape)).in_file(path));
+    }
+    let labels: Vec<String> = (1..=channels).map(|c| format!("channel {c}")).collect();
+    let only = options.pick(&labels)?;
+    let unit = options.unit.clone().unwrap_or(Unit::Unknown(String::new()));
+    let wanted = (0..channels).filter(|c| only.is_none_or(|o| o == *c));
+    let channels = wanted
+        .map(|c| Channel {
+            label: labels[c].clone(),
+            unit: unit.clone(),
+            fs_hz,
+            samples: match by_row {
+                true => array.values[c * samples..(c + 1) * samples].to_vec(),
+                false => array.values.iter().skip(c).step_by(columns).copied().collect(),
+            },
+        })
+        .collect();
+    Ok(Recording {
+        path: path.into(),
+        files: vec![path.into()],
+        record,
+        channels,
+        warnings,
+        ..Recording::default()
+    })
 }
