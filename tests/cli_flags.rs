@@ -58,8 +58,8 @@ const TELL_IN_JSON: [(&str, &str); 5] = [
     ("bench", "--preset tiny --what predict --threads 1 --batch 1 --seconds 0.1"),
 ];
 
-/// Commands whose flags leave nothing to repeat.
-const PRINT_ONLY: [&str; 1] = ["completions"];
+/// Commands that describe a recording or print: their flags are not repeated in what they write.
+const PRINT_ONLY: [&str; 4] = ["completions", "beats", "features", "quality"];
 
 #[test]
 fn every_flag_of_every_command_has_help() {
