@@ -82,7 +82,7 @@ fn straight_lines(window: &[f32], hidden: &[bool]) -> Vec<f32> {
 }
 
 /// The lesson.
-fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     writeln!(out, "LESSON 7: MASK AND RECONSTRUCT (on simulated ECG)\n")?;
     let study = SimulatedStudy { subjects: PEOPLE, trials: 2, trial_s: 60.0, ..SimulatedStudy::default() };
     let mut train = Vec::new();

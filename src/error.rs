@@ -58,10 +58,14 @@ impl Error {
     pub fn data(what: impl Into<String>) -> Self {
         Self::new(Kind::Data, what)
     }
-    /// [`Kind::Io`] for `file`, with the operating system's own words.
+    /// [`Kind::Io`] for `file`, with the operating system's own words, and what can be done about the usual troubles.
     pub fn io(file: impl AsRef<Path>, source: std::io::Error) -> Self {
         let what = source.to_string();
-        Self::new(Kind::Io, what).in_file(file).caused_by(source)
+        let e = match io_remedy(source.kind()) {
+            Some(remedy) => Self::new(Kind::Io, what).remedy(remedy),
+            None => Self::new(Kind::Io, what),
+        };
+        e.in_file(file).caused_by(source)
     }
     /// [`Kind::Numeric`].
     pub fn numeric(what: impl Into<String>) -> Self {
@@ -115,6 +119,20 @@ impl Error {
             Kind::Interrupted => 130,
         }
     }
+}
+
+/// What the user can do about a failure of the operating system.
+fn io_remedy(kind: std::io::ErrorKind) -> Option<&'static str> {
+    use std::io::ErrorKind as K;
+    Some(match kind {
+        K::StorageFull | K::QuotaExceeded => "free some space on the disk, or choose another place",
+        K::FileTooLarge => "raise the limit on the size of files (ulimit -f), or choose another place",
+        K::PermissionDenied | K::ReadOnlyFilesystem => "change the permissions, or choose another place",
+        K::NotADirectory => "a part of the path is a file: choose another place",
+        K::IsADirectory => "this is a directory where a file is expected",
+        K::NotFound => "check the path",
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Error {

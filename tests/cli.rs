@@ -119,37 +119,6 @@ fn a_configuration_reads_back_and_reproduces_the_run() {
 }
 
 #[test]
-fn every_flag_has_help_and_stands_in_the_configuration() {
-    let program = heartlore::cli::command();
-    let mut flags = 0;
-    for command in program.get_subcommands() {
-        assert!(command.get_about().is_some(), "{} is not described", command.get_name());
-        for arg in command.get_arguments() {
-            flags += 1;
-            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.len() > 3, "{} --{} has no help", command.get_name(), arg.get_id());
-        }
-    }
-    assert!(flags > 100, "{flags} flags");
-    let p = Place::with_store();
-    p.ok(&format!("pretrain --data store --out pre {SMALL}"));
-    p.ok(&format!("finetune --data store --label aroused --out fine --folds 2 --resamples 20 {SMALL}"));
-    for (command, file) in [("simulate", "study"), ("pretrain", "pre"), ("finetune", "fine")] {
-        let text = std::fs::read_to_string(p.path(file).join("config.toml")).unwrap();
-        let command = program.find_subcommand(command).unwrap();
-        for arg in heartlore::cli::config::settings_of(command) {
-            let key = heartlore::cli::config::key_of(arg);
-            let there = text
-                .lines()
-                .any(|l| l.starts_with(&format!("{key} = ")) || l == format!("# {key} is not set"));
-            assert!(there, "{} --{key} is not in config.toml", command.get_name());
-        }
-        let table: toml::Table = toml::from_str(&text).unwrap();
-        assert!(table.len() > 5);
-    }
-}
-
-#[test]
 fn bad_recordings_are_named_with_place_and_remedy() {
     let p = Place::new();
     p.fails("prepare nothing.csv --out s", 6, &["nothing.csv", "remedy"]);
@@ -278,4 +247,27 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
         text.lines().map(|l| l.rsplit_once(',').unwrap().0.to_string()).collect()
     };
     assert_eq!(losses("whole"), losses("cut"));
+}
+
+#[test]
+fn the_quickstart_ends_with_a_report_that_says_what_is_simulated() {
+    let p = Place::new();
+    let out = json(&p.ok("quickstart --subjects 5 --pretrain-epochs 1 --finetune-epochs 1 --json"));
+    assert_eq!(out["simulated"], true);
+    assert_eq!(out["evaluation"]["people"], 5);
+    // Pre-training was on real people, the test on simulated ones.
+    assert!(out["evaluation"]["notes"].to_string().contains("saw none of the 5 people tested"));
+    let report = std::fs::read_to_string(p.path("quickstart/report.html")).unwrap();
+    assert!(report.matches("<svg").count() >= 9);
+    for words in ["Labels and all results below are of simulated ECG", "Predictions over time", "mitbih208"] {
+        assert!(report.contains(words), "{words}");
+    }
+    assert!(!report.contains("<script") && !report.contains("http-equiv"), "self-contained");
+    // One fold's curves, not one picture per fold.
+    assert!(report.contains("Fine-tuning (simulated), first fold"));
+    // Each step is a run of its own with its own configuration.
+    let text = std::fs::read_to_string(p.path("quickstart/finetune/config.toml")).unwrap();
+    assert!(text.contains("heartlore finetune"));
+    // A second one does not overwrite the first.
+    p.fails("quickstart --out quickstart", 2, &["exists already", "remedy"]);
 }

@@ -8,8 +8,12 @@ mod a_layer;
 mod attention;
 #[path = "../examples/01_chain_rule.rs"]
 mod chain_rule;
+#[path = "../examples/08_finetune_and_embed.rs"]
+mod finetune_and_embed;
 #[path = "../examples/03_gradient_check.rs"]
 mod gradient_check;
+#[path = "../examples/07_mask_and_reconstruct.rs"]
+mod mask_and_reconstruct;
 #[path = "../examples/06_memory_plan.rs"]
 mod memory_plan;
 #[path = "../examples/05_tiny_transformer.rs"]
@@ -201,4 +205,48 @@ fn lesson_6_the_plan_shares_memory() {
     }
     // 2 * 2 * heads * t^2 * head_dim FLOPs: 4 * 64 * 4096^2 = 4295 MFLOP.
     assert_eq!(numbers(&text, "    4096 ")[2], 4294.97, "{text}");
+}
+
+#[test]
+fn lesson_7_reconstruction_beats_what_needs_no_learning_of_waves() {
+    let text = read(mask_and_reconstruct::lesson);
+    says(
+        &text,
+        &[
+            "8 simulated people, 192 windows of 5 s",
+            "1. Hidden:",
+            "2. Training",
+            "epoch 1 mean squared error",
+            "epoch 40 mean squared error",
+            "3. The person never seen",
+            "straight lines",
+            "4. What is hidden is hidden",
+            "Next: 08_finetune_and_embed",
+        ],
+    );
+    let last = |mark: &str| *numbers(&text, mark).last().unwrap();
+    // Windows have unit variance.
+    assert!((0.8..1.2).contains(&last("guess 0")), "{text}");
+    assert!(last("trained model") < 0.9 * last("guess 0"), "{text}");
+    assert!(last("epoch  40") < 0.95 * last("epoch   1"), "{text}");
+}
+
+#[test]
+fn lesson_8_people_are_apart_in_folds_and_in_pretraining() {
+    let text = read(finetune_and_embed::lesson);
+    says(
+        &text,
+        &[
+            "1. 9 simulated people, 216 windows of 5 s, half of them aroused",
+            "6 others, 144 windows, for pre-training",
+            "2. Pre-trained without labels",
+            "3. Fine-tuned over 3 folds of people",
+            "README.md",
+            "config.json",
+            "model.safetensors",
+            "5. Four windows",
+            "aroused",
+            "calm",
+        ],
+    );
 }

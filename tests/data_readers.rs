@@ -1,6 +1,8 @@
 //! Readers against other programs' files, and against damage: every truncation and thousands of flipped bytes.
 #![cfg(feature = "formats")]
 
+mod torture;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,7 @@ use heartlore::Result;
 use heartlore::data::npy;
 use heartlore::data::readers::{self, Only, ReadOptions};
 use heartlore::data::recording::{Channel, Recording, Unit, pick_ecg};
+use torture::torture;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/data").join(name)
@@ -197,6 +200,89 @@ fn edf_cut_off_keeps_its_whole_records_and_gaps_become_missing() {
     assert!(r.channels[1].samples[300..500].iter().all(|x| x.is_nan()));
 }
 
+/// Equal to the last bit, NaN where NaN is due.
+fn same_bits(got: &[f64], name: &str) {
+    let expected = npy::read(&fixture(name)).unwrap().values;
+    assert_eq!(got.len(), expected.len(), "{name}");
+    for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
+        assert!(a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()), "{name}, sample {i}: {a} not {b}");
+    }
+}
+
+#[test]
+fn edf_and_bdf_equal_pyedflib_to_the_last_bit() {
+    for (file, stem) in
+        [("plain.edf", "plain"), ("plain24.bdf", "plain24"), ("plus24.bdf", "plus24"), ("gaps.edf", "gaps")]
+    {
+        let r = open(&fixture(&format!("edf/{file}"))).unwrap();
+        assert_eq!((r.channels.len(), r.channels[0].fs_hz, r.channels[1].fs_hz), (2, 20.0, 8.0), "{file}");
+        for (i, channel) in r.channels.iter().enumerate() {
+            same_bits(&channel.samples, &format!("edf/{stem}_{i}_expected.npy"));
+        }
+    }
+}
+
+#[test]
+fn bdf_annotations_and_the_times_of_a_discontinuous_file() {
+    let events = |name: &str| -> Vec<(f64, String)> {
+        let r = open(&fixture(name)).unwrap();
+        r.annotations.into_iter().map(|a| (a.time_s, a.text)).collect()
+    };
+    let bdf = events("edf/plus24.bdf");
+    assert_eq!(bdf, [(0.5, "begin".into()), (3.25, "sp\u{e4}te Reaktion".into())]);
+    // Written as 4.5 s after the header's time; the first sample is at 0.25 s.
+    assert_eq!(events("edf/gaps.edf"), [(4.25, "event".into())]);
+    let r = open(&fixture("edf/gaps.edf")).unwrap();
+    assert!(r.warnings[0].contains("2 gaps of 4.5 s"), "{:?}", r.warnings);
+    // Gaps of 2 s and 2.5 s at 20 Hz and 8 Hz.
+    assert_eq!((r.channels[0].missing(), r.channels[1].missing()), (90, 36));
+    let error = {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.edf");
+        let mut bytes = fs::read(fixture("edf/gaps.edf")).unwrap();
+        let place = bytes.windows(5).position(|w| w == b"+9.75").unwrap();
+        bytes[place..place + 5].copy_from_slice(b"+9e75");
+        fs::write(&path, bytes).unwrap();
+        open(&path).unwrap_err().to_string()
+    };
+    assert!(error.contains("gaps of"), "{error}");
+}
+
+#[test]
+fn opensignals_text() {
+    let path = fixture("opensignals.txt");
+    let r = open(&path).unwrap();
+    assert_eq!(r.warnings, Vec::<String>::new());
+    let labels: Vec<&str> = r.channels.iter().map(|c| c.label.as_str()).collect();
+    assert_eq!(labels, ["DI", "EDA CH1", "ECG CH2"]);
+    let ecg = r.ecg_channel(None).unwrap();
+    assert_eq!((ecg.label.as_str(), ecg.fs_hz, ecg.samples.len()), ("ECG CH2", 1000.0, 40));
+    assert_eq!((ecg.samples[39], r.start.as_deref()), (32_768.0 + 273.0, Some("2017-2-17 15:23:18.724")));
+    // Counts without a scale: the user has to say what they are.
+    assert!(ecg.to_millivolts(None).is_err());
+    assert!(readers::open(&path, &at(500.0)).unwrap_err().to_string().contains("1000 Hz"));
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("x.txt");
+    let text = fs::read_to_string(&path).unwrap();
+    let with = |from: &str, to: &str| {
+        fs::write(&copy, text.replacen(from, to, 1)).unwrap();
+        open(&copy)
+    };
+    let r = with("7\t0\t1007\t32817\t\n", "").unwrap();
+    assert!(r.warnings[0].contains("jumps 1 times"), "{:?}", r.warnings);
+    for (from, to, words) in [
+        ("\"sampling rate\": 1000", "\"sampling rate\": 0", "no sampling rate"),
+        ("\"column\"", "\"colum\"", "names no columns"),
+        ("# {", "# {{", "no JSON"),
+        ("# {", "# [", "without its header"),
+        ("\"DI\", ", "", "5 fields where 3"),
+        ("1000\t32768", "1000\tx", "'ECG CH2'"),
+    ] {
+        let error = with(from, to).unwrap_err().to_string();
+        assert!(error.contains(words), "{to}: {error}");
+    }
+}
+
 #[test]
 fn wfdb_as_wfdb_python_reads_it() {
     let r = open(&fixture("rec212.hea")).unwrap();
@@ -253,7 +339,7 @@ fn wfdb_headers_that_lie() {
     let hea = dir.path().join("rec16.hea");
     assert_eq!(open(&hea).unwrap().annotations[1].time_s, 5_000_000.0 / 128.0);
     for (from, to, word) in [
-        ("rec16 2", "rec16/3 2", "multi-segment"),
+        ("rec16 2", "rec16/3 2", "3 segments announced"),
         ("rec16 2", "rec16 9999999", "number of signals"),
         (" 128 ", " -1 ", "sampling rate"),
         (".dat 16 ", ".dat 516 ", "not read"),
@@ -309,50 +395,15 @@ fn packed_records() {
 
 // ---------------------------------------------------------------- damage
 
-/// A generator for the flips; its quality does not matter.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *state >> 33
-}
-
-/// Truncates the file `damaged` at every byte and flips bytes of it, calling `read` each time; `read` must not panic, and
-/// what it delivers must not be larger than the files could hold.
-fn torture(damaged: &Path, read: impl Fn() -> Result<Recording>, limit: usize) {
-    let whole = fs::read(damaged).unwrap();
-    let check = |bytes: &[u8], what: &dyn Fn() -> String| {
-        fs::write(damaged, bytes).unwrap();
-        if let Ok(r) = read() {
-            let samples: usize = r.channels.iter().map(|c| c.samples.len()).sum();
-            assert!(samples <= limit, "{}: {samples} samples", what());
-            assert!(r.channels.iter().all(|c| c.fs_hz.is_finite() && c.fs_hz > 0.0), "{}", what());
-        }
-    };
-    for n in 0..whole.len() {
-        check(&whole[..n], &|| format!("cut at {n}"));
-    }
-    let mut state = 1;
-    for round in 0..2500 {
-        let mut bytes = whole.clone();
-        for _ in 0..1 + next(&mut state) % 4 {
-            let i = (next(&mut state) as usize) % bytes.len();
-            // Half of the time a digit or sign: it keeps a header readable and makes its numbers lie.
-            bytes[i] = match next(&mut state) % 2 {
-                0 => b"0123456789-+. ,/x:("[(next(&mut state) as usize) % 19],
-                _ => next(&mut state) as u8,
-            };
-        }
-        check(&bytes, &|| format!("round {round}"));
-    }
-    fs::write(damaged, whole).unwrap();
-}
-
 #[test]
 fn damaged_csv() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.csv");
     let rows: String = (0..40).map(|i| format!("{:.2},{},{}\n", f64::from(i) * 0.01, i * 3, i % 7)).collect();
     fs::write(&path, format!("# c\ntime_s,ecg_mV,x\n{rows}")).unwrap();
-    torture(&path, || open(&path), 2000);
+    torture(&path, 10_000, || open(&path), 32);
+    fs::copy(fixture("opensignals.txt"), &path).unwrap();
+    torture(&path, 10_000, || open(&path), 32);
 }
 
 #[test]
@@ -360,7 +411,7 @@ fn damaged_npy() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.npy");
     fs::copy(fixture("a_lef8.npy"), &path).unwrap();
-    torture(&path, || readers::open(&path, &at(10.0)), 100);
+    torture(&path, 2500, || readers::open(&path, &at(10.0)), 32);
 }
 
 #[test]
@@ -368,12 +419,11 @@ fn damaged_edf() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.edf");
     fs::copy(fixture("plus.edf"), &path).unwrap();
-    // Gaps may add three quarters of missing samples; signals of other rates stay below that.
-    torture(&path, || open(&path), 4 * 1604);
-    let mut short = fs::read(&path).unwrap();
-    short[192..197].copy_from_slice(b"EDF+D");
-    fs::write(&path, short).unwrap();
-    torture(&path, || open(&path), 4 * 1604);
+    torture(&path, 1000, || open(&path), 24);
+    for (name, rounds) in [("edf/gaps.edf", 10_000), ("edf/plus24.bdf", 10_000), ("edf/plain24.bdf", 1000)] {
+        fs::copy(fixture(name), &path).unwrap();
+        torture(&path, rounds, || open(&path), 24);
+    }
 }
 
 #[test]
@@ -384,7 +434,7 @@ fn damaged_wfdb() {
         for extension in ["hea", "dat", "atr"] {
             let path = hea.with_extension(extension);
             if path.is_file() {
-                torture(&path, || open(&hea), 4000);
+                torture(&path, 2000, || open(&hea), 24);
             }
         }
     }
@@ -395,10 +445,11 @@ fn damaged_packed() {
     let dir = tempfile::tempdir().unwrap();
     let path = packed(dir.path(), PACKED);
     let options = ReadOptions { record: Some("b".into()), ..ReadOptions::default() };
-    torture(&path, || readers::Reader::read(&readers::packed::Packed, &path, &options), 100);
+    torture(&path, 2500, || readers::Reader::read(&readers::packed::Packed, &path, &options), 32);
     torture(
         &dir.path().join("s.i16"),
+        1000,
         || readers::Reader::read(&readers::packed::Packed, &path, &options),
-        100,
+        32,
     );
 }

@@ -79,6 +79,10 @@ fn everything_comes_back_to_the_bit() {
         metrics: vec![("AUC".into(), "0.7 | [0.6, 0.8]".into())],
         notes: vec!["note".into()],
         licence: Some("CC-BY-4.0".into()),
+        people: Some(
+            [("set".to_string(), ["a", "b \"c\""].map(String::from).into()), ("empty".into(), [].into())]
+                .into(),
+        ),
     };
     for task in [Task::Pretrained, classifier()] {
         let model = Model::init(small(), task, 3)

@@ -130,6 +130,9 @@ fn explain(e: Error, path: &Path) -> Error {
         Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             "free some space on the disk or choose another folder; the file that was there is untouched"
         }
+        Some(io::ErrorKind::FileTooLarge) => {
+            "raise the limit on the size of files (ulimit -f); the file that was there is untouched"
+        }
         Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
             "the folder cannot be written: change its permissions or choose another folder"
         }

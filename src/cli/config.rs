@@ -97,6 +97,12 @@ impl Config {
         }
     }
 
+    /// The same as a JSON object; `null` where a flag without default was not given.
+    pub fn to_json(&self) -> serde_json::Value {
+        let value = |s: &Setting| serde_json::to_value(&s.value).unwrap_or_default();
+        self.settings.iter().map(|s| (s.key.clone(), value(s))).collect::<serde_json::Map<_, _>>().into()
+    }
+
     /// The file's text. Flags without a value are there as comments.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
@@ -160,6 +166,11 @@ fn scalar(text: &str) -> toml::Value {
 pub fn expand(argv: &[OsString], program: clap::Command) -> Result<Vec<OsString>> {
     let resumed = argv.iter().any(|a| a == "--resume").then(|| value_of(argv, "out")).flatten();
     let resumed = resumed.map(|dir| Path::new(&dir).join(FILE).into_os_string());
+    if let Some(missing) = resumed.as_deref().map(Path::new).filter(|f| !f.is_file()) {
+        return Err(Error::usage("there is no run to go on with")
+            .in_file(missing)
+            .remedy("leave out --resume"));
+    }
     let Some(file) = value_of(argv, "config").or(resumed) else { return Ok(argv.to_vec()) };
     let position =
         argv.iter().enumerate().skip(1).find_map(|(i, a)| program.find_subcommand(a).map(|c| (i, c)));

@@ -1,13 +1,11 @@
 //! `heartlore embed`: a feature vector per window, for other classifiers, clustering or plots.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::windows::{self, RecordingArgs, seconds};
+use super::windows::{self, Partial, RecordingArgs, seconds};
 use crate::cli::Context;
 use crate::data::npy::Writer;
 use crate::data::store::Store;
-use crate::error::IoContext;
 use crate::{Error, Model, Result};
 
 /// Windows that are read and run at a time.
@@ -20,7 +18,8 @@ const AT_A_TIME: usize = 256;
   heartlore embed a.edf b.edf --model runs/pre/model --out features.npy
 
 Writes an f32 array [windows, width] and beside it features.csv, one line per row: where the window comes from, when it
-starts, whether it passed the quality gate, and a store's labels.")]
+starts, whether it passed the quality gate, and a store's labels. There is no run directory: with --json the result
+holds every flag as `settings`.")]
 pub struct Args {
     /// A prepared store, or recordings.
     #[arg(required = true, value_name = "STORE|RECORDING")]
@@ -59,7 +58,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         [dir] if dir.is_dir() => Some(Store::open(dir)?),
         _ => None,
     };
-    let part = Partial::beside(&args.out)?;
+    let part = Partial::beside(&args.out, "out")?;
     let mut writer = Writer::create(&part.path, model.config().width())?;
     let index = match &store {
         Some(store) => of_store(args, context, &model, store, &mut writer)?,
@@ -76,6 +75,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     context.result(&format!("{out}: {rows} windows x {width} features; index in {}\n", index_path.display()), || {
         serde_json::json!({
             "features": out.to_string(), "index": index_path.display().to_string(), "windows": rows, "width": width,
+            "settings": context.settings(),
         })
     })
 }
@@ -172,30 +172,4 @@ fn of_recordings(args: &Args, context: &Context, model: &Model, writer: &mut Wri
     }
     bar.finish_and_clear();
     windows::csv_text(&["row", "file", "record", "start_s", "end_s", "quality"], lines)
-}
-
-/// A file being written; gone if it is not renamed.
-struct Partial {
-    path: PathBuf,
-}
-
-impl Partial {
-    fn beside(out: &Path) -> Result<Self> {
-        let name = out.file_name().ok_or_else(|| super::bad_flag("out", "not the name of a file"))?;
-        let path = out.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-        if path.exists() {
-            fs::remove_file(&path).with_file(&path)?;
-        }
-        Ok(Self { path })
-    }
-
-    fn rename(self, out: &Path) -> Result<()> {
-        fs::rename(&self.path, out).with_file(out)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path); // it is not there after a rename
-    }
 }

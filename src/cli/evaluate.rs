@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::judge::{FoldRows, Judged, Predictions, Settings, judge};
+use crate::cli::people::Start;
 use crate::cli::pretrain::is_simulated;
 use crate::cli::rundir::{curves, provenance, write_bytes};
 use crate::cli::{Context, reports, simulate};
@@ -17,7 +18,12 @@ Examples:
   heartlore evaluate predictions.csv --out evaluation
   heartlore evaluate runs/fine --resamples 10000 --json
 
-predictions.csv needs the columns subject, label (0 or 1) and probability.";
+predictions.csv needs the columns subject, label (0 or 1) and probability. Beside report.html and metrics.json there will be
+evaluate.toml with every flag as it was in force; --config takes it back. It is not called config.toml because a run
+directory has one already, of finetune.";
+
+/// Name of the configuration it leaves.
+pub const FILE: &str = "evaluate.toml";
 
 /// Flags of `evaluate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,7 +31,7 @@ predictions.csv needs the columns subject, label (0 or 1) and probability.";
 pub struct Args {
     /// Run directory of `finetune`, or a CSV with predictions
     pub input: PathBuf,
-    /// Directory for report.html and metrics.json [default: the run directory, or the CSV's]
+    /// Directory for report.html, metrics.json and evaluate.toml [default: the run directory, or the CSV's]
     #[arg(long, short)]
     pub out: Option<PathBuf>,
     /// Prepared store of the run, if it was moved
@@ -81,6 +87,16 @@ pub struct SplitFile {
     pub fingerprint: String,
     /// Training parts.
     pub folds: Vec<FoldRows>,
+    /// Where the weights came from; `None` in runs of earlier versions.
+    #[serde(default)]
+    pub start: Option<Start>,
+}
+
+/// Says in a judgement whether people who are tested had been seen in pre-training.
+pub(crate) fn tell_start(judged: &mut Judged, split: &SplitFile) {
+    let Some(start) = &split.start else { return };
+    let (sentence, is_warning) = start.sentence();
+    if is_warning { judged.warnings.push(sentence) } else { judged.notes.push(sentence) }
 }
 
 /// Judges and writes the report.
@@ -112,6 +128,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     std::fs::create_dir_all(&out).with_file(&out)?;
     let (judged, store) = if is_run {
         let split = read_split(&args.input)?;
+        let told = |mut judged: Judged| {
+            tell_start(&mut judged, &split);
+            judged
+        };
         let dir = args.data.clone().unwrap_or_else(|| split.store.clone());
         (settings.positive, settings.negative) = (split.positive.clone(), split.negative.clone());
         (settings.protocol, settings.leaks) = (split.protocol.clone(), split.leaks);
@@ -129,13 +149,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
                 .remedy("give the store the run was made with by --data"));
             }
             let rate = store.manifest().processing.rate_hz;
-            (judge(&p, Some((&store, rate, &split.folds)), &settings)?, Some(store))
+            (told(judge(&p, Some((&store, rate, &split.folds)), &settings)?), Some(store))
         } else {
-            (judge(&p, None, &settings)?, Store::open(&dir).ok())
+            (told(judge(&p, None, &settings)?), Store::open(&dir).ok())
         }
     } else {
         (judge(&p, None, &settings)?, None)
     };
+    context.config.borrow_mut().set("out", out.to_string_lossy().into_owned())?;
+    context.write_config(&out, FILE)?;
     write(&judged, &out, is_run.then_some(args.input.as_path()), store.as_ref(), context)?;
     let text = format!("{}  report {}\n", judged.text(), out.join("report.html").display());
     context.result(&text, || judged.json())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::options::{labels, model, protocol, training};
 use crate::cli::evaluate::{self, SplitFile};
 use crate::cli::judge::{FoldRows, Judged, Predictions, Settings, judge};
+use crate::cli::people::{self, Start};
 use crate::cli::pretrain::{fingerprint, is_simulated, rows_of, training_data};
 use crate::cli::rundir::{RunDir, Watch, write_bytes};
 use crate::cli::{Context, interrupt};
@@ -13,7 +14,7 @@ use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Keys, Split};
 use crate::data::store::Store;
 use crate::graph::Layout;
-use crate::model::{Card, Preprocessing, Task};
+use crate::model::{Card, People, Preprocessing, Task};
 use crate::train::{FinetuneSettings, FinetuneSummary, Labelled, Prediction, Weights, finetune};
 use crate::{Error, Model, Result};
 
@@ -25,7 +26,8 @@ Examples:
   heartlore finetune --data store --label aroused --validation 0.2 --patience 5 --out runs/early
   heartlore finetune --out runs/fine --resume
 
-Folds are by subject unless told otherwise: no person is in two parts. Ctrl-C saves; --resume goes on to the same bits.";
+Folds are by subject unless told otherwise: no person is in two parts. With --init, the report says whether any person
+tested had been seen in pre-training (see `heartlore pretrain --help` for leaving people out). Ctrl-C saves; --resume goes on to the same bits.";
 
 /// Flags of `finetune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,6 +51,9 @@ pub struct Args {
     /// Leave out this data set; may be repeated
     #[arg(long = "exclude-dataset")]
     pub excluded: Vec<String>,
+    /// Leave out a person: SUBJECT, DATASET/SUBJECT, or @FILE with one of these per line; may be repeated
+    #[arg(long = "exclude-subject", value_name = "NAME")]
+    pub excluded_people: Vec<String>,
     /// The labels
     #[command(flatten)]
     pub labels: labels::LabelArgs,
@@ -109,16 +114,19 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
         check_same_preparation(model, dir, store)?;
     }
     let mut config = args.model.resolve(init.as_ref().map(Model::config))?;
-    if args.model.window.is_none() && init.is_none() {
+    // A preset's own window gives way to the store's, as in pre-training; a model to start from keeps its own.
+    if args.model.window.is_none() && (init.is_none() || args.model.preset.is_some()) {
         config.window = store.samples();
         config.validate()?;
     }
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::finetuning(preset))?;
+    let left_out = people::read_names(&args.excluded_people)?;
     {
         let mut echoed = context.config.borrow_mut();
         model::echo(&config, &mut echoed)?;
         training::echo(&run, &mut echoed)?;
+        echoed.set("exclude-subject", left_out.clone())?;
     }
     if args.patience.is_some() && args.protocol.validation == 0.0 {
         return Err(super::bad_flag("patience", "stopping early needs a validation part")
@@ -126,7 +134,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     }
     let labels = args
         .labels
-        .resolve(store.index(), &rows_of(store, &args.datasets, &args.excluded)?)
+        .resolve(store.index(), &rows_of(store, &args.datasets, &args.excluded, &left_out)?)
         .map_err(|e| e.in_file(store.dir()))?;
     if labels.missing + labels.other > 0 {
         context.note(format!(
@@ -142,7 +150,16 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     let rule = labels.rule_in_words(&split.folds);
     labels.leave_out_middle(&mut split);
     let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
-    let file = split_file(args, store, &labels, &rule, &split, &fold_labels);
+    let tested = split.folds.iter().flat_map(|f| &f.test).map(|&i| labels.rows[i]);
+    let start = Start::of(args.init.as_deref().zip(init.as_ref()), &people::of_rows(store, tested));
+    let (sentence, is_warning) = start.sentence();
+    if is_warning {
+        context.warn(&sentence);
+    }
+    dir.record("initial_weights", serde_json::json!({
+        "model": start.model, "people_tested": start.tested, "seen_before": start.seen_before, "in_words": sentence,
+    }))?;
+    let file = split_file(args, store, &labels, &rule, &split, &fold_labels, start);
     let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
     write_bytes(&dir.dir().join("split.json"), &bytes)?;
 
@@ -191,7 +208,14 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     let judged = judge_run(args, store, &file, &labels.rows, &summary, run.seed)?;
     let model = match &summary.model {
         None => None,
-        Some(weights) => Some(save_model(config, weights, store, &labels, &judged, dir.dir())?),
+        Some(weights) => {
+            let own = people::of_rows(store, labels.rows.iter().copied());
+            let everybody = match &init {
+                None => Some(own),
+                Some(model) => model.card.people.as_ref().map(|before| people::union(own, before)),
+            };
+            Some(save_model(config, weights, store, &labels, &judged, everybody, dir.dir())?)
+        }
     };
     evaluate::write(&judged, dir.dir(), Some(dir.dir()), Some(store), context)?;
     dir.finish(judged.json())?;
@@ -261,6 +285,7 @@ fn split_file(
     rule: &str,
     split: &Split,
     classes: &[Vec<bool>],
+    start: Start,
 ) -> SplitFile {
     let folds = split.folds.iter().zip(classes).map(|(f, classes)| FoldRows {
         name: f.name.clone(),
@@ -278,6 +303,7 @@ fn split_file(
         store: std::path::absolute(store.dir()).unwrap_or_else(|_| store.dir().into()),
         fingerprint: fingerprint(store),
         folds: folds.collect(),
+        start: Some(start),
     }
 }
 
@@ -345,6 +371,7 @@ fn save_model(
     store: &Store,
     labels: &labels::Labels,
     judged: &Judged,
+    people: Option<People>,
     dir: &Path,
 ) -> Result<Model> {
     let task = Task::Classifier {
@@ -374,6 +401,7 @@ fn save_model(
             metrics: metrics.collect(),
             notes,
             licence: None,
+            people,
         });
     model.save(dir.join("model"))?;
     Ok(model)
@@ -450,6 +478,7 @@ fn judge_run(
     let rate = store.manifest().processing.rate_hz;
     let mut judged =
         judge(&p, args.baselines.then_some((store as &dyn WindowSource, rate, &split.folds[..])), &settings)?;
+    evaluate::tell_start(&mut judged, split);
     judged.notes.extend(split.warnings.iter().filter(|_| !split.leaks).take(5).cloned());
     Ok(judged)
 }

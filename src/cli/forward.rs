@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::windows;
+use super::windows::{self, Partial};
 use crate::cli::Context;
 use crate::data::npy;
 use crate::model::Task;
@@ -17,7 +17,9 @@ use crate::{Model, Result};
 The input is an array [n, samples] of windows that are already filtered, resampled and normalised as the model's
 preprocessor_config.json says. A pre-trained model writes f32 [n, samples], the reconstruction of every point of the
 input as it is (set points to 0 to hide them). A classifier writes f32 [n], the logits (log-odds of the positive state),
-or with --probabilities their logistic function.")]
+or with --probabilities their logistic function.
+
+The output appears whole or not at all. There is no run directory: with --json the result holds every flag as `settings`.")]
 pub struct Args {
     /// Directory of a model.
     #[arg(long, value_name = "DIR")]
@@ -57,10 +59,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         (Task::Classifier { .. }, true) => ("probabilities", vec![n], model.predict(&x)?),
         (Task::Classifier { .. }, false) => ("logits", vec![n], model.logits(&x)?),
     };
-    npy::write_f32(&args.output, &shape, &y)?;
+    let part = Partial::beside(&args.output, "output")?;
+    npy::write_f32(&part.path, &shape, &y)?;
+    part.rename(&args.output)?;
     let out = args.output.display().to_string();
     context.result(
         &format!("{out}: {what} {shape:?}\n"),
-        || serde_json::json!({ "output": out, "what": what, "shape": shape }),
+        || serde_json::json!({ "output": out, "what": what, "shape": shape, "settings": context.settings() }),
     )
 }

@@ -26,7 +26,8 @@ A classifier: target is [n], 1 for the positive state and 0 for the other. loss 
 cross-entropy on logits, positives weighted by --pos-weight (as torch.nn.BCEWithLogitsLoss(pos_weight=...)).
 
 Dropout is off. The file holds `loss` (a scalar), `output` (reconstructions [n, samples] or logits [n]) and
-`grad.NAME` for every parameter NAME, in its shape.")]
+`grad.NAME` for every parameter NAME, in its shape. There is no run directory: with --json the result holds every flag as
+`settings`.")]
 pub struct Args {
     /// Directory of a model.
     #[arg(long, value_name = "DIR")]
@@ -93,7 +94,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let out = args.out.display().to_string();
     context.result(
         &format!("{out}: loss {loss}, gradients of {parameters} parameters\n"),
-        || serde_json::json!({ "out": out, "loss": loss, "parameters": parameters, "windows": point.n }),
+        || serde_json::json!({ "out": out, "loss": loss, "parameters": parameters, "windows": point.n, "settings": context.settings() }),
     )
 }
 

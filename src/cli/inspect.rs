@@ -23,7 +23,9 @@ use crate::{Error, Model, Result};
   heartlore inspect runs/fine/checkpoints/last.ckpt
   heartlore inspect store
   heartlore inspect recording.edf
-  heartlore inspect --preset paper --program pretrain --batch 4")]
+  heartlore inspect --preset paper --program pretrain --batch 4
+
+It writes no file: with --json the result holds every flag as `settings`.")]
 pub struct Args {
     /// A model directory, a checkpoint (.safetensors, .ckpt), a prepared store or a recording.
     #[arg(value_name = "PATH", required_unless_present = "preset", conflicts_with = "preset")]
@@ -62,11 +64,12 @@ pub enum Program {
 /// # Errors
 /// Nothing known at the path, or it is damaged.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let (text, value) = match (&args.path, &args.preset) {
+    let (text, mut value) = match (&args.path, &args.preset) {
         (Some(path), _) => of_path(args, path)?,
         (None, Some(name)) => of_config(args, &ModelConfig::preset(name)?, Program::Pretrain)?,
         (None, None) => return Err(Error::usage("nothing to inspect").remedy("give a path or --preset")),
     };
+    value["settings"] = context.settings();
     context.result(&text, || value)
 }
 

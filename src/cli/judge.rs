@@ -74,8 +74,10 @@ pub struct Method {
     pub name: String,
     /// Whether it is a baseline.
     pub baseline: bool,
-    /// One per [`METRICS`]; `None` where undefined.
+    /// One per [`METRICS`], by percentiles of the bootstrap; `None` where undefined.
     pub intervals: Vec<Option<Interval>>,
+    /// The same, bias-corrected and accelerated (BCa); `None` also where that correction is not defined.
+    pub bca: Vec<Option<Interval>>,
     /// Counts, row-major: true class, predicted class; negative first.
     pub confusion: [u64; 4],
     /// Points of the ROC curve; empty where undefined.
@@ -115,6 +117,8 @@ pub struct Judged {
     pub tests: serde_json::Value,
     /// What a reader must know.
     pub notes: Vec<String>,
+    /// What may make the figures look better than they are, apart from folds that leak.
+    pub warnings: Vec<String>,
 }
 
 /// Judges `p`; with `source` (windows and their rate) and `folds` beside baselines.
@@ -175,6 +179,7 @@ pub fn judge(
         comparisons,
         tests,
         notes,
+        warnings: Vec::new(),
     })
 }
 
@@ -236,11 +241,13 @@ fn method(
 ) -> Result<Method> {
     // Checks lengths and values once, and counts a second way.
     let confusion = Confusion::from_probabilities(&p.label, probability, s.threshold)?;
-    let mut intervals = Vec::new();
+    let (mut intervals, mut bca) = (Vec::new(), Vec::new());
     for metric in 0..METRICS.len() {
         let statistic = |items: &[usize]| score(metric, &p.label, probability, items, s.threshold);
         let all: Vec<usize> = (0..p.label.len()).collect();
-        let interval = match bootstrap(clusters, statistic, s.resamples, s.level, s.seed)? {
+        let found = bootstrap(clusters, statistic, s.resamples, s.level, s.seed)?;
+        bca.push(found.as_ref().and_then(|b| b.bca));
+        let interval = match found {
             Some(b) => Some(b.percentile),
             // Without an interval the estimate still stands.
             None => statistic(&all).map(|v| Interval {
@@ -269,6 +276,7 @@ fn method(
         name: name.into(),
         baseline,
         intervals,
+        bca,
         confusion: [
             confusion.count(0, 0),
             confusion.count(0, 1),
@@ -414,9 +422,14 @@ impl Judged {
             .iter()
             .map(|m| {
                 let mut scores = serde_json::Map::new();
-                for (name, i) in METRICS.iter().zip(&m.intervals) {
+                for ((name, i), bca) in METRICS.iter().zip(&m.intervals).zip(&m.bca) {
                     let value = i.map(|i| {
-                        serde_json::json!({ "estimate": finite(i.estimate), "low": finite(i.low), "high": finite(i.high) })
+                        serde_json::json!({
+                            "estimate": finite(i.estimate),
+                            "low": finite(i.low),
+                            "high": finite(i.high),
+                            "bca": bca.map(|b| serde_json::json!({ "low": finite(b.low), "high": finite(b.high) })),
+                        })
                     });
                     scores.insert((*name).into(), value.unwrap_or(serde_json::Value::Null));
                 }
@@ -434,11 +447,13 @@ impl Judged {
             "windows": self.windows,
             "positives": self.positives,
             "people": self.subjects,
+            "intervals": "low and high: percentiles of the bootstrap over people; bca: bias-corrected and accelerated",
             "interval_level": self.level,
             "resamples": self.resamples,
             "methods": methods,
             "against_heart_rate": self.tests,
             "notes": self.notes,
+            "warnings": self.warnings,
         })
     }
 
@@ -467,6 +482,9 @@ impl Judged {
         }
         for line in self.comparisons.iter().chain(&self.notes) {
             text.push_str(&format!("  {line}\n"));
+        }
+        for line in &self.warnings {
+            text.push_str(&format!("  WARNING: {line}\n"));
         }
         text
     }

@@ -17,12 +17,15 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Kind;
 use crate::{Error, Result};
 
+pub mod beats;
 pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod context;
+mod ecg;
 pub mod embed;
 pub mod evaluate;
+pub mod features;
 pub mod finetune;
 pub mod forward;
 pub mod grad;
@@ -30,9 +33,11 @@ pub mod inspect;
 pub mod interrupt;
 pub mod judge;
 pub mod options;
+pub mod people;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
+pub mod quality;
 pub mod quickstart;
 pub mod reports;
 pub mod rundir;
@@ -51,7 +56,8 @@ Examples:
   heartlore evaluate runs/fine
   heartlore predict recording.edf --model runs/fine/model
 
-Exit codes: 0 success, 2 usage, 3 shape, 4 file format, 5 data, 6 input/output, 7 numeric, 130 interrupted.";
+Exit codes: 0 success, 2 usage, 3 shape, 4 file format, 5 data, 6 input/output (missing file, full disk, no permission),
+7 numeric, 130 interrupted. A run that ends with 6, 7 or 130, or is killed, goes on from its last checkpoint by --resume.";
 
 /// Learns emotion from the heartbeat: pre-trains a 1D-CNN and Transformer on unlabelled ECG and fine-tunes it.
 #[derive(Debug, Parser)]
@@ -88,6 +94,12 @@ pub enum Command {
     Embed(embed::Args),
     /// Show what is in a model, checkpoint, store or recording.
     Inspect(inspect::Args),
+    /// The R peaks of a recording.
+    Beats(beats::Args),
+    /// Heart rate and heart-rate variability of a recording or a prepared store.
+    Features(features::Args),
+    /// Signal quality of a recording, window by window.
+    Quality(quality::Args),
     /// Write simulated, labelled ECG.
     Simulate(simulate::Args),
     /// Loss and gradients of a pre-training step, for study and verification.
@@ -111,6 +123,9 @@ impl Command {
             Self::Predict(args) => predict::run(args, context),
             Self::Embed(args) => embed::run(args, context),
             Self::Inspect(args) => inspect::run(args, context),
+            Self::Beats(args) => beats::run(args, context),
+            Self::Features(args) => features::run(args, context),
+            Self::Quality(args) => quality::run(args, context),
             Self::Simulate(args) => simulate::run(args, context),
             Self::Grad(args) => grad::run(args, context),
             Self::Forward(args) => forward::run(args, context),

@@ -1,11 +1,12 @@
 //! `heartlore predict`: the probability of the positive state, window by window, for any readable recording.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::windows::{self, Prepared, RecordingArgs, seconds};
-use crate::cli::Context;
+use crate::cli::{Context, config, prepare};
+use crate::data::{readers, table};
 use crate::error::Kind;
 use crate::model::Task;
 use crate::{Error, Model, Result};
@@ -15,25 +16,27 @@ use crate::{Error, Model, Result};
 #[command(after_help = "Examples:
   heartlore predict recording.edf --model runs/fine/model --out predictions
   heartlore predict a.csv b.csv --model runs/fine/model --fs-hz 256 --unit mV --json
+  heartlore predict recordings/ --model runs/fine/model --out predictions --skip-bad
+  heartlore predict --config predictions/config.toml --out again
 
 Recordings are filtered, resampled, cut and normalised as preprocessor_config.json of the model says. Every window gets
 a probability; `quality` says whether it passed the quality gate (ok) or why not. Summaries are over windows that passed.
---out gets windows.csv, recordings.csv and predictions.json.")]
+--out gets windows.csv, recordings.csv, predictions.json and config.toml, every flag as it was in force.")]
 pub struct Args {
-    /// Recordings: CSV, NumPy, EDF, WFDB or packed.
+    /// Recordings (CSV, NumPy, EDF, WFDB or packed), or folders, which are searched with all folders in them.
     #[arg(required = true, value_name = "RECORDING")]
     pub recordings: Vec<PathBuf>,
     /// Directory of a fine-tuned model.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Folder for windows.csv, recordings.csv and predictions.json.
+    /// Folder for windows.csv, recordings.csv, predictions.json and config.toml.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Seconds from one window's start to the next; the model's own by default.
     #[arg(long, value_name = "SECONDS")]
     pub hop_s: Option<f64>,
     /// Go on when a recording cannot be read, and report it.
-    #[arg(long)]
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub skip_bad: bool,
     /// Threads; 0 takes one per core. Does not change the numbers.
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -41,6 +44,9 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub recording: RecordingArgs,
+    /// Configuration file with any of these flags as keys.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// One recording with its probabilities.
@@ -105,10 +111,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             ));
     };
     let states = States { positive, negative, threshold };
-    let bar = context.progress(args.recordings.len() as u64, "predict");
+    if args.hop_s.is_none() {
+        let p = windows::preprocessing(&model)?;
+        context.config.borrow_mut().set("hop-s", p.hop as f64 / p.rate_hz)?;
+    }
+    let files = collect(args, context)?;
+    let bar = context.progress(files.len() as u64, "predict");
     let (mut done, mut skipped) = (Vec::new(), Vec::new());
-    for file in &args.recordings {
-        match windows::of_recording(&model, file, &args.recording, args.hop_s) {
+    for (file, record) in &files {
+        let flags = RecordingArgs { record: record.clone(), ..args.recording.clone() };
+        match windows::of_recording(&model, file, &flags, args.hop_s) {
             Ok(prepared) => {
                 let name = file.display();
                 prepared.cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
@@ -122,7 +134,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
                 context.warn(format!("skipped: {e}"));
                 skipped.push((file.clone(), e.to_string()));
             }
-            Err(e) => return Err(e),
+            Err(e) if args.recordings.contains(file) => return Err(e),
+            Err(e) => {
+                bar.finish_and_clear();
+                context
+                    .note("a folder may hold files that are no recordings: --skip-bad goes on without them");
+                return Err(e);
+            }
         }
         bar.inc(1);
     }
@@ -135,15 +153,51 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             windows::preprocessing(&model)?.window as f64 / windows::preprocessing(&model)?.rate_hz
         )));
     }
-    let document = document(args, &states, &done, &skipped);
+    let mut document = document(args, &states, &done, &skipped);
+    document["settings"] = context.settings();
     if let Some(out) = &args.out {
         windows::create_dir(out)?;
         windows::write_file(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;
         windows::write_file(&out.join("recordings.csv"), &recordings_csv(&states, &done, &skipped)?)?;
         windows::write_file(&out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
+        context.write_config(out, config::FILE)?;
         context.note(format!("wrote {}", out.display()));
     }
     context.result(&text(&states, &done, args.out.is_none()), || document)
+}
+
+/// The recordings that the flags name, with the record of a file that holds several.
+fn collect(args: &Args, context: &Context) -> Result<Vec<(PathBuf, Option<String>)>> {
+    let mut files = Vec::new();
+    for input in &args.recordings {
+        if !input.is_dir() {
+            files.push((input.clone(), args.recording.record.clone()));
+            continue;
+        }
+        let is_packed = |manifest: &Path| {
+            manifest.is_file() && readers::find(manifest).is_ok_and(|reader| reader.name() == "packed")
+        };
+        if args.recording.record.is_none() && is_packed(&input.join("manifest.csv")) {
+            files.extend(table::packed_items(input)?.items.into_iter().map(|item| (item.file, item.record)));
+            continue;
+        }
+        let mut found = Vec::new();
+        let ignored = prepare::walk(input, input, &mut found)?;
+        if found.is_empty() {
+            return Err(Error::data(format!("the folder holds no recordings, but {ignored} other files"))
+                .in_file(input)
+                .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .rec or .hea"));
+        }
+        if ignored > 0 {
+            context.note(format!(
+                "{}: {} recordings; {ignored} files of kinds that no reader knows left alone",
+                input.display(),
+                found.len()
+            ));
+        }
+        files.extend(found.into_iter().map(|(path, _)| (path, args.recording.record.clone())));
+    }
+    Ok(files)
 }
 
 fn why_empty(p: &Prepared) -> String {

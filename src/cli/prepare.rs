@@ -91,8 +91,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return dry_run(&items, &dropped, &settings, args.threads, context);
     };
     let report = into_store(&items, &settings, out, args.threads, context)?;
-    let path = out.join(config::FILE);
-    std::fs::write(&path, context.config.borrow().to_toml()).with_file(&path)?;
+    context.write_config(out, config::FILE)?;
     let store = Store::open(out)?;
     context.result(&summary(&report, &settings, out), || {
         let m = store.manifest();
@@ -338,7 +337,7 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
 }
 
 /// Recordings below `dir`, in order of their names; returns how many other files there are.
-fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<usize> {
+pub(crate) fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<usize> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(dir).with_file(dir)? {
         entries.push(entry.with_file(dir)?.path());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{model, training};
 use crate::cli::rundir::{RunDir, Watch, curves, provenance};
-use crate::cli::{Context, reports, simulate};
+use crate::cli::{Context, people, reports, simulate};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::data::split::{Group, Protocol, Split};
@@ -20,7 +20,11 @@ Examples:
   heartlore pretrain --data store --out runs/paper --preset paper --checkpoint-every 500
   heartlore pretrain --out runs/pre --resume
   heartlore pretrain --config runs/pre/config.toml --out runs/again --seed 2
+  heartlore pretrain --data store --out runs/pre --exclude-dataset labelled   # nobody who will be tested
+  heartlore pretrain --data store --out runs/pre --exclude-subject @testees.txt
 
+Whoever will be tested should not be pre-trained on, not even without labels. The model remembers by name whom it saw, and
+finetune says whether any of them is tested.
 Ctrl-C finishes the step, saves and leaves with exit code 130; --resume goes on to the same bits.";
 
 /// Flags of `pretrain`.
@@ -42,6 +46,9 @@ pub struct Args {
     /// Leave out this data set; may be repeated
     #[arg(long = "exclude-dataset")]
     pub excluded: Vec<String>,
+    /// Leave out a person: SUBJECT, DATASET/SUBJECT, or @FILE with one of these per line; may be repeated
+    #[arg(long = "exclude-subject", value_name = "NAME")]
+    pub excluded_people: Vec<String>,
     /// Most windows of one data set per epoch, drawn afresh each epoch [default: no limit]
     #[arg(long)]
     pub cap_per_dataset: Option<usize>,
@@ -96,13 +103,20 @@ pub(crate) struct Done {
     pub(crate) validation_loss: Option<f64>,
     /// Rows to show reconstructions of: not trained on, if there are any.
     pub(crate) shown: Vec<usize>,
+    people: usize,
+    people_left_out: usize,
 }
 
-/// Rows of the data sets wanted.
+/// Rows of the data sets and people wanted.
 ///
 /// # Errors
-/// A data set the store has not; nothing left.
-pub(crate) fn rows_of(store: &Store, only: &[String], excluded: &[String]) -> Result<Vec<usize>> {
+/// A data set or a person the store has not; nothing left.
+pub(crate) fn rows_of(
+    store: &Store,
+    only: &[String],
+    excluded: &[String],
+    people_out: &[String],
+) -> Result<Vec<usize>> {
     let index = store.index();
     let all: std::collections::BTreeSet<&str> = (0..index.len()).map(|i| index.dataset(i)).collect();
     if let Some(name) = only.iter().chain(excluded).find(|n| !all.contains(n.as_str())) {
@@ -119,7 +133,7 @@ pub(crate) fn rows_of(store: &Store, only: &[String], excluded: &[String]) -> Re
             Error::data("no window is left after --dataset and --exclude-dataset").in_file(store.dir())
         );
     }
-    Ok(rows)
+    people::leave_out(store, rows, people_out)
 }
 
 /// Names the windows and the index: a resumed run must have the same.
@@ -153,13 +167,17 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
     }
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::pretraining(preset))?;
+    let left_out = people::read_names(&args.excluded_people)?;
     {
         let mut echoed = context.config.borrow_mut();
         model::echo(&config, &mut echoed)?;
         training::echo(&run, &mut echoed)?;
         echoed.set("preset", preset)?;
+        // The names, not the file they came from.
+        echoed.set("exclude-subject", left_out.clone())?;
     }
-    let rows = rows_of(store, &args.datasets, &args.excluded)?;
+    let rows = rows_of(store, &args.datasets, &args.excluded, &left_out)?;
+    let seen = people::of_rows(store, rows.iter().copied());
     let (train, validation) = set_aside(store, &rows, args.validation, run.seed)?;
     let sampling = match args.cap_per_dataset {
         None => Sampling::All,
@@ -194,6 +212,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
                 metrics,
                 notes: store.manifest().notes.clone(),
                 licence: None,
+                people: Some(seen.clone()),
             });
     model.save(dir.dir().join("model"))?;
     let done = Done {
@@ -202,12 +221,15 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
         train_loss: summary.train_loss,
         validation_loss: summary.validation_loss,
         shown,
+        people: people::count(&seen),
+        people_left_out: left_out.len(),
     };
     write_report(&done, dir.dir(), store, unseen, run.seed, context)?;
     dir.finish(serde_json::json!({
         "epoch": done.epoch + 1,
         "train_loss": done.train_loss,
         "validation_loss": done.validation_loss,
+        "people": seen,
     }))?;
     Ok(done)
 }
@@ -258,6 +280,14 @@ fn write_report(
         done.validation_loss
             .map(|l| Tile::new("Validation loss", format!("{l:.3}"), format!("epoch {}", done.epoch + 1))),
     );
+    tiles.push(Tile::new(
+        "People",
+        done.people.to_string(),
+        match done.people_left_out {
+            0 => "nobody left out by name".to_string(),
+            n => format!("{n} left out by name"),
+        },
+    ));
     let report = report
         .tiles(tiles)
         .section(reports::reconstructions(&done.model, store, &done.shown, unseen, seed)?)

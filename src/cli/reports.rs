@@ -105,6 +105,9 @@ pub fn evaluation(judged: &Judged) -> Section {
             "Windows of one recording lie on both sides of each split: the figures are no measure of generalisation.",
         );
     }
+    for warning in &judged.warnings {
+        section = section.notice(NoticeKind::Warning, "These figures may be too high", warning);
+    }
     for note in &judged.notes {
         section = section.notice(NoticeKind::Info, "Note", note);
     }

@@ -1,6 +1,7 @@
 //! A run directory that explains itself: `config.toml`, `run.json`, `metrics.csv` and `.jsonl`, a TensorBoard event file,
 //! `checkpoints/`, `model/`, `report.html`.
 
+use std::cmp::Ordering;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +9,10 @@ use indicatif::ProgressBar;
 use serde_json::{Value as Json, json};
 
 use crate::checkpoint::write_atomic;
-use crate::cli::{Context, config, context::now_s, interrupt};
+use crate::cli::{Context, config, context::now_s, context::utc, interrupt};
 use crate::data::store::Store;
 use crate::error::{IoContext, Kind};
-use crate::report::{EventWriter, MetricsLog, Provenance, Value};
+use crate::report::{EventWriter, LoggedRow, MetricsLog, Provenance, Value};
 use crate::train::{Control, Event, Observer};
 use crate::{Error, Result};
 
@@ -29,27 +30,30 @@ impl RunDir {
     /// # Errors
     /// The directory holds something already (without `resume`), or nothing (with it); a failing disk.
     pub fn open(dir: &Path, resume: bool, store: &Store, context: &Context) -> Result<Self> {
-        let path = dir.join("run.json");
-        let old = match std::fs::read(&path) {
+        let old = match std::fs::read(dir.join("run.json")) {
             Ok(bytes) => serde_json::from_slice::<Json>(&bytes).ok(),
             Err(_) => None,
         };
-        if resume && old.is_none() {
+        // The configuration is written first: with it a run can be taken up, whatever else a kill has prevented.
+        let path = dir.join(config::FILE);
+        if resume && !path.is_file() {
             return Err(Error::usage("there is no run to go on with")
                 .in_file(dir)
                 .remedy("leave out --resume"));
         }
-        let filled = || std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some());
-        if !resume && filled() {
+        if !resume && !is_empty(dir) {
             return Err(Error::usage("the run directory holds something already")
                 .in_file(dir)
                 .remedy("choose another --out, or go on with an interrupted run by --resume"));
         }
-        std::fs::create_dir_all(dir).with_file(dir)?;
+        std::fs::create_dir_all(dir).map_err(|e| {
+            Error::io(dir, e).remedy("choose a directory that can be made and written, such as another --out")
+        })?;
+        sweep(dir);
         let mut history = old.as_ref().and_then(|o| o["history"].as_array().cloned()).unwrap_or_default();
         history.push(json!({
             "command_line": context.command_line,
-            "started_unix_s": context.started_s,
+            "started": utc(context.started_s),
             "resumed": resume,
         }));
         let m = store.manifest();
@@ -70,7 +74,6 @@ impl RunDir {
         });
         let run = Self { dir: dir.to_path_buf(), info, started_s: context.started_s };
         let text = context.config.borrow().to_toml();
-        let path = dir.join(config::FILE);
         if resume {
             same_settings(&path, &text)?;
         } else {
@@ -85,12 +88,22 @@ impl RunDir {
         &self.dir
     }
 
+    /// Puts something else that a reader must know into `run.json`.
+    ///
+    /// # Errors
+    /// A failing disk.
+    pub fn record(&mut self, key: &str, value: Json) -> Result<()> {
+        self.info[key] = value;
+        self.write()
+    }
+
     /// Marks the run as finished, with results.
     ///
     /// # Errors
     /// A failing disk.
     pub fn finish(&mut self, results: Json) -> Result<()> {
         self.info["finished"] = json!(true);
+        self.info["ended"] = json!(utc(now_s()));
         self.info["wall_s_of_last_start"] = json!(now_s() - self.started_s);
         self.info["peak_memory_bytes"] = json!(peak_memory_bytes());
         self.info["results"] = results;
@@ -99,6 +112,30 @@ impl RunDir {
 
     fn write(&self) -> Result<()> {
         write_bytes(&self.dir.join("run.json"), format!("{:#}\n", self.info).as_bytes())
+    }
+}
+
+/// Whether `dir` is missing, or holds at most what [`write_bytes`] left when it was killed.
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir)
+        .map_or(true, |entries| entries.flatten().all(|e| is_temporary(&e.file_name().to_string_lossy())))
+}
+
+/// Whether a file has the name of an unfinished write.
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".tmp")
+}
+
+/// Removes what a killed process left unfinished. That it is there harms nobody, so neither does a failure.
+fn sweep(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if is_temporary(&name) || name == "metrics.csv.tmp" || name == "metrics.jsonl.tmp" {
+            let _ = std::fs::remove_file(entry.path());
+        } else if name.starts_with(".model.new-") {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -160,7 +197,7 @@ pub fn provenance(context: &Context, store: Option<&Store>) -> Provenance {
             .get("seed")
             .and_then(|s| s.as_integer())
             .and_then(|s| u64::try_from(s).ok()),
-        started: format!("{:.0} s after 1970-01-01T00:00:00Z", context.started_s),
+        started: utc(context.started_s),
         wall_s: Some(now_s() - context.started_s),
         peak_memory_bytes: peak_memory_bytes(),
         data_checksums,
@@ -177,6 +214,58 @@ pub fn peak_memory_bytes() -> Option<u64> {
 
 const COLUMNS: [&str; 8] =
     ["kind", "fold", "epoch", "loss", "validation_loss", "learning_rate", "gradient_norm", "windows_per_s"];
+
+/// What a checkpoint knows of a run: rows of the log beyond it will be written again.
+struct Known {
+    fold: usize,
+    /// Steps, over all folds.
+    at: u64,
+    /// Epochs of the fold whose end was reported.
+    epochs: u64,
+}
+
+impl Known {
+    fn has(&self, row: &LoggedRow) -> bool {
+        let number = |name| row.get(name).and_then(|t| t.parse::<u64>().ok());
+        match number("fold").map(|f| f.cmp(&(self.fold as u64))) {
+            Some(Ordering::Less) => true,
+            Some(Ordering::Equal) if row.get("kind") == Some("epoch") => {
+                number("epoch").is_some_and(|e| e < self.epochs)
+            }
+            Some(Ordering::Equal) => row.step <= self.at,
+            _ => false,
+        }
+    }
+}
+
+/// Writes the rows of step `at` in `metrics.csv` to the event file.
+fn repeat(dir: &Path, at: u64, events: &mut EventWriter) -> Result<()> {
+    let path = dir.join("metrics.csv");
+    let bad = |e: csv::Error| Error::format(e.to_string()).in_file(&path);
+    for record in csv::Reader::from_path(&path).map_err(bad)?.records() {
+        let r = record.map_err(bad)?;
+        if r.get(0).and_then(|t| t.parse().ok()) != Some(at) {
+            continue;
+        }
+        let tags = if r.get(1) == Some("epoch") { &EPOCH_TAGS[..] } else { &STEP_TAGS[..] };
+        let values = tags.iter().filter_map(|(column, tag)| {
+            let i = COLUMNS.iter().position(|c| c == column)? + 1;
+            Some((*tag, r.get(i)?.parse::<f64>().ok()? as f32))
+        });
+        events.scalars(&values.collect::<Vec<_>>(), at as i64, now_s())?;
+    }
+    Ok(())
+}
+
+/// Columns of a step's row and their names in TensorBoard.
+const STEP_TAGS: [(&str, &str); 4] = [
+    ("loss", "loss/step"),
+    ("learning_rate", "learning_rate"),
+    ("gradient_norm", "gradient_norm"),
+    ("windows_per_s", "windows_per_s"),
+];
+/// Columns of an epoch's row and their names in TensorBoard.
+const EPOCH_TAGS: [(&str, &str); 2] = [("loss", "loss/train"), ("validation_loss", "loss/validation")];
 
 /// Shows a training run as it goes, logs it, and passes on Ctrl-C.
 #[derive(Debug)]
@@ -238,17 +327,19 @@ impl<'a> Watch<'a> {
 
     fn log(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Started { step, .. } if self.logs.is_none() => {
+            Event::Started { step, epochs, .. } if self.logs.is_none() => {
                 let at = self.global(*step);
+                let mut events = EventWriter::create(&self.dir, now_s())?;
                 let log = if self.resume {
-                    MetricsLog::resume(&self.dir, &COLUMNS, at)?.0
+                    let known = Known { fold: self.fold, at, epochs: *epochs };
+                    let log = MetricsLog::resume_where(&self.dir, &COLUMNS, |row| known.has(row))?.0;
+                    // TensorBoard forgets everything from this step on: it is told again what is kept of the step.
+                    events.restart_at(at as i64, now_s())?;
+                    repeat(&self.dir, at, &mut events)?;
+                    log
                 } else {
                     MetricsLog::create(&self.dir, &COLUMNS)?
                 };
-                let mut events = EventWriter::create(&self.dir, now_s())?;
-                if self.resume {
-                    events.restart_at(at as i64 + 1, now_s())?;
-                }
                 self.logs = Some((log, events));
             }
             Event::Step { epoch, step, loss, learning_rate, gradient_norm, windows, seconds, .. } => {

@@ -110,8 +110,7 @@ impl Args {
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let study = args.study();
     let items = write_study(&study, study.subjects, &args.out, context)?;
-    let path = args.out.join(config::FILE);
-    std::fs::write(&path, context.config.borrow().to_toml()).with_file(&path)?;
+    context.write_config(&args.out, config::FILE)?;
     let mut text = format!(
         "{}: {} simulated recordings of {} simulated subjects, {} s each at {} Hz; labels in items.csv\n",
         args.out.display(),

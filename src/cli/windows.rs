@@ -5,11 +5,12 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::atomic::{FileOps, Os};
 use crate::data::npy;
 use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::recording::Unit;
 use crate::data::table::Item;
-use crate::error::Kind;
+use crate::error::{IoContext, Kind};
 use crate::model::Preprocessing;
 use crate::signal::{Normalisation, Scaler};
 use crate::{Error, Model, Result};
@@ -132,6 +133,11 @@ pub fn of_npy(path: &Path, window: usize, what: &str) -> Result<(usize, Vec<f64>
                 .remedy("the model takes windows of that many samples: cut them so, or choose its model"));
         }
     };
+    if n == 0 {
+        return Err(Error::data(format!("{what} of shape {:?}: there is no window", array.shape))
+            .in_file(path)
+            .remedy(format!("give at least one window of {window} samples")));
+    }
     require_finite(&array.values, path, |i| format!("window {}, sample {}", i / window, i % window))?;
     Ok((n, array.values))
 }
@@ -179,6 +185,46 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     crate::checkpoint::write_atomic(path, |sink: &mut dyn Write| {
         sink.write_all(bytes).map_err(|e| Error::new(Kind::Io, e.to_string()).caused_by(e))
     })
+}
+
+/// A file being written: synced and renamed when it is whole, gone otherwise.
+#[derive(Debug)]
+pub struct Partial {
+    /// Where to write.
+    pub path: PathBuf,
+}
+
+impl Partial {
+    /// A name beside `out`, which the flag `flag` gave.
+    ///
+    /// # Errors
+    /// `out` is not the name of a file.
+    pub fn beside(out: &Path, flag: &str) -> Result<Self> {
+        let name = out.file_name().ok_or_else(|| super::bad_flag(flag, "not the name of a file"))?;
+        let path = out.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+        if path.exists() {
+            // Only a killed process of the same number can have left it.
+            fs::remove_file(&path).with_file(&path)?;
+        }
+        Ok(Self { path })
+    }
+
+    /// Puts the finished file in its place.
+    ///
+    /// # Errors
+    /// The operating system's; `out` is then as it was.
+    pub fn rename(self, out: &Path) -> Result<()> {
+        fs::File::open(&self.path).and_then(|f| f.sync_all()).with_file(out)?;
+        fs::rename(&self.path, out).with_file(out)?;
+        let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Os.sync_dir(folder).with_file(folder)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path); // it is not there after a rename
+    }
 }
 
 /// Lines of fields as CSV text.

@@ -1,7 +1,11 @@
 //! The model card: what a stranger must know before using the model.
 
 use super::{Model, Task};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+
+/// People by data set: whose recordings they are, not who they are.
+pub type People = BTreeMap<String, BTreeSet<String>>;
 
 /// What the card says beyond what the model knows of itself. All of it is the trainer's word.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +20,9 @@ pub struct Card {
     pub notes: Vec<String>,
     /// Licence of the weights.
     pub licence: Option<String>,
+    /// Everybody whose recordings, labelled or not, reached the weights, by the names their data set gives them; `None`
+    /// where that is not known. Whoever tests the model on one of them tests it on a person it has seen.
+    pub people: Option<People>,
 }
 
 /// The text of `README.md`.
@@ -91,6 +98,14 @@ pub(super) fn readme(model: &Model) -> String {
         line("Not stated.".into());
     }
     card.training_data.iter().for_each(|d| line(format!("- {d}")));
+    if let Some(people) = &card.people {
+        let counts = people.iter().map(|(dataset, names)| format!("{} of '{dataset}'", names.len()));
+        line(format!(
+            "\nPeople whose recordings reached the weights: {}. Their names in the data sets are in `config.json`: a test \
+             on them is no test on new people.",
+            counts.collect::<Vec<_>>().join(", ")
+        ));
+    }
     line("\n## Results\n".into());
     if card.metrics.is_empty() {
         line("None recorded.".into());

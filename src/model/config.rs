@@ -155,7 +155,13 @@ fn model_from_json(mut f: Fields) -> Result<ModelConfig> {
 }
 
 fn card_to_json(c: &Card) -> Value {
-    let Card { training_data, simulated, metrics, notes, licence } = c;
+    let Card { training_data, simulated, metrics, notes, licence, people } = c;
+    let people = people.as_ref().map(|all| {
+        let of = |names: &std::collections::BTreeSet<String>| {
+            Value::Array(names.iter().map(|n| text(n)).collect())
+        };
+        Value::Object(all.iter().map(|(dataset, names)| (dataset.clone(), of(names))).collect())
+    });
     let metrics = metrics.iter().map(|(name, value)| object([("name", text(name)), ("value", text(value))]));
     object([
         ("training_data", texts(training_data)),
@@ -163,6 +169,7 @@ fn card_to_json(c: &Card) -> Value {
         ("metrics", Value::Array(metrics.collect())),
         ("notes", texts(notes)),
         ("licence", licence.as_deref().map_or(Value::Null, text)),
+        ("people", people.unwrap_or(Value::Null)),
     ])
 }
 
@@ -184,6 +191,14 @@ fn card_from_json(mut f: Fields) -> Result<Card> {
         Value::String(s) => Some(s),
         _ => return Err(Error::format("a text or null is expected").at("card.licence")),
     };
+    // Models of earlier versions do not say.
+    let people = match f.optional("people") {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let all = Fields::new(value, "card.people")?.lists()?;
+            Some(all.into_iter().map(|(dataset, names)| (dataset, names.into_iter().collect())).collect())
+        }
+    };
     f.finish()?;
-    Ok(Card { training_data, simulated, metrics, notes, licence })
+    Ok(Card { training_data, simulated, metrics, notes, licence, people })
 }

@@ -26,7 +26,7 @@ pub const PREPROCESSOR: &str = "preprocessor_config.json";
 pub const README: &str = "README.md";
 
 /// Longest JSON file that is read, in bytes.
-const MAX_JSON: u64 = 1 << 20;
+const MAX_JSON: u64 = 16 << 20;
 
 impl Model {
     /// Saves the model as directory `dir`, whole or not at all. An earlier model there is replaced; a directory that

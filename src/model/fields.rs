@@ -20,6 +20,18 @@ impl Fields {
         }
     }
 
+    /// The value of `key`, if it is there.
+    pub(super) fn optional(&mut self, key: &str) -> Option<Value> {
+        let i = self.members.iter().position(|(k, _)| k == key)?;
+        Some(self.members.remove(i).1)
+    }
+
+    /// Every member that is left, as lists of texts by key.
+    pub(super) fn lists(mut self) -> Result<Vec<(String, Vec<String>)>> {
+        let keys: Vec<String> = self.members.iter().map(|(k, _)| k.clone()).collect();
+        keys.into_iter().map(|k| Ok((k.clone(), self.strings(&k)?))).collect()
+    }
+
     fn name(&self, key: &str) -> String {
         if self.place.is_empty() { key.into() } else { format!("{}.{key}", self.place) }
     }

@@ -30,7 +30,7 @@ mod fields;
 mod preprocessing;
 mod session;
 
-pub use card::Card;
+pub use card::{Card, People};
 pub use directory::{CONFIG, PREPROCESSOR, README, WEIGHTS};
 pub use preprocessing::{BandPass, Preprocessing};
 pub use session::{Output, Session};

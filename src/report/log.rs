@@ -71,6 +71,21 @@ pub struct Kept {
     pub jsonl_dropped: usize,
 }
 
+/// A row read back, as [`MetricsLog::resume_where`] shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoggedRow {
+    /// Its step.
+    pub step: u64,
+    values: Vec<(String, String)>,
+}
+
+impl LoggedRow {
+    /// The text of the column `name`, if the row has a value there.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
 /// Appends rows to both files; each row is one write per file, so a killed process loses at most the row in writing.
 #[derive(Debug)]
 pub struct MetricsLog {
@@ -100,6 +115,18 @@ impl MetricsLog {
     /// As [`MetricsLog::create`]; [`Kind::Format`](crate::error::Kind::Format) when `metrics.csv` has other columns or a
     /// row without a step.
     pub fn resume(dir: impl AsRef<Path>, columns: &[&str], step: u64) -> Result<(Self, Kept)> {
+        Self::resume_where(dir, columns, |row| row.step <= step)
+    }
+    /// As [`MetricsLog::resume`], keeping the rows that `wanted` says yes to: where a step alone does not tell whether
+    /// the resumed run knows of a row.
+    ///
+    /// # Errors
+    /// As [`MetricsLog::resume`].
+    pub fn resume_where(
+        dir: impl AsRef<Path>,
+        columns: &[&str],
+        wanted: impl Fn(&LoggedRow) -> bool,
+    ) -> Result<(Self, Kept)> {
         check_columns(columns)?;
         let (csv, jsonl) = paths(dir.as_ref());
         let mut kept = Kept::default();
@@ -113,7 +140,8 @@ impl MetricsLog {
             Some((row, whole)) if !*whole && rows.len() == 1 && head.starts_with(row) => {}
             Some((row, _)) if *row == head => {
                 (kept.csv_rows, kept.csv_dropped) =
-                    keep(&rows[1..], 2, step, &mut out, csv_step).map_err(|e| e.in_file(&csv))?;
+                    keep(&rows[1..], 2, &wanted, &mut out, |row| csv_row(columns, row))
+                        .map_err(|e| e.in_file(&csv))?;
             }
             Some((row, _)) => {
                 return Err(Error::format(format!(
@@ -131,7 +159,7 @@ impl MetricsLog {
         let lines: Vec<(&str, bool)> = text.split_inclusive('\n').map(|l| (l, l.ends_with('\n'))).collect();
         out.clear();
         (kept.jsonl_rows, kept.jsonl_dropped) =
-            keep(&lines, 1, step, &mut out, json_step).map_err(|e| e.in_file(&jsonl))?;
+            keep(&lines, 1, &wanted, &mut out, json_row).map_err(|e| e.in_file(&jsonl))?;
         replace(&jsonl, &out)?;
         Ok((Self::open(csv, jsonl, columns)?, kept))
     }
@@ -265,21 +293,46 @@ fn csv_rows(text: &str) -> Vec<(&str, bool)> {
     rows
 }
 
-fn csv_step(row: &str) -> Option<u64> {
-    row.split([',', '\n', '\r']).next()?.parse().ok()
+fn csv_row(columns: &[&str], row: &str) -> Option<LoggedRow> {
+    let mut cells = cells(row.trim_end_matches(['\n', '\r'])).into_iter();
+    let step = cells.next()?.parse().ok()?;
+    let values = columns.iter().zip(cells).filter(|(_, text)| !text.is_empty());
+    Some(LoggedRow { step, values: values.map(|(name, text)| (name.to_string(), text)).collect() })
 }
 
-fn json_step(row: &str) -> Option<u64> {
-    serde_json::from_str::<Json>(row).ok()?.get("step")?.as_u64()
+fn json_row(row: &str) -> Option<LoggedRow> {
+    let Json::Object(members) = serde_json::from_str::<Json>(row).ok()? else { return None };
+    let step = members.get("step")?.as_u64()?;
+    let text = |v: &Json| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+    Some(LoggedRow { step, values: members.iter().map(|(name, v)| (name.clone(), text(v))).collect() })
 }
 
-/// Copies the rows up to `step` to `out`; returns how many were kept and dropped. Only the last row may be broken.
+/// The cells of a CSV row, unquoted (RFC 4180).
+fn cells(row: &str) -> Vec<String> {
+    let (mut out, mut cell, mut inside) = (Vec::new(), String::new(), false);
+    let mut chars = row.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if inside && chars.peek() == Some(&'"') => {
+                chars.next();
+                cell.push('"');
+            }
+            '"' => inside = !inside,
+            ',' if !inside => out.push(std::mem::take(&mut cell)),
+            c => cell.push(c),
+        }
+    }
+    out.push(cell);
+    out
+}
+
+/// Copies the wanted rows to `out`; returns how many were kept and dropped. Only the last row may be broken.
 fn keep(
     rows: &[(&str, bool)],
     first_row: usize,
-    step: u64,
+    wanted: &dyn Fn(&LoggedRow) -> bool,
     out: &mut String,
-    step_of: fn(&str) -> Option<u64>,
+    read: impl Fn(&str) -> Option<LoggedRow>,
 ) -> Result<(usize, usize)> {
     let (mut kept, mut dropped) = (0, 0);
     for (i, (row, whole)) in rows.iter().enumerate() {
@@ -287,8 +340,8 @@ fn keep(
             dropped += 1;
             continue;
         }
-        match step_of(row) {
-            Some(s) if s <= step => {
+        match read(row) {
+            Some(logged) if wanted(&logged) => {
                 out.push_str(row);
                 kept += 1;
             }

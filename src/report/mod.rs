@@ -21,6 +21,6 @@ mod tensorboard;
 mod tests;
 
 pub use html::{Align, Figure, NoticeKind, Provenance, Report, Section, Table, Tile};
-pub use log::{Kept, MetricsLog, Value};
+pub use log::{Kept, LoggedRow, MetricsLog, Value};
 pub use svg::{Svg, escape};
 pub use tensorboard::EventWriter;

@@ -9,8 +9,9 @@
 //! 5. [`QualityGate`] decides which windows are ECG and counts why the others are not;
 //! 6. [`Scaler`] normalises; [`Normalisation`] says over what, and why per-subject scaling leaks labels.
 //!
-//! Beside them: [`detect_r_peaks`] and [`HeartRate`] for the heart-rate baseline, and [`simulate`], which makes ECG when
-//! there is none. Whatever comes from [`simulate`] is simulated and says so.
+//! Beside them: [`detect_r_peaks`] and [`HeartRate`] for the heart-rate baseline, [`hrv`] for heart-rate variability after
+//! the Task Force, [`respiration`](fn@respiration) derived from the ECG, [`notch`](fn@notch) against powerline hum, [`stream`] for signals that arrive block by
+//! block, and [`simulate`], which makes ECG when there is none. Whatever comes from [`simulate`] is simulated and says so.
 //!
 //! ```
 //! use heartlore::signal::{Band, Resampler, Scaler, butterworth, sosfiltfilt, windows};
@@ -27,23 +28,31 @@
 //! # Ok::<(), heartlore::Error>(())
 //! ```
 
+mod agreement;
 mod butterworth;
 mod complex;
 mod hr;
+pub mod hrv;
 mod normalise;
+mod notch;
 mod quality;
 mod resample;
+mod respiration;
 mod rng;
 mod rpeak;
 pub mod simulate;
 mod sos;
+pub mod stream;
 mod window;
 
+pub use agreement::BeatAgreement;
 pub use butterworth::{Band, MAX_ORDER, butterworth};
 pub use hr::{HeartRate, PLAUSIBLE_RR_S, plausible_rr_s, rr_intervals_s};
 pub use normalise::{Normalisation, Scaler};
+pub use notch::notch;
 pub use quality::{Measures, QualityCounts, QualityGate, QualitySettings, Reason, Verdict};
 pub use resample::{DEFAULT_KAISER_BETA, MAX_FACTOR, Resampler, rational_factor, resample_poly};
+pub use respiration::{Respiration, respiration};
 pub use rng::Rng;
 pub use rpeak::{MIN_FS_HZ, detect_r_peaks};
 pub use sos::{Sos, SosFilter, sosfilt, sosfilt_zi, sosfiltfilt, sosfiltfilt_padded};

@@ -1,11 +1,12 @@
 //! The quality gate: is this stretch an ECG one can learn from? What it drops is counted, by reason.
 //!
 //! Run it on the signal as recorded where possible: filtering and resampling round off clipped and flat stretches, which
-//! are then harder to see. The beat measures filter for themselves.
+//! are then harder to see. The beat measures filter for themselves. [`Verdict::index`] sums a judgement up in one number.
 
 use super::rpeak::{Detection, detect, require_rate};
 use super::{finite_runs, median_in_place};
 use crate::{Error, Result};
+use std::f64::consts::TAU;
 use std::fmt;
 
 /// Why a stretch is no usable ECG.
@@ -33,11 +34,13 @@ pub enum Reason {
     Template,
     /// The distribution of the samples lacks the heavy tails that QRS complexes give it.
     Kurtosis,
+    /// Most of it is hum from the mains.
+    Powerline,
 }
 
 impl Reason {
     /// All reasons, in the order in which they are checked and listed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NonFinite,
         Self::TooShort,
         Self::Flat,
@@ -49,6 +52,7 @@ impl Reason {
         Self::HeartRate,
         Self::Template,
         Self::Kurtosis,
+        Self::Powerline,
     ];
 }
 
@@ -67,6 +71,7 @@ impl Reason {
             Self::HeartRate => "heart rate out of range",
             Self::Template => "beats unlike each other",
             Self::Kurtosis => "kurtosis too low",
+            Self::Powerline => "powerline hum",
         }
     }
 }
@@ -114,6 +119,9 @@ pub struct QualitySettings {
     /// Kurtosis (normal distribution: 3) of the QRS band must exceed this. Default 4 (Li, Mark and Clifford 2008, Physiol.
     /// Meas. 29, take 5 on the unfiltered signal).
     pub min_kurtosis: f64,
+    /// Largest share of mains hum. Default 0.9: hum of three times the ECG's own size is still taken out whole by a
+    /// low-pass or a notch; what is left beyond that has lost digits in the converter.
+    pub max_powerline_share: f64,
 }
 
 impl Default for QualitySettings {
@@ -132,6 +140,7 @@ impl Default for QualitySettings {
             max_heart_rate_bpm: 200.0,
             min_template_correlation: 0.8,
             min_kurtosis: 4.0,
+            max_powerline_share: 0.9,
         }
     }
 }
@@ -157,6 +166,9 @@ pub struct Measures {
     pub template_correlation: Option<f64>,
     /// Fourth central moment over squared variance, in the QRS band (5-30 Hz).
     pub kurtosis: Option<f64>,
+    /// Share of the variance within seconds that lies at 50 or at 60 Hz, whichever is more. `None` when the sampling rate
+    /// is too low to hold either.
+    pub powerline_share: Option<f64>,
 }
 
 /// The gate's judgement of one stretch.
@@ -172,6 +184,18 @@ impl Verdict {
     /// Whether nothing speaks against it.
     pub fn usable(&self) -> bool {
         self.reasons.is_empty()
+    }
+    /// One number from 0 (no ECG) to 1 (clean): the correlation of the beats with the median beat, times the shares of
+    /// samples that are neither flat nor clipped and of the variance that is no hum. 0 when a reason other than hum speaks
+    /// against the stretch.
+    pub fn index(&self) -> f64 {
+        if self.reasons.iter().any(|r| *r != Reason::Powerline) {
+            return 0.0;
+        }
+        let m = &self.measures;
+        let share = |v: Option<f64>| (1.0 - v.unwrap_or(0.0)).clamp(0.0, 1.0);
+        let alike = m.template_correlation.unwrap_or(0.0).clamp(0.0, 1.0);
+        alike * share(m.flat_share) * share(m.clip_share) * share(m.powerline_share)
     }
 }
 
@@ -231,6 +255,8 @@ impl QualitySettings {
             }
             _ => flag(true, Reason::FewBeats),
         }
+        m.powerline_share = powerline_share(y, fs_hz);
+        flag(above(m.powerline_share, self.max_powerline_share), Reason::Powerline);
         Ok(Verdict { reasons, measures: m })
     }
 
@@ -252,6 +278,34 @@ impl QualitySettings {
         // An inner range of 0 with an outer range above 0 is the extreme case of a spike on a flat line.
         m.spike_ratio = if range > 0.0 { Some(range / inner) } else { None };
     }
+}
+
+/// Share of the variance at 50 or 60 Hz, whichever is more: in each whole second, which holds a whole number of periods of
+/// either, the squared Fourier coefficient against the variance about the second's mean, both summed over the seconds.
+fn powerline_share(y: &[f64], fs_hz: f64) -> Option<f64> {
+    let second = fs_hz.round() as usize;
+    let share = |f_hz: f64| {
+        // At half the sampling rate the coefficient depends on the hum's phase.
+        if f_hz > 0.45 * fs_hz {
+            return None;
+        }
+        let (mut hum, mut all) = (0.0, 0.0);
+        for part in y.chunks_exact(second) {
+            let n = part.len() as f64;
+            let mean = part.iter().sum::<f64>() / n;
+            let (mut re, mut im) = (0.0, 0.0);
+            for (i, v) in part.iter().enumerate() {
+                let (sin, cos) = (TAU * f_hz * i as f64 / fs_hz).sin_cos();
+                re += (v - mean) * cos;
+                im += (v - mean) * sin;
+                all += (v - mean) * (v - mean);
+            }
+            // A sine of amplitude a has |X| = n a / 2 and a sum of squares of n a^2 / 2.
+            hum += 2.0 * (re * re + im * im) / n;
+        }
+        (all > 0.0).then(|| (hum / all).min(1.0)).filter(|s| s.is_finite())
+    };
+    [share(50.0), share(60.0)].into_iter().flatten().reduce(f64::max)
 }
 
 /// How many samples lie in runs of at least `shortest`, a run being samples of which each neighbouring pair is `alike`.

@@ -137,26 +137,32 @@ impl Resampler {
         if self.up == self.down {
             return Ok(x.to_vec());
         }
-        let n_out = self.output_len(x.len());
-        let mut y = Vec::with_capacity(n_out);
-        // Newest sample (index, may lie beyond the end) and phase of output 0; both advance by whole and remainder.
-        let (mut newest, mut phase) = (self.half / self.up, self.half % self.up);
-        let (step, turn) = (self.down / self.up, self.down % self.up);
-        for _ in 0..n_out {
-            let taps = &self.phases[phase * self.per_phase..][..self.per_phase];
-            // Taps cover samples newest - per_phase + 1 ..= newest; those outside x count as 0.
-            let end = (newest + 1).min(x.len());
-            let begin = (newest + 1).saturating_sub(self.per_phase);
-            let skipped = (begin + self.per_phase).saturating_sub(newest + 1);
-            y.push(if begin < end { dot(&taps[skipped..], &x[begin..end]) } else { 0.0 });
-            newest += step;
-            phase += turn;
-            if phase >= self.up {
-                phase -= self.up;
-                newest += 1;
-            }
+        Ok((0..self.output_len(x.len())).map(|m| self.output(m, x, 0)).collect())
+    }
+
+    /// How many samples an output depends on, and how many of them come after the one it lies at.
+    pub(super) fn reach(&self) -> (usize, usize) {
+        if self.up == self.down { (1, 0) } else { (self.per_phase, self.half / self.up) }
+    }
+
+    /// The last sample that output `m` depends on; it may lie beyond the end.
+    pub(super) fn newest(&self, m: usize) -> usize {
+        if self.up == self.down { m } else { (self.half + m * self.down) / self.up }
+    }
+
+    /// Output `m` from `x`, of which the first is sample `first` of the signal; what is not in `x` counts as 0.
+    pub(super) fn output(&self, m: usize, x: &[f64], first: usize) -> f64 {
+        if self.up == self.down {
+            return x[m - first];
         }
-        Ok(y)
+        let newest = self.newest(m);
+        let phase = (self.half + m * self.down) % self.up;
+        let taps = &self.phases[phase * self.per_phase..][..self.per_phase];
+        // Taps cover samples newest - per_phase + 1 ..= newest; those outside the signal count as 0.
+        let end = (newest + 1).min(first + x.len());
+        let begin = (newest + 1).saturating_sub(self.per_phase);
+        let skipped = (begin + self.per_phase).saturating_sub(newest + 1);
+        if begin < end { dot(&taps[skipped..], &x[begin - first..end - first]) } else { 0.0 }
     }
 }
 

@@ -11,7 +11,18 @@
 //!
 //! Pan and Tompkins adapt two thresholds causally; here the whole recording is at hand, so the local mean does. The factor,
 //! the refractory time and the T-wave rule were chosen on MIT-BIH records 100 and 208 (128 Hz, tolerance 150 ms as in
-//! ANSI/AAMI EC57) and on the heart rates of 636 recordings of three other data sets; `tests/signal.rs` measures both.
+//! ANSI/AAMI EC57) and on the heart rates of 636 recordings of three other data sets (`tests/signal.rs`).
+//!
+//! On all annotated recordings at hand, each at its own rate (`tests/baseline_real.rs`, tolerance 150 ms):
+//!
+//! | recording | beats | missed | extra | sensitivity | positive predictivity |
+//! |---|---|---|---|---|---|
+//! | MIT-BIH 100 (tuned on) | 2273 | 0 | 0 | 100 % | 100 % |
+//! | MIT-BIH 208 (tuned on) | 2955 | 9 | 4 | 99.70 % | 99.86 % |
+//! | ECG-ID, persons 1 and 2, 42 recordings | 420 | 0 | - | 100 % | - |
+//!
+//! The first two are no test of generalisation, since settings were chosen on them. In ECG-ID ten beats of each recording
+//! are annotated, by a program and unaudited, so detections elsewhere say nothing.
 
 use super::{Band, butterworth, median_in_place, sosfiltfilt};
 use crate::{Error, Result};
@@ -63,13 +74,26 @@ pub(crate) fn require_rate(fs_hz: f64) -> Result<()> {
 }
 
 pub(crate) fn detect(x: &[f64], fs_hz: f64) -> Result<Detection> {
+    let found = detect_humps(x, fs_hz)?;
+    let peaks = found.peaks(polarity(&found.extents()));
+    Ok(Detection { filtered: found.filtered, peaks })
+}
+
+/// The QRS-band signal with the humps of energy in it: one per beat, its peak not yet chosen.
+pub(crate) struct Humps {
+    filtered: Vec<f64>,
+    pub(crate) humps: Vec<usize>,
+    reach: usize,
+}
+
+pub(crate) fn detect_humps(x: &[f64], fs_hz: f64) -> Result<Humps> {
     require_rate(fs_hz)?;
     let (low_hz, high_hz) = (QRS_BAND_HZ.0, QRS_BAND_HZ.1.min(0.45 * fs_hz));
     let filtered = sosfiltfilt(&butterworth(3, Band::Bandpass { low_hz, high_hz }, fs_hz)?, x)?;
     let largest = |v: &[f64]| v.iter().fold(0.0f64, |m, s| m.max(s.abs()));
     if largest(&filtered) <= 1e-9 * largest(x) {
         // A constant leaves only the filter's rounding noise, which has peaks, too.
-        return Ok(Detection { filtered, peaks: vec![] });
+        return Ok(Humps { filtered, humps: vec![], reach: 0 });
     }
     let samples = |seconds: f64| (seconds * fs_hz).round() as usize;
     let squared: Vec<f64> = gradient(&filtered).into_iter().map(|d| d * d).collect();
@@ -78,8 +102,7 @@ pub(crate) fn detect(x: &[f64], fs_hz: f64) -> Result<Detection> {
     let mut humps = spaced_maxima(&energy, samples(REFRACTORY_S));
     humps.retain(|&p| energy[p] > LEVEL_FACTOR * level[p]);
     drop_t_waves(&mut humps, &energy, samples(T_WAVE_S));
-    let peaks = refine(&filtered, &humps, samples(REFINE_S));
-    Ok(Detection { filtered, peaks })
+    Ok(Humps { filtered, humps, reach: samples(REFINE_S) })
 }
 
 /// Central differences, one-sided at the ends (NumPy's `gradient`). At least two samples.
@@ -154,25 +177,39 @@ fn drop_t_waves(humps: &mut Vec<usize>, energy: &[f64], reach: usize) {
     });
 }
 
-/// Moves each hump to the extremum of `y` within `reach`, in the polarity that the median beat has.
-fn refine(y: &[f64], humps: &[usize], reach: usize) -> Vec<usize> {
-    let around = |p: usize| p.saturating_sub(reach)..(p + reach + 1).min(y.len());
-    let extent = |sign: f64| {
-        let mut heights: Vec<f64> = humps
-            .iter()
-            .map(|&p| y[around(p)].iter().fold(f64::NEG_INFINITY, |m, v| m.max(sign * v)))
-            .collect();
-        if heights.is_empty() { 0.0 } else { median_in_place(&mut heights) }
-    };
-    let sign = if extent(-1.0) > extent(1.0) { -1.0 } else { 1.0 };
-    let mut peaks: Vec<usize> = humps
-        .iter()
-        .map(|&p| {
-            around(p).max_by(|&a, &b| (sign * y[a]).total_cmp(&(sign * y[b])).then(b.cmp(&a))).unwrap_or(p)
-        })
-        .collect();
-    peaks.dedup();
-    peaks
+impl Humps {
+    fn around(&self, p: usize) -> std::ops::Range<usize> {
+        p.saturating_sub(self.reach)..(p + self.reach + 1).min(self.filtered.len())
+    }
+
+    /// For each hump, how far the signal goes up and down within reach.
+    pub(crate) fn extents(&self) -> Vec<[f64; 2]> {
+        let highest = |p: usize, sign: f64| {
+            self.filtered[self.around(p)].iter().fold(f64::NEG_INFINITY, |m, v| m.max(sign * v))
+        };
+        self.humps.iter().map(|&p| [highest(p, 1.0), highest(p, -1.0)]).collect()
+    }
+
+    /// Moves each hump to the extremum within reach, upward for a `sign` of 1 and downward for -1.
+    pub(crate) fn peaks(&self, sign: f64) -> Vec<usize> {
+        let y = &self.filtered;
+        let best = |&p: &usize| {
+            let by_height = |a: &usize, b: &usize| (sign * y[*a]).total_cmp(&(sign * y[*b])).then(b.cmp(a));
+            self.around(p).max_by(by_height).unwrap_or(p)
+        };
+        let mut peaks: Vec<usize> = self.humps.iter().map(best).collect();
+        peaks.dedup();
+        peaks
+    }
+}
+
+/// The polarity of the median beat: 1 if its peak is the larger extremum, -1 if its trough is.
+pub(crate) fn polarity(extents: &[[f64; 2]]) -> f64 {
+    if extents.is_empty() {
+        return 1.0;
+    }
+    let median = |i: usize| median_in_place(&mut extents.iter().map(|e| e[i]).collect::<Vec<_>>());
+    if median(1) > median(0) { -1.0 } else { 1.0 }
 }
 
 #[cfg(test)]

@@ -242,6 +242,8 @@ impl Job<'_> {
         if self.resume && done.last().exists() {
             let state = State::load(&done)?.value;
             if state.string("essence")? == essence {
+                // A kill may have come between this file and the clearing away below.
+                clear(&self.dir.join("checkpoints"))?;
                 return Ok(Done::restore(&state, &layout, fold)?.into_parts(layout));
             }
             return Err(Error::usage("the finished fold was made with other settings or other data")
@@ -281,8 +283,16 @@ impl Job<'_> {
         let result = Done { probabilities, summary, values: fitted.best };
         result.state(&layout, &essence).save(&mut done)?;
         // The fold's result is safe: its optimiser state is no longer needed.
-        std::fs::remove_dir_all(self.dir.join("checkpoints")).with_file(self.dir)?;
+        clear(&self.dir.join("checkpoints"))?;
         Ok(result.into_parts(layout))
+    }
+}
+
+/// Removes a folder, if it is there.
+fn clear(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(folder, e)),
+        _ => Ok(()),
     }
 }
 

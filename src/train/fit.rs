@@ -36,6 +36,9 @@ pub enum Event {
     Started {
         /// Steps already made.
         step: u64,
+        /// Epochs whose end was already reported. A run killed between the last step's checkpoint and the epoch's end
+        /// reports that end again: what an observer has of it from before must go.
+        epochs: u64,
         /// Steps in all.
         total_steps: u64,
         /// Training windows per epoch.
@@ -205,6 +208,7 @@ pub(crate) fn fit<T: Task>(
     let total_steps = per_epoch * run.epochs;
     let started = Event::Started {
         step: engine.step,
+        epochs: progress.epochs_done,
         total_steps,
         windows: batches.windows_per_epoch(),
         parameters: engine.weights.values.len(),

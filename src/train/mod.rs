@@ -8,6 +8,16 @@
 //! A batch's windows are numbered; masks, dropout and augmentation draw from streams named by (seed, step, number), so
 //! they depend on neither threads nor groups. See [`crate::graph`] for the memory of one group's pass: it does not grow
 //! with the batch.
+//!
+//! **Memory.** A run holds the parameters (with moments, and one gradient per shard), one group's activations per thread,
+//! and of the store its index, some 50 bytes per window; windows are read when they are needed. Peak resident memory of
+//! `heartlore pretrain --preset tiny --threads 2`, 320 windows of 10 s per epoch, measured by
+//! `cargo test --test memory -- --ignored --nocapture` (Linux, x86-64; figures of the debug build):
+//!
+//! | store | batch 16 | batch 256 |
+//! |---|---|---|
+//! | 1 hour, 360 windows, 1.8 MiB | 20.5 MiB | 19.9 MiB |
+//! | 30 hours, 10,800 windows, 53 MiB | 21.6 MiB | 21.3 MiB |
 
 mod augment;
 mod engine;

@@ -78,6 +78,9 @@ pub struct PreparationArgs {
     /// Gate: smallest kurtosis in the QRS band
     #[arg(long, default_value_t = QualitySettings::default().min_kurtosis)]
     pub min_kurtosis: f64,
+    /// Gate: largest share of the variance that is hum from the mains (50 or 60 Hz)
+    #[arg(long, default_value_t = QualitySettings::default().max_powerline_share)]
+    pub max_powerline_share: f64,
     /// Channel to use, by label or as #1, #2, ... [default: the one that looks like an ECG]
     #[arg(long)]
     pub channel: Option<String>,
@@ -140,6 +143,7 @@ impl PreparationArgs {
             max_heart_rate_bpm: self.max_heart_rate_bpm,
             min_template_correlation: self.min_template_correlation,
             min_kurtosis: self.min_kurtosis,
+            max_powerline_share: self.max_powerline_share,
         };
         Ok(PrepareSettings {
             rate_hz: self.rate_hz,

@@ -363,6 +363,7 @@ fn gate_json(gate: Option<&QualitySettings>) -> serde_json::Value {
             "max_heart_rate_bpm": q.max_heart_rate_bpm,
             "min_template_correlation": q.min_template_correlation,
             "min_kurtosis": q.min_kurtosis,
+            "max_powerline_share": q.max_powerline_share,
         })
     })
 }

@@ -1,4 +1,5 @@
-//! Text tables: comma, semicolon or tab, with or without a header row, with or without time stamps.
+//! Text tables: comma, semicolon or tab, with or without a header row, with or without time stamps; and OpenSignals text,
+//! which names its columns and rate in comments.
 //!
 //! * **Comments**: lines beginning with `#` are skipped.
 //! * **Delimiter**: of tab, semicolon and comma the first that occurs, equally often, in each of the first 20 lines.
@@ -11,9 +12,13 @@
 //!   unless its name says `ms` or `us`. The rate is (rows - 1) / (last - first), rounded to a whole number when it is
 //!   within 1e-4 of one. Every stamp must lie within half a sample of its place on that even grid (plus the rounding of
 //!   the stamps themselves), so a gap or a change of rate is an error with its line. A rate given by the user must agree.
+//!
+//! Memory: 8 bytes per value, which takes at least two in the text, in vectors that grow by doubling: at most 32 times the
+//! file, with the file itself.
 
 use std::path::Path;
 
+use super::opensignals::{self, is_sequence};
 use super::{MAX_FS_HZ, ReadOptions, Reader, read_whole, stem};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::{Error, Result};
@@ -35,6 +40,9 @@ impl Reader for Csv {
         else {
             return false;
         };
+        if opensignals::begins(text) {
+            return true;
+        }
         if text.is_empty() || text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             return false;
         }
@@ -56,6 +64,9 @@ impl Reader for Csv {
     }
 }
 
+/// More columns than any recording has. A label takes more memory than the delimiter that stands for it.
+const MAX_COLUMNS: usize = 4096;
+
 /// A column while it is being read.
 struct Column {
     label: String,
@@ -64,7 +75,8 @@ struct Column {
 }
 
 fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
-    let delimiter = detect_delimiter(text);
+    let known = opensignals::header(text)?;
+    let delimiter = if known.is_some() { b'\t' } else { detect_delimiter(text) };
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -72,7 +84,10 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
         .comment(Some(b'#'))
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
-    let mut columns: Vec<Column> = Vec::new();
+    let mut columns: Vec<Column> = match &known {
+        Some(header) => header.columns.iter().map(|label| Column::named(label)).collect(),
+        None => Vec::new(),
+    };
     // Line of each row, for messages about time stamps.
     let mut first_line = 0;
     let mut rows = 0usize;
@@ -86,6 +101,15 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
             break;
         }
         let line = record.position().map_or(0, |p| p.line());
+        if columns.len().max(record.len()) > MAX_COLUMNS {
+            return Err(Error::format(format!("more than {MAX_COLUMNS} columns"))
+                .at(format!("line {line}"))
+                .remedy("a recording has a sample per row; is the table turned on its side?"));
+        }
+        // OpenSignals ends its lines with a tab.
+        if known.is_some() && record.len() == columns.len() + 1 && record[columns.len()].is_empty() {
+            record.truncate(columns.len());
+        }
         if columns.is_empty() {
             let header = record.iter().any(|f| parse_field(f, delimiter).is_none());
             columns = record.iter().enumerate().map(|(i, f)| Column::new(header.then_some(f), i)).collect();
@@ -115,16 +139,28 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
     if rows == 0 {
         return Err(Error::data("the table holds no rows of numbers"));
     }
-    let time = find_time(&columns, options)?;
     let mut warnings = Vec::new();
-    let fs_hz = match time {
-        Some(i) => {
+    if known.is_some() {
+        let lost: usize =
+            columns.iter().filter(|c| is_sequence(&c.label)).map(|c| opensignals::jumps(&c.values)).sum();
+        if lost > 0 {
+            warnings.push(format!("the numbering of the samples jumps {lost} times: samples were lost"));
+        }
+        columns.retain(|c| !is_sequence(&c.label));
+    }
+    let time = if known.is_some() { None } else { find_time(&columns, options)? };
+    let fs_hz = match (time, &known) {
+        (_, Some(header)) => {
+            options.agree_fs(header.fs_hz)?;
+            header.fs_hz
+        }
+        (Some(i), None) => {
             let scale = time_scale(&columns[i], &mut warnings);
             let fs_hz = rate_from_stamps(&columns[i].values, scale, first_line)?;
             options.agree_fs(fs_hz)?;
             fs_hz
         }
-        None => options.checked_fs()?.ok_or_else(|| {
+        (None, None) => options.checked_fs()?.ok_or_else(|| {
             Error::usage("the table has no column of time stamps, so its sampling rate is unknown")
                 .remedy("give the rate (fs_hz = 256), or the name of the column of time stamps")
         })?,
@@ -150,12 +186,17 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
         files: vec![path.into()],
         record: stem(path),
         channels,
+        start: known.and_then(|header| header.start),
         warnings,
         ..Recording::default()
     })
 }
 
 impl Column {
+    fn named(label: &str) -> Self {
+        Self { label: label.into(), suffix: None, values: Vec::new() }
+    }
+
     /// Splits `ecg [mV]`, `ecg (mV)` and `ecg_mV` into name and unit.
     fn new(header: Option<&str>, index: usize) -> Self {
         let Some(text) = header.map(str::trim).filter(|t| !t.is_empty()) else {

@@ -1,8 +1,14 @@
-//! EDF and EDF+ (European Data Format; Kemp et al. 1992, Kemp and Olivan 2003, <https://www.edfplus.info/specs/>).
+//! EDF and EDF+ (European Data Format; Kemp et al. 1992, Kemp and Olivan 2003, <https://www.edfplus.info/specs/>), BDF and
+//! BDF+ (BioSemi's form of it with 24-bit samples, <https://www.biosemi.com/faq/file_format.htm>).
 //!
 //! The header is 256 bytes, then 256 bytes per signal, all ASCII. Data follow in records; in each record every signal has
-//! its own number of 16-bit samples. physical = (digital - dmin) (pmax - pmin) / (dmax - dmin) + pmin, with the limits of
-//! this file's header.
+//! its own number of samples, little endian, 16 bits in EDF and 24 in BDF. With the limits of this file's header,
+//!
+//! ```text
+//! physical = gain (digital + pmax / gain - dmax),   gain = (pmax - pmin) / (dmax - dmin)
+//! ```
+//!
+//! in this order of operations, which is EDFlib's, so values equal pyedflib's to the last bit.
 //!
 //! Written by hand, although there are crates. `edf-rs` 0.2.0 panics on files that occur: a time-keeping annotation
 //! written `+0`, 0x14, 0x00 (slice beyond the end), signals whose physical minimum is above the maximum (`clamp`), and a
@@ -10,8 +16,11 @@
 //! samples to the header's range, and refuses files whose anonymised date is not a date. `edfplus` 0.1 panics on many
 //! damaged headers.
 //!
-//! EDF+ specials: annotations are read; a discontinuous file (EDF+D) has its gaps filled with NaN so that time stays
-//! even, as long as no more than three quarters of the result would be gap.
+//! EDF+ specials, the same in BDF+: annotations are read, their times counted from the first sample (the first record may
+//! begin a fraction of a second after the header's start); a discontinuous file (EDF+D) has its gaps filled with NaN so
+//! that time stays even, as long as no more than three quarters of the result would be gap.
+//!
+//! Memory: 8 bytes per 16-bit sample and at most three times as much for gaps, so at most 20 times the file.
 
 use std::path::Path;
 
@@ -19,7 +28,7 @@ use super::{MAX_FS_HZ, ReadOptions, Reader, read_whole, stem};
 use crate::data::recording::{Annotation, Channel, Recording, Unit};
 use crate::{Error, Result};
 
-/// The EDF and EDF+ reader.
+/// The EDF, EDF+, BDF and BDF+ reader.
 #[derive(Debug)]
 pub struct Edf;
 
@@ -28,10 +37,10 @@ impl Reader for Edf {
         "EDF"
     }
     fn extensions(&self) -> &'static [&'static str] {
-        &["edf"]
+        &["edf", "bdf", "rec"]
     }
     fn sniff(&self, _path: &Path, head: &[u8]) -> bool {
-        head.len() >= 256 && &head[..8] == b"0       " && field(head, 184, 8).parse::<u32>().is_ok()
+        head.len() >= 256 && Kind::of(head).is_some() && field(head, 184, 8).parse::<u32>().is_ok()
     }
     fn read(&self, path: &Path, options: &ReadOptions) -> Result<Recording> {
         parse(&read_whole(path)?, path, options).map_err(|e| e.in_file(path))
@@ -40,7 +49,52 @@ impl Reader for Edf {
 
 /// Most signals accepted; the format allows 9999.
 const MAX_SIGNALS: usize = 9999;
-const ANNOTATIONS: &str = "EDF Annotations";
+
+/// Which of the two formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Edf,
+    Bdf,
+}
+
+impl Kind {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes.get(..8) {
+            Some(b"0       ") => Some(Kind::Edf),
+            Some(b"\xffBIOSEMI") => Some(Kind::Bdf),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a sample.
+    fn width(self) -> usize {
+        match self {
+            Kind::Edf => 2,
+            Kind::Bdf => 3,
+        }
+    }
+
+    /// Label of a signal that holds annotations.
+    fn annotations(self) -> &'static str {
+        match self {
+            Kind::Edf => "EDF Annotations",
+            Kind::Bdf => "BDF Annotations",
+        }
+    }
+
+    /// Whether the header says that records may lie apart.
+    fn discontinuous(self, reserved: &str) -> bool {
+        reserved.starts_with(if self == Kind::Edf { "EDF+D" } else { "BDF+D" })
+    }
+
+    /// The samples in `bytes`.
+    fn samples(self, bytes: &[u8]) -> impl Iterator<Item = i32> {
+        bytes.chunks_exact(self.width()).map(move |b| match self {
+            Kind::Edf => i32::from(i16::from_le_bytes([b[0], b[1]])),
+            Kind::Bdf => i32::from_le_bytes([0, b[0], b[1], b[2]]) >> 8,
+        })
+    }
+}
 
 /// A text field of the header, trimmed; bytes that are no ASCII (Latin-1 occurs) become their Latin-1 character.
 fn field(bytes: &[u8], start: usize, len: usize) -> String {
@@ -53,10 +107,25 @@ fn field(bytes: &[u8], start: usize, len: usize) -> String {
 fn number(bytes: &[u8], start: usize, what: &str) -> Result<f64> {
     let text = field(bytes, start, 8);
     let value = text.replace(',', ".").parse::<f64>().ok().filter(|v| v.is_finite());
-    value.ok_or_else(|| {
+    value.map(|v| as_edflib(&text, v)).ok_or_else(|| {
         Error::format(format!("{what} is '{}', not a number", text.escape_default()))
             .at(format!("byte {start}"))
     })
+}
+
+/// EDFlib reads `22.46692` as 22 + 46692 / 100000, which may be the double beside the nearest one. Limits scale every
+/// sample, so they are read alike; numbers in any other form are left as they are.
+fn as_edflib(text: &str, value: f64) -> f64 {
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let Some((whole, decimals)) = unsigned.split_once(['.', ',']) else { return value };
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.is_empty() {
+        return value;
+    }
+    // The field has eight characters, so both are exact.
+    let number = |t: &str| t.parse::<u32>().map_or(0.0, f64::from);
+    let magnitude = number(whole) + number(decimals) / 10f64.powi(decimals.len() as i32);
+    magnitude.copysign(value)
 }
 
 /// A whole number in the header.
@@ -82,9 +151,9 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
     if bytes.len() < 256 {
         return Err(Error::format(format!("{} bytes are less than an EDF header (256)", bytes.len())));
     }
-    if &bytes[..8] != b"0       " {
-        return Err(Error::format("not an EDF file (it does not begin with '0')").at("byte 0"));
-    }
+    let kind = Kind::of(bytes).ok_or_else(|| {
+        Error::format("neither EDF (it does not begin with '0') nor BDF (255, 'BIOSEMI')").at("byte 0")
+    })?;
     let count = integer(bytes, 252, 4, "the number of signals")?;
     let count = usize::try_from(count).ok().filter(|c| (1..=MAX_SIGNALS).contains(c));
     let count =
@@ -111,7 +180,7 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
     let mut warnings = Vec::new();
 
     let record_samples = signals.iter().try_fold(0usize, |a, s| a.checked_add(s.per_record));
-    let record_bytes = record_samples.and_then(|n| n.checked_mul(2)).filter(|n| *n > 0);
+    let record_bytes = record_samples.and_then(|n| n.checked_mul(kind.width())).filter(|n| *n > 0);
     let record_bytes = record_bytes.ok_or_else(|| Error::format("a record holds no samples"))?;
     let data = &bytes[header_len..];
     let present = data.len() / record_bytes;
@@ -140,20 +209,20 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
     }
     let data = &data[..records * record_bytes];
 
-    let (annotations, onsets) = read_annotations(data, record_bytes, &signals, &mut warnings);
-    let labels: Vec<&str> =
-        signals.iter().filter(|s| s.label != ANNOTATIONS).map(|s| s.label.as_str()).collect();
+    let (annotations, onsets) = read_annotations(kind, data, record_bytes, &signals, &mut warnings);
+    let is_signal = |s: &&Signal| s.label != kind.annotations();
+    let labels: Vec<&str> = signals.iter().filter(is_signal).map(|s| s.label.as_str()).collect();
     let only = options.pick(&labels)?;
     if duration_s <= 0.0 {
         return Err(Error::format(format!("a record lasts {duration_s} s")).at("byte 244"));
     }
-    let gaps = if reserved.starts_with("EDF+D") {
+    let gaps = if kind.discontinuous(&reserved) {
         gap_records(&onsets, duration_s, records, &mut warnings)?
     } else {
         Vec::new()
     };
     let mut channels = Vec::new();
-    for (i, signal) in signals.iter().filter(|s| s.label != ANNOTATIONS).enumerate() {
+    for (i, signal) in signals.iter().filter(is_signal).enumerate() {
         if only.is_some_and(|o| o != i) {
             continue;
         }
@@ -175,13 +244,13 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
         let mut samples = Vec::with_capacity(records * signal.per_record);
         let mut due = gaps.iter().peekable();
         for (r, record) in data.chunks_exact(record_bytes).enumerate() {
-            if let Some((_, gap_s)) = due.next_if(|(at, _)| *at == r) {
-                let fill = (gap_s * fs_hz).round() as usize;
-                samples.resize(samples.len() + fill, f64::NAN);
+            if let Some((_, start_s)) = due.next_if(|(at, _)| *at == r) {
+                // From the first sample, so that roundings do not add up.
+                let start = (start_s * fs_hz).round() as usize;
+                samples.resize(start.max(samples.len()), f64::NAN);
             }
-            let own = &record[2 * signal.offset..2 * (signal.offset + signal.per_record)];
-            let digital = own.chunks_exact(2).map(|b| f64::from(i16::from_le_bytes([b[0], b[1]])));
-            samples.extend(digital.map(|d| d * gain + offset));
+            let digital = kind.samples(signal.bytes(record, kind));
+            samples.extend(digital.map(|d| gain * (offset + f64::from(d))));
         }
         let own = Unit::parse(&signal.unit);
         let unit = if matches!(own, Unit::Unknown(_)) { options.unit.clone().unwrap_or(own) } else { own };
@@ -195,7 +264,7 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
     }
     let patient = field(bytes, 8, 80);
     // EDF+ gives "code sex birthdate name"; plain EDF gives free text. X stands for "not known".
-    let subject = match reserved.starts_with("EDF+") {
+    let subject = match ["EDF+", "BDF+"].iter().any(|p| reserved.starts_with(p)) {
         true => patient.split(' ').next().map(str::to_string),
         false => Some(patient),
     };
@@ -232,7 +301,14 @@ fn read_signals(bytes: &[u8], count: usize) -> Result<Vec<Signal>> {
     Ok(signals)
 }
 
-/// (gain, offset) with physical = digital * gain + offset. `at` holds the places of physical and digital limits.
+impl Signal {
+    /// Its bytes in a record.
+    fn bytes<'a>(&self, record: &'a [u8], kind: Kind) -> &'a [u8] {
+        &record[kind.width() * self.offset..kind.width() * (self.offset + self.per_record)]
+    }
+}
+
+/// (gain, offset) with physical = gain (offset + digital). `at` holds the places of physical and digital limits.
 fn scale_of(bytes: &[u8], at: [usize; 4]) -> Result<(f64, f64)> {
     let pmin = number(bytes, at[0], "the physical minimum")?;
     let pmax = number(bytes, at[1], "the physical maximum")?;
@@ -244,11 +320,12 @@ fn scale_of(bytes: &[u8], at: [usize; 4]) -> Result<(f64, f64)> {
             "physical limits {pmin}..{pmax} and digital limits {dmin}..{dmax} give no scale"
         )));
     }
-    Ok((gain, pmin - dmin * gain))
+    Ok((gain, pmax / gain - dmax))
 }
 
 /// All annotations, and the onset of each record where its time-keeping annotation gives one.
 fn read_annotations(
+    kind: Kind,
     data: &[u8],
     record_bytes: usize,
     signals: &[Signal],
@@ -259,8 +336,8 @@ fn read_annotations(
     let mut bad = 0usize;
     for record in data.chunks_exact(record_bytes) {
         let mut record_onset = None;
-        for signal in signals.iter().filter(|s| s.label == ANNOTATIONS) {
-            let own = &record[2 * signal.offset..2 * (signal.offset + signal.per_record)];
+        for signal in signals.iter().filter(|s| s.label == kind.annotations()) {
+            let own = signal.bytes(record, kind);
             // Lists end with a zero byte; each is onset [0x15 duration] 0x14 text 0x14 text 0x14 ...
             for list in own.split(|b| *b == 0).filter(|l| !l.is_empty()) {
                 let mut parts = list.split(|b| *b == 0x14);
@@ -279,13 +356,16 @@ fn read_annotations(
         }
         onsets.push(record_onset);
     }
+    // The file starts with its first record, which may be a fraction of a second after the header's whole second.
+    let first_s = onsets.first().copied().flatten().unwrap_or(0.0);
+    out.iter_mut().for_each(|a: &mut Annotation| a.time_s -= first_s);
     if bad > 0 {
         warnings.push(format!("{bad} annotations without a readable onset were ignored"));
     }
     (out, onsets)
 }
 
-/// (record, seconds missing before it) for a discontinuous file.
+/// (record, seconds from the first sample to its own) for each record of a discontinuous file that follows a gap.
 fn gap_records(
     onsets: &[Option<f64>],
     duration_s: f64,
@@ -304,7 +384,7 @@ fn gap_records(
             return Err(Error::data(format!("record {} begins before record {r} ends", r + 1)));
         }
         if gap_s > 1e-3 * duration_s {
-            gaps.push((r + 1, gap_s));
+            gaps.push((r + 1, b - onsets[0].unwrap_or(0.0)));
             total += gap_s;
         }
     }

@@ -17,6 +17,7 @@ pub mod edf;
 pub mod mat;
 pub mod npy;
 pub mod npz;
+mod opensignals;
 pub mod packed;
 pub mod wfdb;
 

@@ -1,0 +1,136 @@
+//! The signal files of one segment: frames of interleaved samples to physical values.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::format::Format;
+use super::header::Signal;
+use crate::data::readers::{ReadOptions, read_whole};
+use crate::data::recording::{Channel, Unit};
+use crate::{Error, Result};
+
+/// The channels of one segment, each with its place in the header.
+pub(super) struct Decoded {
+    pub(super) channels: Vec<(usize, Channel)>,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Whether `name` may be the name of a file beside the header. A header is not to be trusted with paths.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    !(name.is_empty() || name == "-" || name.starts_with('.') || name.contains(['/', '\\', ':', '\0']))
+}
+
+/// Reads the signals of the header at `hea`: those that `wanted` names, or all. `claimed` is the header's number of
+/// frames.
+pub(super) fn decode(
+    signals: &[Signal],
+    wanted: impl Fn(usize) -> bool,
+    claimed: Option<usize>,
+    fs_hz: f64,
+    hea: &Path,
+    options: &ReadOptions,
+) -> Result<Decoded> {
+    // Signals of one file are interleaved frame by frame.
+    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, signal) in signals.iter().enumerate() {
+        groups.entry(&signal.file).or_default().push(i);
+    }
+    let mut out = Decoded { channels: Vec::new(), files: Vec::new(), warnings: Vec::new() };
+    for (file, members) in groups {
+        if !members.iter().any(|m| wanted(*m)) {
+            continue;
+        }
+        if file == "~" {
+            out.warnings.push("a signal without a file was left out".into());
+            continue;
+        }
+        if !is_plain_name(file) {
+            return Err(Error::format(format!("'{}' is no name of a signal file", file.escape_default()))
+                .remedy("signal files must lie beside the header"));
+        }
+        let path = hea.with_file_name(file);
+        let bytes = read_whole(&path)?;
+        out.files.push(path.clone());
+        let lead = &signals[members[0]];
+        if members.iter().any(|m| signals[*m].format != lead.format) {
+            return Err(Error::format(format!("signals of different formats share the file '{file}'")));
+        }
+        let bytes = bytes.get(lead.byte_offset..).ok_or_else(|| {
+            let (begin, len) = (lead.byte_offset, bytes.len());
+            Error::format(format!("the samples begin at byte {begin}, the file has {len}")).in_file(&path)
+        })?;
+        let frame: usize = members.iter().map(|m| signals[*m].per_frame).sum();
+        let present = lead.format.samples_in(bytes.len()) / frame;
+        let frames = claimed.map_or(present, |c| c.min(present));
+        match claimed {
+            Some(claimed) if claimed > present => out.warnings.push(format!(
+                "the header claims {claimed} samples, '{file}' holds {present}: it is cut off"
+            )),
+            Some(claimed) if (present - frames) * frame >= lead.format.group() && present > claimed => {
+                out.warnings.push(format!(
+                    "'{file}' holds {present} samples, the header names {claimed}; the rest is ignored"
+                ))
+            }
+            _ => {}
+        }
+        if frames == 0 {
+            return Err(Error::data("the signal file holds no samples").in_file(&path));
+        }
+        let whole = claimed.is_none_or(|c| c == frames);
+        let mut start = 0;
+        for m in members {
+            let signal = &signals[m];
+            let place = start;
+            start += signal.per_frame;
+            if !wanted(m) {
+                continue;
+            }
+            let (samples, sum) = column(signal, bytes, frames, frame, place);
+            // The checksum is the sum of the samples as a signed 16-bit number.
+            if let Some(checksum) = signal.checksum.filter(|c| whole && *c as i16 != sum) {
+                let label = &signal.label;
+                out.warnings
+                    .push(format!("signal '{label}': checksum {sum} where the header says {checksum}"));
+            }
+            let own = Unit::parse(&signal.unit);
+            let unit =
+                if matches!(own, Unit::Unknown(_)) { options.unit.clone().unwrap_or(own) } else { own };
+            let fs_hz = fs_hz * signal.per_frame as f64;
+            out.channels.push((m, Channel { label: signal.label.clone(), unit, fs_hz, samples }));
+        }
+    }
+    out.channels.sort_by_key(|(m, _)| *m);
+    Ok(out)
+}
+
+/// One signal's physical values, and the sum of its digital ones in 16 bits. `place` is its first sample in a frame.
+fn column(signal: &Signal, bytes: &[u8], frames: usize, frame: usize, place: usize) -> (Vec<f64>, i16) {
+    let mut sum = 0i16;
+    // For differences; wraps as the WFDB library's int does, so damage cannot make it panic.
+    let mut running = signal.initial;
+    let differences = signal.format == Format::F8;
+    let mut samples = Vec::with_capacity(frames * signal.per_frame);
+    for f in 0..frames {
+        for s in 0..signal.per_frame {
+            let mut digital = signal.format.sample(bytes, f * frame + place + s);
+            if differences {
+                running = running.wrapping_add(digital);
+                digital = running;
+            }
+            sum = sum.wrapping_add(digital as i16);
+            samples.push(if signal.format.missing() == Some(digital) {
+                f64::NAN
+            } else {
+                (f64::from(digital) - signal.baseline) / signal.gain
+            });
+        }
+    }
+    // A signal that is `skew` frames late in the file begins with what precedes the record's first sample.
+    if signal.skew > 0 {
+        let late = signal.skew.saturating_mul(signal.per_frame).min(samples.len());
+        samples.drain(..late);
+        samples.resize(frames * signal.per_frame, f64::NAN);
+    }
+    (samples, sum)
+}
