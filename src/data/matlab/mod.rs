@@ -192,6 +192,7 @@ pub(crate) fn is_hdf5(head: &[u8]) -> bool {
 }
 
 /// Whether a file that begins so is certainly a MATLAB file. (Version 4 has no mark that could make one certain.)
+#[cfg(feature = "formats")]
 pub(crate) fn is_mat(head: &[u8]) -> bool {
     let end = head.get(124..128);
     end == Some(b"\x00\x01IM") || end == Some(b"\x01\x00MI") || (is_hdf5(head) && head.starts_with(b"MATLAB"))
