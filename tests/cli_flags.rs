@@ -103,6 +103,12 @@ fn given(line: &str) -> Vec<(&str, &str)> {
     flags.map(|w| (w[0].trim_start_matches("--"), w[1])).collect()
 }
 
+/// Whether `there`, in TOML or JSON, is the `value` of the command line: the same text, list or number.
+fn says(there: &str, value: &str) -> bool {
+    let plain: String = there.chars().filter(|c| !"[]\" ".contains(*c)).collect();
+    plain == value || plain.parse::<f64>().ok().is_some_and(|v| value.parse() == Ok(v))
+}
+
 #[test]
 fn every_flag_stands_in_what_a_run_leaves() {
     let p = Place(tempfile::tempdir().unwrap());
@@ -121,11 +127,7 @@ fn every_flag_stands_in_what_a_run_leaves() {
         }
         for (flag, value) in given(&line) {
             let there = table[flag].to_string();
-            let plain: String = there.chars().filter(|c| !"[]\" ".contains(*c)).collect();
-            assert!(
-                plain == value || plain.parse::<f64>().ok().is_some_and(|v| value.parse() == Ok(v)),
-                "{name} --{flag} {value} stands as {there}"
-            );
+            assert!(says(&there, value), "{name} --{flag} {value} stands as {there}");
         }
     }
     // What is left reads back as a configuration, and gives the same again.
@@ -150,11 +152,7 @@ fn every_flag_stands_in_what_a_run_leaves() {
         }
         for (flag, value) in given(line) {
             let there = settings[flag].to_string();
-            assert!(
-                there.trim_matches('"') == value
-                    || there.parse::<f64>().ok().is_some_and(|v| value.parse() == Ok(v)),
-                "{name} --{flag} {value} stands as {there}"
-            );
+            assert!(says(&there, value), "{name} --{flag} {value} stands as {there}");
         }
         let help = command.get_after_help().unwrap().to_string();
         assert!(help.contains("`settings`"), "{name} --help does not say where its flags are kept");
