@@ -582,17 +582,23 @@ fn as_json(args: &Args, machine: &Machine, lines: &[Line], operations: &[OpLine]
 
 fn plot(machine: &Machine, operations: &[OpLine]) -> String {
     let name = format!("{} FMA, one thread", machine.isa);
-    let points: Vec<RooflinePoint<'_>> = operations
+    let total: f64 = operations.iter().map(|o| o.seconds[0]).sum();
+    // The small ones cost nothing and would hide the others' names.
+    let shown: Vec<(String, &OpLine)> = operations
         .iter()
-        .filter(|o| o.seconds[0] > 0.0)
-        .map(|o| RooflinePoint {
-            label: &o.name,
+        .filter(|o| o.seconds[0] > 0.005 * total)
+        .map(|o| (format!("{} {:?}", o.name.trim_start_matches("transformer.layers."), o.kind), o))
+        .collect();
+    let points: Vec<RooflinePoint<'_>> = shown
+        .iter()
+        .map(|(label, o)| RooflinePoint {
+            label,
             flop_per_byte: o.flops[0] / o.bytes,
             gflops: o.flops[0] / o.seconds[0] / 1e9,
         })
         .collect();
     roofline(&Roofline {
-        title: "Forward operations of a pre-training pass",
+        title: "Forward operations of a pre-training pass (those above half a percent of its time)",
         peaks: &[Peak { name: &name, gflops: machine.peak }],
         bandwidths: &[Bandwidth { name: "memory", gbytes_per_s: machine.bandwidth }],
         points: &points,
