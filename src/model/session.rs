@@ -8,7 +8,7 @@ use crate::nn;
 use crate::{Error, Result};
 
 /// Most bytes one session may take: a configuration that asks for more is damaged or needs another machine.
-const MAX_BYTES: usize = 1 << 35;
+const MAX_BYTES: u64 = 1 << 35;
 
 /// What is wanted of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Session {
         };
         let width = graph.shape(result).elements();
         let plan = Plan::new(&graph, Want::values(&[result]))?;
-        let bytes = plan.memory().arena.saturating_mul(size_of::<f32>());
+        let bytes = (plan.memory().arena as u64).saturating_mul(size_of::<f32>() as u64);
         if bytes > MAX_BYTES {
             return Err(Error::usage(format!(
                 "one window of {} samples takes {:.1} GiB of memory, more than the {} GiB allowed",
