@@ -1,57 +1,14 @@
 //! MATLAB files: every value against SciPy's (tests/oracles/matlab.py), and damage of every sort.
 #![cfg(feature = "formats")]
-#![allow(
-    unsafe_code,
-    reason = "a global allocator can only be written with unsafe; this one forwards to the system's"
-)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod watched;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use heartlore::data::matlab::{Array, Class, Data, MatFile, MatOptions, Numbers, ValuePath, open_mat};
 use serde_json::Value;
-
-thread_local! {
-    /// Bytes held by this thread, and the most it has held.
-    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
-}
-
-struct Counting;
-
-fn count(bytes: isize) {
-    let _ = HELD.try_with(|h| {
-        let (now, most) = h.get();
-        h.set((now + bytes, most.max(now + bytes)));
-    });
-}
-
-// SAFETY: every call is handed to the system's allocator unchanged; the counter is a plain thread-local cell without
-// destructor, so counting allocates nothing and cannot recurse.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: `p` came from `System` with this layout, as every allocation here does.
-        unsafe { System.dealloc(p, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The most bytes that `f` held at once.
-fn most_held(f: impl FnOnce()) -> isize {
-    let (now, _) = HELD.get();
-    HELD.set((now, now));
-    f();
-    HELD.get().1 - now
-}
+use watched::most_held;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/matlab")
@@ -316,8 +273,8 @@ fn a_long_compressed_variable_is_read_from_anywhere() {
     file.extend_from_slice(&15u32.to_le_bytes());
     file.extend_from_slice(&(zlib.len() as u32).to_le_bytes());
     file.extend_from_slice(&zlib);
-    let size = file.len() as isize;
-    let held = most_held(|| {
+    let size = file.len();
+    let ((), held) = most_held(|| {
         let file = memory(file).unwrap();
         for cell in [3, 1, 4, 2, 2] {
             for column in [2, 0, 1] {
@@ -385,8 +342,8 @@ fn read_all(bytes: Vec<u8>) {
 }
 
 /// The stated bound: the index, and values at 8 bytes and more for a stored one, in a file that unfolds.
-fn bound(len: usize) -> isize {
-    (1 << 20) + 64 * len as isize
+fn bound(len: usize) -> usize {
+    (1 << 20) + 64 * len
 }
 
 #[test]
@@ -395,7 +352,7 @@ fn a_cut_off_file_is_an_error() {
         let whole = bytes(name);
         for len in 0..whole.len() {
             let part = whole[..len].to_vec();
-            let held = most_held(|| read_all(part.clone()));
+            let ((), held) = most_held(|| read_all(part.clone()));
             assert!(held < bound(len), "{name} cut at {len}: {held} bytes held");
             // Nothing may be told of a variable that is not whole.
             if let Ok(file) = memory(part) {
@@ -444,7 +401,7 @@ fn random_damage_never_panics_nor_takes_memory() {
                     }
                 }
             }
-            let held = most_held(|| read_all(damaged.clone()));
+            let ((), held) = most_held(|| read_all(damaged.clone()));
             assert!(held < bound(whole.len()), "{name} round {round}: {held} bytes held");
         }
     }
@@ -472,7 +429,7 @@ fn nesting_and_size_are_limited() {
     for class in [1, 2, 4, 5, 6] {
         let claim = wrap([head(class, 50_000, 40_000), ints(&[9, 8, 0, 0])].concat());
         let file = [start.clone(), claim].concat();
-        let held = most_held(|| {
+        let ((), held) = most_held(|| {
             let file = memory(file).unwrap();
             assert!(file.value("x").is_err(), "class {class}");
         });

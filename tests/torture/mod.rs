@@ -1,57 +1,11 @@
 //! Damage for readers: every truncation and thousands of changed bytes, under an allocator that watches.
-#![allow(
-    unsafe_code,
-    reason = "a global allocator can only be written with unsafe; this one forwards to the system's"
-)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
+use crate::watched::most_held;
 use heartlore::Result;
 use heartlore::data::recording::Recording;
-
-thread_local! {
-    /// Bytes this thread holds now (may be negative: other threads' memory is freed here), and the most since reset.
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-struct Watching;
-
-fn count(change: isize) {
-    // A thread that is ending has no counter any more, and nothing to measure.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + change);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: every call is handed to the system's allocator unchanged; the counters are plain thread-local cells without
-// destructor, so counting allocates nothing and cannot recurse.
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: `p` came from `System` with this layout, as every allocation here does.
-        unsafe { System.dealloc(p, layout) }
-    }
-    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both blocks may exist for a moment.
-        count(size as isize);
-        count(-(layout.size() as isize));
-        // SAFETY: `p` came from `System` with this layout; the caller's promise about `size` is passed on.
-        unsafe { System.realloc(p, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Watching = Watching;
 
 /// Memory that any reader may use whatever the size of the file: messages, paths, buffers.
 const FREE: usize = 64 << 10;
@@ -73,10 +27,7 @@ pub(crate) fn torture(damaged: &Path, rounds: usize, read: impl Fn() -> Result<R
     let mut delivered = 0;
     let mut check = |bytes: &[u8], what: &dyn Fn() -> String| {
         fs::write(damaged, bytes).unwrap();
-        let before = LIVE.get();
-        PEAK.set(before);
-        let result = read();
-        let used = (PEAK.get() - before) as usize;
+        let (result, used) = most_held(&read);
         assert!(used <= limit, "{}: {used} bytes held where {limit} are allowed", what());
         if let Ok(r) = result {
             delivered += 1;
