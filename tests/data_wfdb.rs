@@ -2,6 +2,7 @@
 #![cfg(feature = "formats")]
 
 mod torture;
+mod watched;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::options::{labels, model, protocol, training};
+use super::options::{labels, model, protocol, selection, training};
 use crate::cli::evaluate::{self, SplitFile};
 use crate::cli::judge::{FoldRows, Judged, Predictions, Settings, judge};
 use crate::cli::people::{self, Start};
-use crate::cli::pretrain::{fingerprint, is_simulated, rows_of, training_data};
+use crate::cli::pretrain::{fingerprint, is_simulated, training_data};
 use crate::cli::rundir::{RunDir, Watch, write_bytes};
 use crate::cli::{Context, interrupt};
 use crate::data::source::WindowSource;
@@ -45,15 +45,9 @@ pub struct Args {
     /// Go on with the interrupted run in --out
     #[arg(long)]
     pub resume: bool,
-    /// Take only this data set of the store; may be repeated
-    #[arg(long = "dataset")]
-    pub datasets: Vec<String>,
-    /// Leave out this data set; may be repeated
-    #[arg(long = "exclude-dataset")]
-    pub excluded: Vec<String>,
-    /// Leave out a person: SUBJECT, DATASET/SUBJECT, or @FILE with one of these per line; may be repeated
-    #[arg(long = "exclude-subject", value_name = "NAME")]
-    pub excluded_people: Vec<String>,
+    /// Whose windows
+    #[command(flatten)]
+    pub selection: selection::SelectionArgs,
     /// The labels
     #[command(flatten)]
     pub labels: labels::LabelArgs,
@@ -121,7 +115,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     }
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::finetuning(preset))?;
-    let left_out = people::read_names(&args.excluded_people)?;
+    let left_out = args.selection.people_out()?;
     {
         let mut echoed = context.config.borrow_mut();
         model::echo(&config, &mut echoed)?;
@@ -134,7 +128,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     }
     let labels = args
         .labels
-        .resolve(store.index(), &rows_of(store, &args.datasets, &args.excluded, &left_out)?)
+        .resolve(store.index(), &args.selection.rows(store, &left_out)?)
         .map_err(|e| e.in_file(store.dir()))?;
     if labels.missing + labels.other > 0 {
         context.note(format!(

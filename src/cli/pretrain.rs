@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::{model, training};
+use super::options::{model, selection, training};
 use crate::cli::rundir::{RunDir, Watch, curves, provenance};
 use crate::cli::{Context, people, reports, simulate};
 use crate::data::batch::{Batches, Sampling};
@@ -12,7 +12,7 @@ use crate::data::store::Store;
 use crate::model::{Card, Preprocessing, Task};
 use crate::report::{NoticeKind, Report, Tile};
 use crate::train::{PretrainData, PretrainSettings, pretrain};
-use crate::{Error, Model, Result};
+use crate::{Model, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,15 +40,9 @@ pub struct Args {
     /// Go on with the interrupted run in --out
     #[arg(long)]
     pub resume: bool,
-    /// Take only this data set of the store; may be repeated
-    #[arg(long = "dataset")]
-    pub datasets: Vec<String>,
-    /// Leave out this data set; may be repeated
-    #[arg(long = "exclude-dataset")]
-    pub excluded: Vec<String>,
-    /// Leave out a person: SUBJECT, DATASET/SUBJECT, or @FILE with one of these per line; may be repeated
-    #[arg(long = "exclude-subject", value_name = "NAME")]
-    pub excluded_people: Vec<String>,
+    /// Whose windows
+    #[command(flatten)]
+    pub selection: selection::SelectionArgs,
     /// Most windows of one data set per epoch, drawn afresh each epoch [default: no limit]
     #[arg(long)]
     pub cap_per_dataset: Option<usize>,
@@ -107,35 +101,6 @@ pub(crate) struct Done {
     people_left_out: usize,
 }
 
-/// Rows of the data sets and people wanted.
-///
-/// # Errors
-/// A data set or a person the store has not; nothing left.
-pub(crate) fn rows_of(
-    store: &Store,
-    only: &[String],
-    excluded: &[String],
-    people_out: &[String],
-) -> Result<Vec<usize>> {
-    let index = store.index();
-    let all: std::collections::BTreeSet<&str> = (0..index.len()).map(|i| index.dataset(i)).collect();
-    if let Some(name) = only.iter().chain(excluded).find(|n| !all.contains(n.as_str())) {
-        return Err(Error::data(format!("the store has no data set '{name}'"))
-            .in_file(store.dir())
-            .remedy(format!("its data sets are {}", all.into_iter().collect::<Vec<_>>().join(", "))));
-    }
-    let wanted = |name: &str| {
-        (only.is_empty() || only.iter().any(|n| n == name)) && !excluded.iter().any(|n| n == name)
-    };
-    let rows: Vec<usize> = (0..index.len()).filter(|&i| wanted(index.dataset(i))).collect();
-    if rows.is_empty() {
-        return Err(
-            Error::data("no window is left after --dataset and --exclude-dataset").in_file(store.dir())
-        );
-    }
-    people::leave_out(store, rows, people_out)
-}
-
 /// Names the windows and the index: a resumed run must have the same.
 pub(crate) fn fingerprint(store: &Store) -> String {
     let parts = store.manifest().sha256.iter().map(|(name, hash)| format!("{name} {hash}"));
@@ -167,7 +132,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
     }
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::pretraining(preset))?;
-    let left_out = people::read_names(&args.excluded_people)?;
+    let left_out = args.selection.people_out()?;
     {
         let mut echoed = context.config.borrow_mut();
         model::echo(&config, &mut echoed)?;
@@ -176,7 +141,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
         // The names, not the file they came from.
         echoed.set("exclude-subject", left_out.clone())?;
     }
-    let rows = rows_of(store, &args.datasets, &args.excluded, &left_out)?;
+    let rows = args.selection.rows(store, &left_out)?;
     let seen = people::of_rows(store, rows.iter().copied());
     let (train, validation) = set_aside(store, &rows, args.validation, run.seed)?;
     let sampling = match args.cap_per_dataset {

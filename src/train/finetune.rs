@@ -3,7 +3,7 @@
 use super::engine::{Engine, get_weights, put_weights};
 use super::fit::{Control, Event, Observer, Place, Task, fit};
 use super::pretrain::check_windows;
-use super::shard::{Workers, part};
+use super::shard::Workers;
 use super::{Augment, Run, Weights};
 use crate::checkpoint::{Rotating, State};
 use crate::data::batch::{Batches, Sampling};
@@ -522,12 +522,7 @@ impl Task for Classifying<'_> {
             return Ok(None);
         }
         let batch = Batch { windows: self.fold.validation.clone(), step: None };
-        let shards = self.settings.run.shards;
-        let mut losses = vec![0.0; shards];
-        workers.each(&mut losses, |worker, s, loss| {
-            *loss = self.pass(worker, params, &batch, part(batch.windows.len(), s, shards), None)?;
-            Ok(())
-        })?;
-        Ok(Some(losses.iter().sum()))
+        let pass = |worker: &mut Worker, part| self.pass(worker, params, &batch, part, None);
+        workers.total(batch.windows.len(), self.settings.run.shards, pass).map(Some)
     }
 }

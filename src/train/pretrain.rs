@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::fit::{Observer, Place, Task, fit};
-use super::shard::{Workers, part};
+use super::shard::Workers;
 use super::{Augment, Run, Weights};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
@@ -285,12 +285,7 @@ impl Task for Masked<'_> {
             return Ok(None);
         }
         let batch = self.masks(VALIDATION_STEP, &self.data.validation);
-        let shards = self.settings.run.shards;
-        let mut losses = vec![0.0; shards];
-        workers.each(&mut losses, |worker, s, loss| {
-            *loss = self.pass(worker, params, &batch, part(batch.windows.len(), s, shards), None)?;
-            Ok(())
-        })?;
-        Ok(Some(losses.iter().sum()))
+        let pass = |worker: &mut Worker, part| self.pass(worker, params, &batch, part, None);
+        workers.total(batch.windows.len(), self.settings.run.shards, pass).map(Some)
     }
 }

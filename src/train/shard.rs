@@ -79,6 +79,24 @@ impl<W: Send> Workers<W> {
         results.into_iter().collect()
     }
 
+    /// The sum of `task(worker, part)` over the parts of `n` items that the shards work on, added in order.
+    ///
+    /// # Errors
+    /// The error of the first part that failed.
+    pub fn total(
+        &self,
+        n: usize,
+        shards: usize,
+        task: impl Fn(&mut W, Range<usize>) -> Result<f64> + Sync,
+    ) -> Result<f64> {
+        let mut sums = vec![0.0; shards];
+        self.each(&mut sums, |worker, s, sum| {
+            *sum = task(worker, part(n, s, shards))?;
+            Ok(())
+        })?;
+        Ok(sums.iter().sum())
+    }
+
     /// Adds the vectors `parts[1..]` to `parts[0]`, element by element in the order of the parts.
     pub fn sum_into_first(&self, parts: &mut [Vec<f32>]) {
         let Some((first, rest)) = parts.split_first_mut() else { return };
