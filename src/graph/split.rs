@@ -1,0 +1,240 @@
+//! One operation on several threads: the forward pass of an inference plan, cut into ranges of rows.
+//!
+//! Rows of a result are computed apart from each other by every kernel named here, so the cuts leave no trace in the
+//! numbers as long as no part is so short that its product takes another path ([`gemm::row_grain`]). Parts are a few per
+//! thread, so that a thread that comes late finds work left; each thread brings the scratch.
+//!
+//! What is not here runs whole: operations too small to be worth handing out, passes that keep something for a backward
+//! pass, and products whose weights are not prepared, because every part would pack them anew.
+
+use super::aligned::Aligned;
+use super::cost;
+use super::exec::{Aids, Exec, Precision, arena_range, panels};
+use super::op::{Columns, Id, Op};
+use super::team::Team;
+use super::views::{Place, views};
+use heartlore_kernels::attention::Rows;
+use heartlore_kernels::layer_norm::Residual;
+use heartlore_kernels::rng::Dropout;
+use heartlore_kernels::{
+    Real, activation, attention, elementwise, embed, feed_forward, gemm, layer_norm, linear,
+};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+/// FLOPs of an operation worth handing out: some ten microseconds.
+const WORTHWHILE: u64 = 1 << 18;
+/// Parts for each thread.
+const PER_THREAD: usize = 4;
+/// Most parts of an operation.
+const MOST: usize = 64;
+/// Rows, or elements, by multiples of which operations are cut that treat each alone.
+const EACH: usize = 16;
+
+/// `rows` cut into parts at multiples of a grain, none shorter than it: the last takes what is left.
+#[derive(Clone, Copy, Debug)]
+struct Cuts {
+    rows: usize,
+    grain: usize,
+    parts: usize,
+}
+
+impl Cuts {
+    fn new(rows: usize, grain: usize, threads: usize) -> Self {
+        let parts = (rows / grain.max(1)).min(PER_THREAD * threads).min(MOST);
+        Self { rows, grain, parts }
+    }
+
+    fn range(&self, part: usize) -> Range<usize> {
+        let blocks = self.rows / self.grain;
+        let end =
+            |part| if part == self.parts { self.rows } else { self.grain * (blocks * part / self.parts) };
+        end(part)..end(part + 1)
+    }
+}
+
+/// Scratch of each thread of a team.
+pub(super) type Benches<T> = Vec<Mutex<Aligned<T>>>;
+
+/// Runs `task(rows, y of these rows, scratch)` for all parts; false, and nothing done, if there would be only one.
+fn by_rows<T: Real>(
+    team: &Team,
+    benches: &Benches<T>,
+    cuts: Cuts,
+    y: &mut [T],
+    task: impl Fn(Range<usize>, &mut [T], &mut [T]) + Sync,
+) -> bool {
+    if cuts.parts < 2 {
+        return false;
+    }
+    let width = y.len() / cuts.rows;
+    let mut parts: [(Range<usize>, &mut [T]); MOST] = std::array::from_fn(|_| (0..0, &mut [][..]));
+    let mut rest = y;
+    for (i, part) in parts[..cuts.parts].iter_mut().enumerate() {
+        let rows = cuts.range(i);
+        let (mine, tail) = rest.split_at_mut(rows.len() * width);
+        (*part, rest) = ((rows, mine), tail);
+    }
+    team.each(&mut parts[..cuts.parts], |thread, (rows, y)| {
+        // A thread's scratch is poisoned only if a part panicked, and then the panic is already on its way up.
+        let mut scratch = match benches[thread].lock() {
+            Ok(scratch) => scratch,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        task(rows.clone(), y, &mut scratch);
+    });
+    true
+}
+
+/// Elements `rows` of a matrix with rows of `width`.
+fn of<'a, T>(x: &'a [T], rows: &Range<usize>, width: usize) -> &'a [T] {
+    &x[rows.start * width..rows.end * width]
+}
+
+/// Runs operation `i` forward on a team; false, and nothing done, if it is none to be cut.
+pub(super) fn forward<T: Precision>(
+    exec: &mut Exec<T>,
+    i: usize,
+    params: &[T],
+    aids: Aids<'_, T>,
+    team: &Team,
+) -> bool {
+    let (graph, plan, isa) = (Arc::clone(&exec.graph), Arc::clone(&exec.plan), exec.isa);
+    let (step, id, node) = (&plan.steps[i], Id(i as u32), &graph.nodes()[i]);
+    if !step.saved.is_empty() || cost::flops(&graph, id).0 < WORTHWHILE {
+        return false;
+    }
+    let at = |id: Id| &plan.steps[id.index()].value;
+    let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
+    let out = arena_range(&step.value);
+    let key = exec.key_of(i);
+    let whole = |p: f64| exec.dropout && p > 0.0;
+    let cuts = |rows, grain| Cuts::new(rows, grain, team.threads());
+    let (arena, benches) = (&mut exec.arena, &exec.benches);
+    match node.op {
+        Op::Linear { x, w, b, first, act } => {
+            let d = cost::linear_dims(&graph, id);
+            let prepared = panels(aids, &graph, &plan, isa, id, false, params);
+            if prepared.is_empty() {
+                return false;
+            }
+            let ([y], [x, w, bias]) = views(arena, params, [out], [at(x), at(w), opt(b)]);
+            let w = &w[first * d.inputs..][..d.outputs * d.inputs];
+            let bias = b.map(|_| &bias[first..][..d.outputs]);
+            by_rows(team, benches, cuts(d.rows, gemm::row_grain::<T>(isa)), y, |rows, y, scratch| {
+                let (d, x) = (linear::Dims { rows: rows.len(), ..d }, of(x, &rows, d.inputs));
+                linear::forward(isa, d, act, x, w, prepared, bias, y, &mut [], scratch);
+            })
+        }
+        Op::FeedForward { x, w1, b1, w2, b2, act, dropout } => {
+            let d = cost::feed_forward_dims(&graph, id);
+            let prepared = panels(aids, &graph, &plan, isa, id, false, params);
+            if prepared.is_empty() || whole(dropout) {
+                return false;
+            }
+            let places = [at(x), at(w1), at(b1), at(w2), at(b2)];
+            let ([y], [x, w1, b1, w2, b2]) = views(arena, params, [out], places);
+            let all = cuts(d.samples * d.rows, gemm::row_grain::<T>(isa));
+            by_rows(team, benches, all, y, |rows, y, scratch| {
+                let d = feed_forward::Dims { samples: 1, rows: rows.len(), ..d };
+                let (none, x) = (Dropout::NONE, of(x, &rows, d.width));
+                feed_forward::forward(
+                    isa,
+                    d,
+                    act,
+                    none,
+                    key,
+                    x,
+                    w1,
+                    b1,
+                    w2,
+                    b2,
+                    prepared,
+                    y,
+                    &mut [],
+                    scratch,
+                );
+            })
+        }
+        Op::LayerNorm { x, residual, dropout, gamma, beta, eps } => {
+            let d = cost::layer_norm_dims(&graph, id);
+            if residual.is_some() && whole(dropout) {
+                return false;
+            }
+            let places = [at(x), opt(residual), at(gamma), at(beta)];
+            let ([y], [x, r, gamma, beta]) = views(arena, params, [out], places);
+            by_rows(team, benches, cuts(d.samples * d.rows, EACH), y, |rows, y, _| {
+                let (d, x) = (layer_norm::Dims { samples: 1, rows: rows.len(), ..d }, of(x, &rows, d.cols));
+                let data = |_| Residual { data: of(r, &rows, d.cols), dropout: Dropout::NONE, key };
+                layer_norm::forward(isa, d, eps, x, residual.map(data), gamma, beta, y, &mut []);
+            })
+        }
+        Op::Attention { q, k, v, mask, scale, dropout, .. } => {
+            let d = cost::attention_dims(&graph, id);
+            if d.batch != 1 || whole(dropout) {
+                return false;
+            }
+            let places = [at(q.id), at(k.id), at(v.id), opt(mask)];
+            let ([y], [qs, ks, vs, m]) = views(arena, params, [out], places);
+            let rows_of = |c: Columns, data, first: usize| {
+                let stride = graph.shape(c.id).last();
+                Rows { data, stride, offset: c.offset + first * stride }
+            };
+            by_rows(team, benches, cuts(d.tq, QUERIES), y, |rows, y, scratch| {
+                let d = attention::Dims { tq: rows.len(), ..d };
+                let (q, k, v) = (rows_of(q, qs, rows.start), rows_of(k, ks, 0), rows_of(v, vs, 0));
+                let (mask, none) = (mask.map(|_| m), Dropout::NONE);
+                attention::forward(isa, d, scale, q, k, v, mask, none, key, y, &mut [], scratch);
+            })
+        }
+        Op::Activate { x, kind } => {
+            let ([y], [x]) = views(arena, params, [out], [at(x)]);
+            by_rows(team, benches, cuts(x.len(), EACH), y, |part, y, _| {
+                activation::forward(isa, kind, &x[part], y);
+            })
+        }
+        Op::Add { a, b } => {
+            let ([y], [a, b]) = views(arena, params, [out], [at(a), at(b)]);
+            by_rows(team, benches, cuts(a.len(), EACH), y, |part, y, _| {
+                elementwise::add(isa, &a[part.clone()], &b[part], y);
+            })
+        }
+        Op::AddRows { x, table } => {
+            let d = cost::rows_dims(&graph, id);
+            if d.batch != 1 {
+                return false;
+            }
+            let ([y], [x, table]) = views(arena, params, [out], [at(x), at(table)]);
+            by_rows(team, benches, cuts(d.rows, EACH), y, |rows, y, _| {
+                let (x, table) = (of(x, &rows, d.cols), of(table, &rows, d.cols));
+                embed::add_rows::forward(embed::Dims { rows: rows.len(), ..d }, x, table, y);
+            })
+        }
+        _ => false,
+    }
+}
+
+/// Queries by multiples of which attention is cut.
+const QUERIES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_cover_every_row_once_and_none_is_short() {
+        for rows in [0, 1, 13, 14, 27, 28, 29, 1281] {
+            for (grain, threads) in [(1, 1), (14, 2), (14, 3), (64, 16)] {
+                let cuts = Cuts::new(rows, grain, threads);
+                let all: Vec<usize> = (0..cuts.parts).flat_map(|p| cuts.range(p)).collect();
+                if cuts.parts > 0 {
+                    assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{cuts:?}");
+                }
+                for part in 0..cuts.parts {
+                    assert!(cuts.range(part).len() >= grain, "{cuts:?} part {part}");
+                }
+            }
+        }
+    }
+}
