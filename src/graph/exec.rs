@@ -220,6 +220,11 @@ impl<T: Precision> Exec<T> {
     pub fn bytes(&self) -> usize {
         self.arena.len() * size_of::<T>() + self.indices.len() * size_of::<u32>()
     }
+    /// About how long a forward pass takes on a team of `threads`, as a part of its time on one thread: 1 if its operations
+    /// are too small to be shared.
+    pub fn share_of_time(&self, threads: usize) -> f64 {
+        split::share_of_time::<T>(&self.graph, &self.plan, self.isa, threads)
+    }
     /// Names the random numbers of the passes to come: seed, step, and the batch number of the program's first sample.
     pub fn set_key(&mut self, seed: u64, step: u64, first_sample: u32) {
         self.key = Key { seed, step, sample: first_sample, op: 0 };

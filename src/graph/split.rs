@@ -8,16 +8,18 @@
 //! pass, and products whose weights are not prepared, because every part would pack them anew.
 
 use super::aligned::Aligned;
+use super::builder::Graph;
 use super::cost;
 use super::exec::{Aids, Exec, Precision, arena_range, panels};
 use super::op::{Columns, Id, Op};
+use super::plan::Plan;
 use super::team::Team;
 use super::views::{Place, views};
 use heartlore_kernels::attention::Rows;
 use heartlore_kernels::layer_norm::Residual;
 use heartlore_kernels::rng::Dropout;
 use heartlore_kernels::{
-    Real, activation, attention, elementwise, embed, feed_forward, gemm, layer_norm, linear,
+    Isa, Real, activation, attention, elementwise, embed, feed_forward, gemm, layer_norm, linear,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ const WORTHWHILE: u64 = 1 << 18;
 const PER_THREAD: usize = 4;
 /// Most parts of an operation.
 const MOST: usize = 64;
+/// Queries by multiples of which attention is cut.
+const QUERIES: usize = 64;
 /// Rows, or elements, by multiples of which operations are cut that treat each alone.
 const EACH: usize = 16;
 
@@ -54,20 +58,58 @@ impl Cuts {
     }
 }
 
+/// How an operation is cut for a team of `threads`; `None` if it runs whole.
+fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -> Option<Cuts> {
+    if !plan.steps[id.index()].saved.is_empty() || cost::flops(graph, id).0 < WORTHWHILE {
+        return None;
+    }
+    let (rows, grain) = match graph.node(id).op {
+        Op::Linear { .. } => (cost::linear_dims(graph, id).rows, gemm::row_grain::<T>(isa)),
+        Op::FeedForward { .. } => {
+            let d = cost::feed_forward_dims(graph, id);
+            (d.samples * d.rows, gemm::row_grain::<T>(isa))
+        }
+        Op::LayerNorm { .. } => (graph.shape(id).rows(), EACH),
+        Op::Attention { .. } => {
+            let d = cost::attention_dims(graph, id);
+            (if d.batch == 1 { d.tq } else { 0 }, QUERIES)
+        }
+        Op::Activate { .. } | Op::Add { .. } => (graph.shape(id).elements(), EACH),
+        Op::AddRows { .. } => {
+            let d = cost::rows_dims(graph, id);
+            (if d.batch == 1 { d.rows } else { 0 }, EACH)
+        }
+        _ => return None,
+    };
+    let cuts = Cuts::new(rows, grain, threads);
+    (cuts.parts > 1).then_some(cuts)
+}
+
+/// About how long a forward pass takes on a team, as a part of its time on one thread: by FLOPs.
+pub(super) fn share_of_time<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, threads: usize) -> f64 {
+    let (mut alone, mut together) = (0.0, 0.0);
+    for id in graph.ids().filter(|id| plan.steps[id.index()].live) {
+        let flops = cost::flops(graph, id).0 as f64;
+        alone += flops;
+        together += match cuts::<T>(graph, plan, isa, id, threads) {
+            Some(cuts) => flops * cuts.parts.div_ceil(threads) as f64 / cuts.parts as f64,
+            None => flops,
+        };
+    }
+    if alone > 0.0 { together / alone } else { 1.0 }
+}
+
 /// Scratch of each thread of a team.
 pub(super) type Benches<T> = Vec<Mutex<Aligned<T>>>;
 
-/// Runs `task(rows, y of these rows, scratch)` for all parts; false, and nothing done, if there would be only one.
+/// Runs `task(rows, y of these rows, scratch)` for all parts.
 fn by_rows<T: Real>(
     team: &Team,
     benches: &Benches<T>,
     cuts: Cuts,
     y: &mut [T],
     task: impl Fn(Range<usize>, &mut [T], &mut [T]) + Sync,
-) -> bool {
-    if cuts.parts < 2 {
-        return false;
-    }
+) {
     let width = y.len() / cuts.rows;
     let mut parts: [(Range<usize>, &mut [T]); MOST] = std::array::from_fn(|_| (0..0, &mut [][..]));
     let mut rest = y;
@@ -84,7 +126,6 @@ fn by_rows<T: Real>(
         };
         task(rows.clone(), y, &mut scratch);
     });
-    true
 }
 
 /// Elements `rows` of a matrix with rows of `width`.
@@ -102,15 +143,12 @@ pub(super) fn forward<T: Precision>(
 ) -> bool {
     let (graph, plan, isa) = (Arc::clone(&exec.graph), Arc::clone(&exec.plan), exec.isa);
     let (step, id, node) = (&plan.steps[i], Id(i as u32), &graph.nodes()[i]);
-    if !step.saved.is_empty() || cost::flops(&graph, id).0 < WORTHWHILE {
-        return false;
-    }
+    let Some(cuts) = cuts::<T>(&graph, &plan, isa, id, team.threads()) else { return false };
     let at = |id: Id| &plan.steps[id.index()].value;
     let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
     let out = arena_range(&step.value);
     let key = exec.key_of(i);
     let whole = |p: f64| exec.dropout && p > 0.0;
-    let cuts = |rows, grain| Cuts::new(rows, grain, team.threads());
     let (arena, benches) = (&mut exec.arena, &exec.benches);
     match node.op {
         Op::Linear { x, w, b, first, act } => {
@@ -122,7 +160,7 @@ pub(super) fn forward<T: Precision>(
             let ([y], [x, w, bias]) = views(arena, params, [out], [at(x), at(w), opt(b)]);
             let w = &w[first * d.inputs..][..d.outputs * d.inputs];
             let bias = b.map(|_| &bias[first..][..d.outputs]);
-            by_rows(team, benches, cuts(d.rows, gemm::row_grain::<T>(isa)), y, |rows, y, scratch| {
+            by_rows(team, benches, cuts, y, |rows, y, scratch| {
                 let (d, x) = (linear::Dims { rows: rows.len(), ..d }, of(x, &rows, d.inputs));
                 linear::forward(isa, d, act, x, w, prepared, bias, y, &mut [], scratch);
             })
@@ -135,8 +173,7 @@ pub(super) fn forward<T: Precision>(
             }
             let places = [at(x), at(w1), at(b1), at(w2), at(b2)];
             let ([y], [x, w1, b1, w2, b2]) = views(arena, params, [out], places);
-            let all = cuts(d.samples * d.rows, gemm::row_grain::<T>(isa));
-            by_rows(team, benches, all, y, |rows, y, scratch| {
+            by_rows(team, benches, cuts, y, |rows, y, scratch| {
                 let d = feed_forward::Dims { samples: 1, rows: rows.len(), ..d };
                 let (none, x) = (Dropout::NONE, of(x, &rows, d.width));
                 feed_forward::forward(
@@ -164,7 +201,7 @@ pub(super) fn forward<T: Precision>(
             }
             let places = [at(x), opt(residual), at(gamma), at(beta)];
             let ([y], [x, r, gamma, beta]) = views(arena, params, [out], places);
-            by_rows(team, benches, cuts(d.samples * d.rows, EACH), y, |rows, y, _| {
+            by_rows(team, benches, cuts, y, |rows, y, _| {
                 let (d, x) = (layer_norm::Dims { samples: 1, rows: rows.len(), ..d }, of(x, &rows, d.cols));
                 let data = |_| Residual { data: of(r, &rows, d.cols), dropout: Dropout::NONE, key };
                 layer_norm::forward(isa, d, eps, x, residual.map(data), gamma, beta, y, &mut []);
@@ -172,7 +209,7 @@ pub(super) fn forward<T: Precision>(
         }
         Op::Attention { q, k, v, mask, scale, dropout, .. } => {
             let d = cost::attention_dims(&graph, id);
-            if d.batch != 1 || whole(dropout) {
+            if whole(dropout) {
                 return false;
             }
             let places = [at(q.id), at(k.id), at(v.id), opt(mask)];
@@ -181,7 +218,7 @@ pub(super) fn forward<T: Precision>(
                 let stride = graph.shape(c.id).last();
                 Rows { data, stride, offset: c.offset + first * stride }
             };
-            by_rows(team, benches, cuts(d.tq, QUERIES), y, |rows, y, scratch| {
+            by_rows(team, benches, cuts, y, |rows, y, scratch| {
                 let d = attention::Dims { tq: rows.len(), ..d };
                 let (q, k, v) = (rows_of(q, qs, rows.start), rows_of(k, ks, 0), rows_of(v, vs, 0));
                 let (mask, none) = (mask.map(|_| m), Dropout::NONE);
@@ -190,33 +227,28 @@ pub(super) fn forward<T: Precision>(
         }
         Op::Activate { x, kind } => {
             let ([y], [x]) = views(arena, params, [out], [at(x)]);
-            by_rows(team, benches, cuts(x.len(), EACH), y, |part, y, _| {
+            by_rows(team, benches, cuts, y, |part, y, _| {
                 activation::forward(isa, kind, &x[part], y);
             })
         }
         Op::Add { a, b } => {
             let ([y], [a, b]) = views(arena, params, [out], [at(a), at(b)]);
-            by_rows(team, benches, cuts(a.len(), EACH), y, |part, y, _| {
+            by_rows(team, benches, cuts, y, |part, y, _| {
                 elementwise::add(isa, &a[part.clone()], &b[part], y);
             })
         }
         Op::AddRows { x, table } => {
             let d = cost::rows_dims(&graph, id);
-            if d.batch != 1 {
-                return false;
-            }
             let ([y], [x, table]) = views(arena, params, [out], [at(x), at(table)]);
-            by_rows(team, benches, cuts(d.rows, EACH), y, |rows, y, _| {
+            by_rows(team, benches, cuts, y, |rows, y, _| {
                 let (x, table) = (of(x, &rows, d.cols), of(table, &rows, d.cols));
                 embed::add_rows::forward(embed::Dims { rows: rows.len(), ..d }, x, table, y);
             })
         }
-        _ => false,
+        _ => return false,
     }
+    true
 }
-
-/// Queries by multiples of which attention is cut.
-const QUERIES: usize = 64;
 
 #[cfg(test)]
 mod tests {
