@@ -365,13 +365,13 @@ impl<T: Precision> Exec<T> {
                     views(&mut self.arena, params, [out, saved, scratch], [at(x), at(w), opt(b)]);
                 let w = &w[first * d.inputs..][..d.outputs * d.inputs];
                 let bias = b.map(|_| &bias[first..][..d.outputs]);
-                linear::forward(isa, d, act, x, w, bias, y, saved, scratch);
+                linear::forward(isa, d, act, x, w, &[], bias, y, saved, scratch);
             }
             Op::Conv1d { x, w, b, act, .. } => {
                 let d = cost::conv1d_dims(&graph, id);
                 let ([y, saved, scratch], [x, w, bias]) =
                     views(&mut self.arena, params, [out, saved, scratch], [at(x), at(w), opt(b)]);
-                conv1d::forward(isa, d, act, x, w, b.map(|_| bias), y, saved, scratch);
+                conv1d::forward(isa, d, act, x, w, &[], b.map(|_| bias), y, saved, scratch);
             }
             Op::LayerNorm { x, residual, dropout, gamma, beta, eps } => {
                 let d = cost::layer_norm_dims(&graph, id);
@@ -405,7 +405,7 @@ impl<T: Precision> Exec<T> {
                 let places = [at(x), at(w1), at(b1), at(w2), at(b2)];
                 let ([y, saved, scratch], [x, w1, b1, w2, b2]) =
                     views(&mut self.arena, params, [out, saved, scratch], places);
-                feed_forward::forward(isa, d, act, dropout, key, x, w1, b1, w2, b2, y, saved, scratch);
+                feed_forward::forward(isa, d, act, dropout, key, x, w1, b1, w2, b2, &[], y, saved, scratch);
             }
             Op::Activate { x, kind } => {
                 let ([y], [x]) = views(&mut self.arena, params, [out], [at(x)]);
@@ -498,7 +498,7 @@ impl<T: Precision> Exec<T> {
                 let [dx, dw, db, ..] = to;
                 let dw = settled(dw).map(|g| &mut g[rows_w.clone()]);
                 let db = settled(db).map(|g| &mut g[rows_b]);
-                linear::backward(isa, d, act, x, &w[rows_w], y, saved, dy, dx, dw, db, scratch);
+                linear::backward(isa, d, act, x, &w[rows_w], &[], y, saved, dy, dx, dw, db, scratch);
             }
             Op::Conv1d { x, w, act, .. } => {
                 let d = cost::conv1d_dims(&graph, id);
@@ -508,7 +508,7 @@ impl<T: Precision> Exec<T> {
                 let (to, scratch, [x, w, y, saved, dy]) =
                     open(&mut self.arena, params, grads, step, pass, reads);
                 let [dx, dw, db, ..] = to;
-                conv1d::backward(isa, d, act, x, w, y, saved, dy, dx, settled(dw), settled(db), scratch);
+                conv1d::backward(isa, d, act, x, w, &[], y, saved, dy, dx, settled(dw), settled(db), scratch);
             }
             Op::LayerNorm { x, residual, dropout, gamma, .. } => {
                 let d = cost::layer_norm_dims(&graph, id);
@@ -572,7 +572,24 @@ impl<T: Precision> Exec<T> {
                 let [dx, dw1, db1, dw2, db2] = to;
                 let [dw1, db1, dw2, db2] = [dw1, db1, dw2, db2].map(settled);
                 feed_forward::backward(
-                    isa, d, act, dropout, key, x, w1, b1, w2, saved, dy, dx, dw1, db1, dw2, db2, scratch,
+                    isa,
+                    d,
+                    act,
+                    dropout,
+                    key,
+                    x,
+                    w1,
+                    b1,
+                    w2,
+                    &[],
+                    saved,
+                    dy,
+                    dx,
+                    dw1,
+                    db1,
+                    dw2,
+                    db2,
+                    scratch,
                 );
             }
             Op::Activate { x, kind } => {

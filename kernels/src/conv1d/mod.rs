@@ -15,7 +15,7 @@
 //! (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
 //! (kernel times larger than x) never exists. dx is the same with dz in the place of x and the kernel turned round, one
 //! product for each residue of the position modulo the stride; dW takes the patches as the other operand. Weights are
-//! rearranged in scratch.
+//! rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
 //!
 //! **Later.** For kernels 33 and 17 a frequency-domain product (overlap-save) needs 7 to 11 times fewer multiplications:
 //! it would stand beside the implicit product here, chosen by sizes and measured. bf16 enters through [`crate::gemm`].
@@ -113,18 +113,77 @@ pub fn saved_len(d: Dims, act: Option<Activation>) -> usize {
 pub fn scratch_len<T: Real>(d: Dims, act: Option<Activation>) -> usize {
     let (_, weights, y, out) = d.sizes("conv1d");
     let (taps, rows) = (d.kernel * d.in_channels, d.batch * out);
-    let forward = weights
-        + gemm::packed_len::<T>(taps, d.out_channels)
-        + gemm::packed_scratch_len::<T>(rows).max(CHUNK);
+    let forward = there_len::<T>(d) + weights + gemm::packed_scratch_len::<T>(rows).max(CHUNK);
     let dz = if act.is_some() { y } else { 0 };
-    let dx = weights
-        + gemm::packed_len::<T>(d.kernel * d.out_channels, d.in_channels)
-        + gemm::packed_scratch_len::<T>(d.length);
+    let dx = back_len::<T>(d) + weights + gemm::packed_scratch_len::<T>(d.length);
     let dw = weights + gemm::scratch_len::<T>(d.out_channels, taps, rows);
     forward.max(dz + dx.max(dw))
 }
 
-/// y = act(w * x + b); b `[out]`, `saved`: [`saved_len`] elements or empty, `scratch`: [`scratch_len`] elements.
+/// Panels of the forward product.
+fn there_len<T: Real>(d: Dims) -> usize {
+    gemm::packed_len::<T>(d.kernel * d.in_channels, d.out_channels)
+}
+
+/// Panels of the input gradient: of one product for each residue.
+fn back_len<T: Real>(d: Dims) -> usize {
+    phases(d).map(|(_, phase)| gemm::packed_len::<T>(phase.taps * d.out_channels, d.in_channels)).sum()
+}
+
+/// Residues of the position modulo the stride, and the taps that touch it.
+fn phases(d: Dims) -> impl Iterator<Item = (usize, Phase)> {
+    (0..d.stride.min(d.length)).map(move |residue| (residue, Phase::of(d, residue)))
+}
+
+/// Elements of weights that [`prepare`] leaves. They do not depend on the batch.
+///
+/// # Panics
+/// If the kernel does not fit or a product overflows.
+#[track_caller]
+pub fn prepared_len<T: Real>(d: Dims, backward: bool) -> usize {
+    let (_, weights, _, _) = d.sizes("conv1d");
+    let back = if backward { back_len::<T>(d) } else { 0 };
+    there_len::<T>(d) + back + weights
+}
+
+/// Rearranges and packs w `[out, in, kernel]` for [`forward`] and, with `backward`, for dx of [`backward`] on the same
+/// instruction set; `out`: [`prepared_len`] elements, the last of which only help in rearranging.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn prepare<T: Real>(isa: Isa, d: Dims, w: &[T], backward: bool, out: &mut [T]) {
+    let (_, weights, _, _) = d.sizes("conv1d");
+    len("conv1d", "w", weights, w.len());
+    len("conv1d", "prepared", prepared_len::<T>(d, backward), out.len());
+    let (panels, rearranged) = out.split_at_mut(out.len() - weights);
+    let (there, back) = panels.split_at_mut(there_len::<T>(d));
+    pack_there(isa, d, w, rearranged, there);
+    if backward {
+        pack_back(isa, d, w, rearranged, back);
+    }
+}
+
+fn pack_there<T: Real>(isa: Isa, d: Dims, w: &[T], rearranged: &mut [T], panels: &mut [T]) {
+    let (taps, n) = (d.kernel * d.in_channels, d.out_channels);
+    patches::weights_forward(d, w, rearranged);
+    gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, panels);
+}
+
+fn pack_back<T: Real>(isa: Isa, d: Dims, w: &[T], rearranged: &mut [T], mut panels: &mut [T]) {
+    let n = d.in_channels;
+    for (_, phase) in phases(d) {
+        let taps = phase.taps * d.out_channels;
+        let (mine, rest) = panels.split_at_mut(gemm::packed_len::<T>(taps, n));
+        let rearranged = &mut rearranged[..taps * n];
+        patches::weights_backward(d, phase, w, rearranged);
+        gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, mine);
+        panels = rest;
+    }
+}
+
+/// y = act(w * x + b); b `[out]`, `prepared`: w as [`prepare`] leaves it, or empty: then it is prepared in scratch;
+/// `saved`: [`saved_len`] elements or empty, `scratch`: [`scratch_len`] elements.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -135,6 +194,7 @@ pub fn forward<T: Real>(
     act: Option<Activation>,
     x: &[T],
     w: &[T],
+    prepared: &[T],
     b: Option<&[T]>,
     y: &mut [T],
     saved: &mut [T],
@@ -152,11 +212,13 @@ pub fn forward<T: Real>(
     if y.is_empty() {
         return;
     }
-    let (taps, n) = (d.kernel * d.in_channels, d.out_channels);
+    let (taps, n, there) = (d.kernel * d.in_channels, d.out_channels, there_len::<T>(d));
+    if !prepared.is_empty() {
+        at_least("conv1d", "prepared", there, prepared.len());
+    }
     let (rearranged, scratch) = scratch.split_at_mut(w.len());
-    let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(taps, n));
-    patches::weights_forward(d, w, rearranged);
-    gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, packed);
+    let pack = |panels: &mut [T]| pack_there(isa, d, w, rearranged, panels);
+    let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
     let rows = Patches::of_input(d, x, out);
     let epilogue = Epilogue { bias: b, relu: act == Some(Activation::Relu) };
     let length = y.len();
@@ -175,7 +237,8 @@ pub fn forward<T: Real>(
     }
 }
 
-/// Gradients of [`forward`]; dw and db are added to, `None` is not wanted. `y` is read for ReLU only.
+/// Gradients of [`forward`]; dw and db are added to, `None` is not wanted. `y` is read for ReLU only; `prepared`: w as
+/// [`prepare`] with `backward` leaves it, or empty.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -186,6 +249,7 @@ pub fn backward<T: Real>(
     act: Option<Activation>,
     x: &[T],
     w: &[T],
+    prepared: &[T],
     y: &[T],
     saved: &[T],
     dy: &[T],
@@ -213,6 +277,12 @@ pub fn backward<T: Real>(
     }
     at_least(op, "scratch", scratch_len::<T>(d, act), scratch.len());
 
+    let prepared = if prepared.is_empty() {
+        prepared
+    } else {
+        at_least(op, "prepared", prepared_len::<T>(d, true), prepared.len());
+        &prepared[there_len::<T>(d)..]
+    };
     let (dz_buffer, scratch) = scratch.split_at_mut(if act.is_some() { dy.len() } else { 0 });
     let dz: &[T] = match act {
         None => dy,
@@ -223,7 +293,7 @@ pub fn backward<T: Real>(
         }
     };
     if let Some(dx) = dx {
-        input_gradient(isa, d, out, w, dz, dx, scratch);
+        input_gradient(isa, d, out, w, prepared, dz, dx, scratch);
     }
     if let Some(dw) = dw {
         let (rows, taps, m) = (d.batch * out, d.kernel * d.in_channels, d.out_channels);
@@ -245,6 +315,7 @@ fn input_gradient<T: Real>(
     d: Dims,
     out: usize,
     w: &[T],
+    prepared: &[T],
     dz: &[T],
     dx: GradMut<'_, T>,
     scratch: &mut [T],
@@ -253,14 +324,14 @@ fn input_gradient<T: Real>(
     if dx.data.is_empty() {
         return;
     }
-    for residue in 0..d.stride.min(d.length) {
-        let phase = Phase::of(d, residue);
+    let (rearranged, scratch) = scratch.split_at_mut(w.len());
+    let pack = |panels: &mut [T]| pack_back(isa, d, w, rearranged, panels);
+    let (mut panels, scratch) = gemm::panels(prepared, back_len::<T>(d), scratch, pack);
+    for (residue, phase) in phases(d) {
         let taps = phase.taps * d.out_channels;
         let rows = (d.length - residue).div_ceil(d.stride);
-        let (rearranged, scratch) = scratch.split_at_mut(taps * n);
-        let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(taps, n));
-        patches::weights_backward(d, phase, w, rearranged);
-        gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, packed);
+        let (packed, rest) = panels.split_at(gemm::packed_len::<T>(taps, n));
+        panels = rest;
         for sample in 0..d.batch {
             let dz = &dz[sample * out * d.out_channels..][..out * d.out_channels];
             let a = Patches::of_gradient(d, phase, dz, out, rows);

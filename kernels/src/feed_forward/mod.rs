@@ -15,7 +15,7 @@
 //!
 //! **Method.** [`TILE`] rows at a time, so that the hidden tile (672 KiB at 1024) is made, used and forgotten in the
 //! second-level cache; twice as many rows were not faster;
-//! both weight matrices are packed once per call (once per step, when the caller can keep them: a later step).
+//! both weight matrices are packed once per call, or once for many calls ([`prepare`]).
 //!
 //! **Numerics.** As [`crate::gemm`]; parameter gradients add tile after tile in order of rows. A dropped element counts
 //! as exactly 0 unless h is infinite or NaN (0 times infinity is NaN).
@@ -77,9 +77,51 @@ pub fn scratch_len<T: Real>(d: Dims) -> usize {
     2 * product("feed_forward", &[tile, d.hidden]) + weights + products
 }
 
+/// Elements of weights that [`prepare`] leaves. They do not depend on samples and rows.
+///
+/// # Panics
+/// If a product overflows.
+pub fn prepared_len<T: Real>(d: Dims, backward: bool) -> usize {
+    let one_way = gemm::packed_len::<T>(d.width, d.hidden) + gemm::packed_len::<T>(d.hidden, d.width);
+    if backward { 2 * one_way } else { one_way }
+}
+
+/// Packs w1 `[hidden, width]` and w2 `[width, hidden]` for [`forward`] and, with `backward`, for the input gradients of
+/// [`backward`] on the same instruction set; `out`: [`prepared_len`] elements.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn prepare<T: Real>(isa: Isa, d: Dims, w1: &[T], w2: &[T], backward: bool, out: &mut [T]) {
+    let weights = product("feed_forward", &[d.width, d.hidden]);
+    len("feed_forward", "w1", weights, w1.len());
+    len("feed_forward", "w2", weights, w2.len());
+    len("feed_forward", "prepared", prepared_len::<T>(d, backward), out.len());
+    let (there, back) = out.split_at_mut(prepared_len::<T>(d, false));
+    pack_there(isa, d, w1, w2, there);
+    if backward {
+        pack_back(isa, d, w1, w2, back);
+    }
+}
+
+/// Panels of the two forward products, one after the other.
+fn pack_there<T: Real>(isa: Isa, d: Dims, w1: &[T], w2: &[T], out: &mut [T]) {
+    let (packed1, packed2) = out.split_at_mut(gemm::packed_len::<T>(d.width, d.hidden));
+    gemm::pack_b(isa, d.width, d.hidden, w1, (1, d.width), packed1);
+    gemm::pack_b(isa, d.hidden, d.width, w2, (1, d.hidden), packed2);
+}
+
+/// Panels of the two input gradients, one after the other.
+fn pack_back<T: Real>(isa: Isa, d: Dims, w1: &[T], w2: &[T], out: &mut [T]) {
+    let (packed1, packed2) = out.split_at_mut(gemm::packed_len::<T>(d.hidden, d.width));
+    gemm::pack_b(isa, d.hidden, d.width, w1, (d.width, 1), packed1);
+    gemm::pack_b(isa, d.width, d.hidden, w2, (d.hidden, 1), packed2);
+}
+
 /// y = drop(act(x W1^T + b1)) W2^T + b2: x and y `[samples, rows, width]`, w1 `[hidden, width]`, w2 `[width, hidden]`.
 ///
-/// `saved`: [`saved_len`] elements or empty; `scratch`: [`scratch_len`] elements.
+/// `prepared`: the weights as [`prepare`] leaves them, or empty: then they are prepared in scratch. `saved`: [`saved_len`]
+/// elements or empty; `scratch`: [`scratch_len`] elements.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -95,6 +137,7 @@ pub fn forward<T: Real>(
     b1: &[T],
     w2: &[T],
     b2: &[T],
+    prepared: &[T],
     y: &mut [T],
     saved: &mut [T],
     scratch: &mut [T],
@@ -111,10 +154,13 @@ pub fn forward<T: Real>(
     let tile = rows.min(TILE) * hidden;
     let (h_tile, scratch) = scratch.split_at_mut(tile);
     let (z_tile, scratch) = scratch.split_at_mut(tile);
-    let (packed1, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(width, hidden));
-    let (packed2, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(hidden, width));
-    gemm::pack_b(isa, width, hidden, w1, (1, width), packed1);
-    gemm::pack_b(isa, hidden, width, w2, (1, hidden), packed2);
+    let there = prepared_len::<T>(d, false);
+    if !prepared.is_empty() {
+        at_least("feed_forward", "prepared", there, prepared.len());
+    }
+    let pack = |panels: &mut [T]| pack_there(isa, d, w1, w2, panels);
+    let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
+    let (packed1, packed2) = packed.split_at(gemm::packed_len::<T>(width, hidden));
     let relu = act == Activation::Relu;
     for r in (0..rows).step_by(TILE) {
         let n = TILE.min(rows - r);
@@ -162,7 +208,8 @@ pub fn forward<T: Real>(
     }
 }
 
-/// Gradients of [`forward`]; parameter gradients are added to, `None` is not wanted.
+/// Gradients of [`forward`]; parameter gradients are added to, `None` is not wanted. `prepared`: the weights as [`prepare`]
+/// with `backward` leaves them, or empty.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -177,6 +224,7 @@ pub fn backward<T: Real>(
     w1: &[T],
     b1: &[T],
     w2: &[T],
+    prepared: &[T],
     saved: &[T],
     dy: &[T],
     mut dx: Option<GradMut<'_, T>>,
@@ -204,11 +252,17 @@ pub fn backward<T: Real>(
     let tile = rows.min(TILE) * hidden;
     let (h_tile, scratch) = scratch.split_at_mut(tile);
     let (dh_tile, scratch) = scratch.split_at_mut(tile);
-    let (packed1, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(hidden, width));
-    let (packed2, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(width, hidden));
     let hidden_wanted = dx.is_some() || dw1.is_some() || db1.is_some();
-    gemm::pack_b(isa, hidden, width, w1, (width, 1), packed1);
-    gemm::pack_b(isa, width, hidden, w2, (hidden, 1), packed2);
+    let one_way = prepared_len::<T>(d, false);
+    let prepared = if prepared.is_empty() {
+        prepared
+    } else {
+        at_least(op, "prepared", 2 * one_way, prepared.len());
+        &prepared[one_way..]
+    };
+    let pack = |panels: &mut [T]| pack_back(isa, d, w1, w2, panels);
+    let (packed, scratch) = gemm::panels(prepared, one_way, scratch, pack);
+    let (packed1, packed2) = packed.split_at(gemm::packed_len::<T>(hidden, width));
     for r in (0..rows).step_by(TILE) {
         let n = TILE.min(rows - r);
         let (xs, hs) = (r * width..(r + n) * width, r * hidden..(r + n) * hidden);
