@@ -28,12 +28,21 @@
 use super::Dims;
 use super::fft::{self, Tables};
 use super::spectrum::{Block, CHUNK, Layout, OUTER, Outer, Product};
+use crate::activation::{self, Activation};
+use crate::gemm;
 use crate::isa::{Simd, Task};
 use crate::{Beta, GradMut, Isa};
 use std::ops::Range;
 
 /// Most tiles that are worked on together.
 const GROUP: usize = 56;
+
+/// Lengths of transforms that are considered.
+const LENGTHS: [usize; 4] = [32, 64, 128, 256];
+/// What transforming one number and multiplying nothing costs, in multiply-adds.
+const TRANSFORMED: f64 = 32.0;
+/// What one number of the weights' spectra costs, in multiply-adds: made for several windows and read for each group.
+const WEIGHT: f64 = 24.0;
 
 /// How a convolution is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +58,31 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// The best plan if it is expected to be faster than the direct product, else `None`. It does not depend on the batch,
+    /// so that neither a sample's result nor prepared weights do.
+    ///
+    /// Cost in multiply-adds, with what else takes time expressed in them (measured, see [`super`]): a number of a
+    /// transform as [`TRANSFORMED`], a number of the weights' spectra as [`WEIGHT`]. To be chosen, the plan must cost at
+    /// most half of the direct product: then it is the faster one also where nothing was prepared, or nearly as fast.
+    pub(super) fn of(d: Dims) -> Option<Self> {
+        let padded = |channels: usize| channels.next_multiple_of(CHUNK) as f64;
+        let (wide, deep) = (padded(d.out_channels), padded(d.in_channels));
+        let cost = |p: &Self| {
+            let (tiles, n, pairs) = (p.tiles as f64, p.n as f64, wide * deep);
+            tiles * n * (2.0 * pairs + TRANSFORMED * (wide + deep)) + WEIGHT * n * pairs
+        };
+        let plans = LENGTHS.iter().filter_map(|&n| Self::with_length(d, n));
+        let best = plans.min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+        let direct = best.out as f64 * (d.in_channels * d.out_channels * d.kernel) as f64;
+        (cost(&best) <= direct / 2.0).then_some(best)
+    }
+
     /// With transforms of length `n`; `None` if that is too short for the kernel or not this method's case.
     pub(super) fn with_length(d: Dims, n: usize) -> Option<Self> {
         let out = d.out_length()?;
         let fits = d.stride == 1 && d.dilation == 1 && d.kernel <= n && (8..=fft::MAX).contains(&n);
         let m = (n + 1).checked_sub(d.kernel)?;
+        let fits = fits && d.in_channels > 0 && d.out_channels > 0;
         (fits && n.is_power_of_two()).then(|| Self { d, out, n, m, tiles: out.div_ceil(m) })
     }
 
@@ -94,9 +123,13 @@ impl Plan {
         ALIGN + floats(self.input(rows)) + floats(self.output(rows))
     }
 
-    /// Elements of scratch of the backward pass, without weights and dz.
-    pub(super) fn backward_len(&self) -> usize {
-        self.forward_len() + self.n / 2 * OUTER * BLOCK
+    /// Elements of scratch of the backward pass, without weights; `dz`: whether it differs from dy.
+    pub(super) fn backward_len(&self, dz: bool) -> usize {
+        self.forward_len() + self.n / 2 * OUTER * BLOCK + self.dz_len(dz)
+    }
+
+    fn dz_len(&self, dz: bool) -> usize {
+        if dz { self.group() * self.m * self.d.out_channels } else { 0 }
     }
 
     /// Flat output rows of a range of tiles of the batch.
@@ -441,7 +474,7 @@ pub(super) fn forward(
     y: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let (d, tables) = (plan.d, Tables::new(plan.n));
+    let tables = Tables::new(plan.n);
     let (w_layout, w) = (plan.weights(Direction::Forward), w.as_chunks().0);
     let scratch = blocks(scratch);
     let tile = |row: usize| (row / plan.out) * plan.tiles + (row % plan.out).div_ceil(plan.m);
@@ -455,7 +488,6 @@ pub(super) fn forward(
         let of = Synthesise { plan, tables: &tables, from: z, layout: z_layout, first };
         isa.run(Outputs { of, b, relu, rows: rows.clone(), y });
     }
-    debug_assert_eq!(d.batch * plan.out, plan.rows_of(0..d.batch * plan.tiles).end);
 }
 
 fn analyse_input<'a>(
@@ -471,39 +503,70 @@ fn analyse_input<'a>(
     Analyse { plan, tables, data, base, length, channels, offset, count, first, layout, to }
 }
 
-/// The gradients asked for. `dz_of` yields dz of a range of flat output rows; `w`: from [`prepare`], only read for dx;
-/// `scratch`: [`Plan::backward_len`] elements.
-pub(super) fn backward<'z>(
+/// What dz is made of: dy act'(z), or dy act'(y) for ReLU.
+#[derive(Clone, Copy)]
+pub(super) struct OutputGradient<'a> {
+    pub(super) act: Option<Activation>,
+    pub(super) z: &'a [f32],
+    pub(super) dy: &'a [f32],
+}
+
+/// The gradients asked for; `w`: from [`prepare`], only read for dx; `scratch`: [`Plan::backward_len`] elements.
+pub(super) fn backward(
     isa: Isa,
     plan: &Plan,
     x: &[f32],
     w: &[f32],
-    mut dz_of: impl FnMut(Range<usize>, &mut dyn FnMut(&[f32])),
+    OutputGradient { act, z, dy }: OutputGradient<'_>,
     mut dx: Option<GradMut<'_, f32>>,
     mut dw: Option<&mut [f32]>,
+    mut db: Option<&mut [f32]>,
     scratch: &mut [f32],
 ) {
     let (d, tables) = (plan.d, Tables::new(plan.n));
     let (w_layout, w) = (plan.weights(Direction::Backward), w.as_chunks().0);
-    let scratch = blocks(scratch);
-    let (products, scratch) = scratch.split_at_mut(plan.n / 2 * OUTER);
+    let (dz_buffer, scratch) = scratch.split_at_mut(plan.dz_len(act.is_some()));
+    let (products, scratch) = blocks(scratch).split_at_mut(plan.n / 2 * OUTER);
     let end = d.batch * plan.tiles;
     for first in (0..end).step_by(plan.group().max(1)) {
         let rows = plan.group().min(end - first);
-        let (u_layout, z_layout) = (plan.input(rows), plan.output(rows));
-        let (u, z) = scratch.split_at_mut(u_layout.len().unwrap_or(0));
         let range = plan.rows_of(first..first + rows);
-        dz_of(range.clone(), &mut |dz| {
-            let (plan, tables, data, base, offset, count) = (plan, &tables, dz, range.start, 0, plan.m);
-            let (length, channels, layout, to) = (plan.out, d.out_channels, z_layout, &mut *z);
-            isa.run(Analyse { plan, tables, data, base, length, channels, offset, count, first, layout, to });
+        let (base, elements) = (range.start, range.start * d.out_channels..range.end * d.out_channels);
+        let dz = match act {
+            None => &dy[elements],
+            Some(kind) => {
+                let dz = &mut dz_buffer[..elements.len()];
+                activation::backward(isa, kind, &z[elements.clone()], &dy[elements], GradMut::overwrite(dz));
+                &*dz
+            }
+        };
+        if let Some(db) = &mut db {
+            gemm::add_column_sums(isa, range.len(), d.out_channels, dz, db);
+        }
+        if dx.is_none() && dw.is_none() {
+            continue;
+        }
+        let (u_layout, z_layout) = (plan.input(rows), plan.output(rows));
+        let (u, spectra) = scratch.split_at_mut(u_layout.len().unwrap_or(0));
+        isa.run(Analyse {
+            plan,
+            tables: &tables,
+            data: dz,
+            base,
+            length: plan.out,
+            channels: d.out_channels,
+            offset: 0,
+            count: plan.m,
+            first,
+            layout: z_layout,
+            to: spectra,
         });
         if let Some(dw) = &mut dw {
             isa.run(analyse_input(plan, &tables, x, first, u_layout, u));
             for out_chunk in 0..z_layout.chunks {
                 for in_chunk in 0..u_layout.chunks {
-                    let (a, a_layout, a_chunk, b_chunk) = (&*z, z_layout, out_chunk, in_chunk);
-                    let (b, b_layout, out) = (&*u, u_layout, &mut *products);
+                    let (a, a_layout, a_chunk) = (&*spectra, z_layout, out_chunk);
+                    let (b, b_layout, b_chunk, out) = (&*u, u_layout, in_chunk, &mut *products);
                     isa.run(Outer { a, a_layout, a_chunk, b, b_layout, b_chunk, out });
                     let (tables, from) = (&tables, &*products);
                     isa.run(WeightGradient { d, tables, out_chunk, in_chunk, from, dw });
@@ -512,7 +575,7 @@ pub(super) fn backward<'z>(
         }
         if let Some(dx) = &mut dx {
             // The spectra of x have served; du takes their place.
-            isa.run(Product { x: z, x_layout: z_layout, w, w_layout, z: u, z_layout: u_layout });
+            isa.run(Product { x: spectra, x_layout: z_layout, w, w_layout, z: u, z_layout: u_layout });
             let of = Synthesise { plan, tables: &tables, from: u, layout: u_layout, first };
             isa.run(InputGradient { of, beta: dx.beta, dx: dx.data });
         }
