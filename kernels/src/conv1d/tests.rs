@@ -2,6 +2,8 @@ use super::*;
 use crate::activation::Activation;
 use crate::testing::{Guarded, Rng, assert_close, each_isa};
 
+mod spectral;
+
 fn cast<T: Real>(x: &[f64]) -> Vec<T> {
     x.iter().map(|&v| T::of(v)).collect()
 }

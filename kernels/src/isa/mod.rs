@@ -64,6 +64,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// a * b + c.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// c - a * b, rounded as [`Simd::fma`].
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger; which operand a NaN yields is unspecified: callers handle NaN by `gt`/`select` or by a later sum.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; NaN as in [`Simd::max`].

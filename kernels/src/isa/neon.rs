@@ -47,6 +47,7 @@ impl Simd for Neon {
         fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
         fn div(a: float32x4_t, b: float32x4_t) -> float32x4_t = vdivq_f32(a, b);
         fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmaq_f32(c, a, b);
+        fn fnma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmsq_f32(c, a, b);
         fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmaxq_f32(a, b);
         fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t = vminq_f32(a, b);
         fn sqrt(a: float32x4_t) -> float32x4_t = vsqrtq_f32(a);

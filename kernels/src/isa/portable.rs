@@ -67,6 +67,10 @@ impl Simd for Portable {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]
+    fn fnma(self, a: [f32; L], b: [f32; L], c: [f32; L]) -> [f32; L] {
+        std::array::from_fn(|i| c[i] - a[i] * b[i])
+    }
+    #[inline(always)]
     fn max(self, a: [f32; L], b: [f32; L]) -> [f32; L] {
         zip(a, b, |x, y| if x > y { x } else { y })
     }

@@ -80,6 +80,7 @@ impl Simd for Avx2 {
         fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
         fn div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
         fn fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        fn fnma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fnmadd_ps(a, b, c);
         fn max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
         fn min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
         fn sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
@@ -182,6 +183,7 @@ impl Simd for Avx512 {
         fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
         fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
         fn fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn fnma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fnmadd_ps(a, b, c);
         fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
         fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
         fn sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
