@@ -15,12 +15,14 @@
 //! of A only, to the bit.
 
 use crate::isa::{Portable, Simd};
+use crate::rng::BLOCK;
 use std::any::TypeId;
 
 /// Most keys of a block: the longest k of a product.
 pub(super) const KEYS: usize = 320;
-/// Row length of A: an odd number of cache lines, so that rows fall into different cache sets.
-pub(super) const STRIDE: usize = KEYS + 16;
+/// Row length of A: whole blocks of dropout decisions, and an odd number of cache lines, so that rows fall into different
+/// cache sets.
+pub(super) const STRIDE: usize = KEYS.next_multiple_of(BLOCK) + 16;
 /// Rows of the highest register block, and a multiple of the width of every panel.
 pub(super) const MAX_ROWS: usize = 14;
 pub(super) const PAD: usize = 32;
@@ -38,6 +40,27 @@ impl<'a> HeadRows<'a> {
     #[inline(always)]
     pub(super) fn row(&self, j: usize, len: usize) -> &'a [f32] {
         &self.data[j * self.stride + self.base..][..len]
+    }
+}
+
+/// Rows that will be read soon. A row is a jump away from the one before, which no hardware prefetcher foresees; asking
+/// for all at once would fill the core's list of misses, so a product asks for two rows per panel.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    pub(super) rows: HeadRows<'a>,
+    pub(super) first: usize,
+    pub(super) count: usize,
+    pub(super) columns: usize,
+}
+
+impl Ahead<'_> {
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, panel: usize) {
+        for j in 2 * panel..self.count.min(2 * panel + 2) {
+            for line in self.rows.row(self.first + j, self.columns).chunks(16) {
+                s.prefetch(line);
+            }
+        }
     }
 }
 
@@ -110,12 +133,16 @@ pub(super) fn product<S: Simd, const M: usize, const HALF: usize, const V: usize
     c: &mut [f32],
     ldc: usize,
     into: Into<'_>,
+    ahead: Option<Ahead<'_>>,
 ) {
     let nr = V * S::LANES;
     let mut i = 0;
     while i < m {
         let high = m - i >= M;
-        for j in (0..n).step_by(nr) {
+        for (panel, j) in (0..n).step_by(nr).enumerate() {
+            if let Some(ahead) = ahead {
+                ahead.prefetch(s, panel);
+            }
             let b = &b[j * k..][..nr * k];
             let c = &mut c[i * ldc + j..];
             match (high, n - j > S::LANES) {
@@ -143,6 +170,13 @@ fn block<S: Simd, const M: usize, const V: usize, const PV: usize>(
     into: Into<'_>,
 ) {
     let mut acc = [[s.splat(0.0); V]; M];
+    if !matches!(into, Into::Overwrite) {
+        for r in 0..M {
+            for line in c[r * ldc..][..V * S::LANES].chunks(16) {
+                s.prefetch(line);
+            }
+        }
+    }
     let b = b.chunks_exact(PV * S::LANES);
     let a = a.as_chunks::<STRIDE>().0;
     match read {
@@ -338,12 +372,13 @@ pub(super) fn scores<S: Simd, const M: usize, const HALF: usize, const V: usize>
     rows: &[f32],
     panels: &[f32],
     c: &mut [f32],
+    ahead: Ahead<'_>,
 ) {
     let padded = keys.next_multiple_of(V * S::LANES);
     for (chunk, first) in (0..columns).step_by(KEYS).enumerate() {
         let depth = KEYS.min(columns - first);
         let (a, b) = (&rows[chunk * m * STRIDE..], &panels[first * padded..]);
         let into = if chunk == 0 { Into::Overwrite } else { Into::Add };
-        product::<S, M, HALF, V>(s, Read::Rows, (m, keys, depth), a, b, c, STRIDE, into);
+        product::<S, M, HALF, V>(s, Read::Rows, (m, keys, depth), a, b, c, STRIDE, into, Some(ahead));
     }
 }

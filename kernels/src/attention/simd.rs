@@ -4,7 +4,7 @@ use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};
 use crate::isa::{Simd, Task};
 use crate::real::same_mut;
-use crate::rng::{BLOCK, Dropout, Stream};
+use crate::rng::{BLOCK, Dropout, OnDropped, Stream, Zero};
 use crate::{Beta, Real, contract, vmath};
 
 /// Queries of a backward tile: the k of dV and dK.
@@ -15,8 +15,6 @@ const STEP: usize = 256;
 pub(super) const GRAIN: usize = 28;
 /// Up to this many queries past a multiple of [`GRAIN`] are done one by one, see [`one_query`].
 const FEW: usize = 2;
-/// A row's dropout multipliers for a block of keys.
-type Drops = [[f32; BLOCK]; KEYS.div_ceil(BLOCK)];
 /// One number per row of a register block, in whole vectors.
 type PerRow = [f32; MAX_ROWS + 2];
 
@@ -125,19 +123,88 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The multipliers of the keys that take part, for one row.
+    /// Tells `action` what row `row` drops of each block of decisions.
     #[inline(always)]
-    fn draw<'a, S: Simd>(&self, s: S, row: usize, drops: &'a mut Drops) -> &'a [f32] {
-        for (i, block) in drops.iter_mut().enumerate().take(self.len.div_ceil(BLOCK)) {
-            self.stream.multipliers(s, self.dropout, row as u32, (self.start / BLOCK + i) as u32, block);
+    fn decide<S: Simd>(&self, s: S, row: usize, block: usize, action: &mut impl OnDropped) {
+        self.stream.decide(s, self.dropout, row as u32, (self.start / BLOCK + block) as u32, action);
+    }
+
+    /// Whether each key that takes part is dropped, where masked keys leave gaps: all decisions are drawn, some picked.
+    #[inline(always)]
+    fn dropped<S: Simd>(&self, s: S, row: usize) -> [bool; KEYS] {
+        let mut drawn = [[1.0; BLOCK]; STRIDE / BLOCK];
+        for (i, drawn) in drawn.iter_mut().enumerate().take(self.blocks()) {
+            self.decide(s, row, i, &mut Zero(drawn));
         }
-        let flat = drops.as_flattened_mut();
-        if self.keys.len() < self.len {
-            for (to, &j) in self.keys.iter().enumerate() {
-                flat[to] = flat[j - self.start];
+        let mut dropped = [false; KEYS];
+        for (dropped, &j) in dropped.iter_mut().zip(self.keys) {
+            *dropped = drawn.as_flattened()[j - self.start] == 0.0;
+        }
+        dropped
+    }
+
+    #[inline(always)]
+    fn blocks(&self) -> usize {
+        self.len.div_ceil(BLOCK)
+    }
+
+    #[inline(always)]
+    fn gaps(&self) -> bool {
+        self.keys.len() < self.len
+    }
+
+    /// Zeroes the dropped probabilities of a row.
+    #[inline(always)]
+    fn drop_probabilities<S: Simd>(&self, s: S, row: usize, p: &mut [f32; STRIDE]) {
+        if self.gaps() {
+            for (p, dropped) in p.iter_mut().zip(self.dropped(s, row)) {
+                *p = if dropped { 0.0 } else { *p };
+            }
+        } else {
+            for (i, p) in p.as_chunks_mut().0.iter_mut().enumerate().take(self.blocks()) {
+                self.decide(s, row, i, &mut Zero(p));
             }
         }
-        flat
+    }
+
+    /// Where a key is dropped, p (dp - D) becomes -p D, and then p becomes 0.
+    #[inline(always)]
+    fn drop_gradients<S: Simd>(
+        &self,
+        s: S,
+        row: usize,
+        dot: f32,
+        p: &mut [f32; STRIDE],
+        ds: &mut [f32; STRIDE],
+    ) {
+        if self.gaps() {
+            for ((p, ds), dropped) in p.iter_mut().zip(ds).zip(self.dropped(s, row)) {
+                if dropped {
+                    (*ds, *p) = (-dot * *p, 0.0);
+                }
+            }
+        } else {
+            let blocks = p.as_chunks_mut().0.iter_mut().zip(ds.as_chunks_mut().0);
+            for (i, (p, ds)) in blocks.enumerate().take(self.blocks()) {
+                self.decide(s, row, i, &mut WithoutValue { dot, p, ds });
+            }
+        }
+    }
+}
+
+/// See [`Source::drop_gradients`].
+struct WithoutValue<'a> {
+    dot: f32,
+    p: &'a mut [f32; BLOCK],
+    ds: &'a mut [f32; BLOCK],
+}
+
+impl OnDropped for WithoutValue<'_> {
+    #[inline(always)]
+    fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
+        let e = s.load(&self.p[at..]);
+        s.store_where(dropped, s.mul(s.splat(-self.dot), e), &mut self.ds[at..]);
+        s.store_where(dropped, s.splat(0.0), &mut self.p[at..]);
     }
 }
 
@@ -157,8 +224,8 @@ fn row_max<S: Simd>(s: S, row: &[f32]) -> f32 {
     s.hmax(s.max(s.max(max[0], max[1]), s.max(max[2], max[3])))
 }
 
-/// One step of the running softmax: turns the scores of `count` rows and `keys` columns into exp(s - m), times the
-/// dropout multipliers, and updates m and l. Returns what the rows' sums so far are to be multiplied by.
+/// One step of the running softmax: turns the scores of `count` rows and `keys` columns into exp(s - m), 0 where
+/// dropped, and updates m and l. Returns what the rows' sums so far are to be multiplied by.
 #[inline(always)]
 fn running_softmax<S: Simd>(
     s: S,
@@ -187,29 +254,18 @@ fn running_softmax<S: Simd>(
         s.store(new, &mut shift[at..]);
         s.store(vmath::exp_nonpositive(s, s.sub(old, new)), &mut factor[at..]);
     }
-    let mut drops: Drops = [[0.0; BLOCK]; KEYS.div_ceil(BLOCK)];
     for (r, row) in rows.iter_mut().enumerate().take(count) {
         let from = s.splat(shift[r]);
         let mut sum = s.splat(0.0);
-        let row = row[..width].chunks_exact_mut(S::LANES);
-        match source {
-            None => {
-                for p in row {
-                    let e = vmath::exp_nonpositive(s, s.sub(s.load(p), from));
-                    sum = s.add(sum, e);
-                    s.store(e, p);
-                }
-            }
-            Some(source) => {
-                let w = source.draw(s, first_row + r, &mut drops);
-                for (p, w) in row.zip(w.chunks_exact(S::LANES)) {
-                    let e = vmath::exp_nonpositive(s, s.sub(s.load(p), from));
-                    sum = s.add(sum, e);
-                    s.store(s.mul(e, s.load(w)), p);
-                }
-            }
+        for p in row[..width].chunks_exact_mut(S::LANES) {
+            let e = vmath::exp_nonpositive(s, s.sub(s.load(p), from));
+            sum = s.add(sum, e);
+            s.store(e, p);
         }
         l[r] = l[r] * factor[r] + s.sum(sum);
+        if let Some(source) = source {
+            source.drop_probabilities(s, first_row + r, row);
+        }
     }
     factor
 }
@@ -270,12 +326,14 @@ fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, tas
                     let count = M.min(tiled - i);
                     let rows = count.next_multiple_of(HALF);
                     pack_rows(s, x.scale as f32, q, i, count, rows, columns, q_rows);
-                    scores::<S, M, HALF, V>(s, rows, keys.len(), columns, q_rows, k_packed, p);
+                    let next = M.min(tiled - i - count);
+                    let ahead = Ahead { rows: q, first: i + count, count: next, columns };
+                    scores::<S, M, HALF, V>(s, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
                     let (m, l) = (&mut m[i..], &mut l[i..]);
                     let factors = running_softmax(s, count, keys.len(), source, h * d.tq + i, p, m, l);
                     let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
                     let (size, out) = ((rows, columns, keys.len()), &mut out[i * z.padded..]);
-                    product::<S, M, HALF, V>(s, Read::Rows, size, p, v_packed, out, z.padded, into);
+                    product::<S, M, HALF, V>(s, Read::Rows, size, p, v_packed, out, z.padded, into, None);
                 }
                 for i in tiled..d.tq {
                     scale_row(s, x.scale as f32, q.row(i, columns), &mut q_rows[..columns]);
@@ -288,7 +346,7 @@ fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, tas
             for i in 0..d.tq {
                 let y = &mut y[(n * d.tq + i) * d.width() + h * columns..][..columns];
                 if begun {
-                    let inverse = if l[i] == 0.0 { 0.0 } else { 1.0 / l[i] };
+                    let inverse = if l[i] == 0.0 { 0.0 } else { x.dropout.scale::<f32>() / l[i] };
                     scale_row(s, inverse, &out[i * z.padded..][..columns], y);
                 } else {
                     y.fill(0.0);
@@ -451,6 +509,8 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
     let (q_panels, dy_panels) = (take(&mut rest, z.queries), take(&mut rest, z.queries));
     let (p, ds) = (take(&mut rest, z.tile), take(&mut rest, z.tile));
     let mut list = [0; KEYS];
+    // dy enters dv and dp with the factor of what is kept.
+    let kept = x.dropout.scale::<f32>();
     for n in 0..d.batch {
         for h in 0..d.heads {
             let q = head_rows(x.q, n * d.tq, h, columns);
@@ -501,17 +561,20 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
                         let rows = count.next_multiple_of(HALF);
                         let (p, ds) = (&mut p[i * STRIDE..], &mut ds[i * STRIDE..]);
                         pack_rows(s, x.scale as f32, q, first + i, count, rows, columns, q_rows);
-                        pack_rows(s, 1.0, dy, first + i, count, rows, columns, dy_rows);
-                        for (rows_of, panels, to) in
-                            [(&*q_rows, &*k_packed, &mut *p), (&*dy_rows, &*v_packed, &mut *ds)]
+                        pack_rows(s, kept, dy, first + i, count, rows, columns, dy_rows);
+                        let next = first + i + count;
+                        for (rows_of, a, b, to) in
+                            [(q, &*q_rows, &*k_packed, &mut *p), (dy, &*dy_rows, &*v_packed, &mut *ds)]
                         {
-                            scores::<S, M, HALF, V>(s, rows, keys.len(), columns, rows_of, panels, to);
+                            let ahead =
+                                Ahead { rows: rows_of, first: next, count: M.min(d.tq - next), columns };
+                            scores::<S, M, HALF, V>(s, rows, keys.len(), columns, a, b, to, ahead);
                         }
                         let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
                         score_gradients(s, count, keys.len(), source, h * d.tq + first + i, lse, dot, p, ds);
                     }
                     pack_panels::<S, V>(s, x.scale as f32, q, |i| first + i, queries, columns, q_panels);
-                    pack_panels::<S, V>(s, 1.0, dy, |i| first + i, queries, columns, dy_panels);
+                    pack_panels::<S, V>(s, kept, dy, |i| first + i, queries, columns, dy_panels);
                     let size = (keys.len().next_multiple_of(HALF), columns, queries);
                     let into = if first == 0 { Into::Overwrite } else { Into::Add };
                     for (wanted, a, b, sum) in [
@@ -519,14 +582,14 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
                         (dk.is_some(), &*ds, &*q_panels, &mut *dk_sum),
                     ] {
                         if wanted {
-                            product::<S, M, HALF, V>(s, Read::Columns, size, a, b, sum, z.padded, into);
+                            product::<S, M, HALF, V>(s, Read::Columns, size, a, b, sum, z.padded, into, None);
                         }
                     }
                     if dq.is_some() {
                         let size = (queries.next_multiple_of(HALF), columns, keys.len());
                         let into = if begun { Into::Add } else { Into::Overwrite };
                         let sum = &mut dq_sum[first * z.padded..];
-                        product::<S, M, HALF, V>(s, Read::Rows, size, ds, k_panels, sum, z.padded, into);
+                        product::<S, M, HALF, V>(s, Read::Rows, size, ds, k_panels, sum, z.padded, into, None);
                     }
                 }
                 for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {
@@ -549,7 +612,7 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
     }
 }
 
-/// Per element of a block: p = exp(s - lse), ds = p (m dp - D); then p becomes m p.
+/// Per element of a block: p = exp(s - lse), ds = p (m dp - D); then p becomes m p. Here m is 0 or 1.
 #[inline(always)]
 fn score_gradients<S: Simd>(
     s: S,
@@ -563,32 +626,20 @@ fn score_gradients<S: Simd>(
     ds: &mut [f32],
 ) {
     let width = keys.next_multiple_of(S::LANES);
-    let mut drops: Drops = [[0.0; BLOCK]; KEYS.div_ceil(BLOCK)];
     let rows = p.as_chunks_mut::<STRIDE>().0.iter_mut().zip(ds.as_chunks_mut::<STRIDE>().0);
     let zero = s.splat(0.0);
     for (r, (p, ds)) in rows.enumerate().take(count) {
         // A query without scores: exp(s - inf) = 0 makes all its probabilities 0.
         let lse = s.splat(if lse[r] == f32::NEG_INFINITY { f32::INFINITY } else { lse[r] });
-        let dot = s.splat(dot[r]);
-        let tiles = p[..width].chunks_exact_mut(S::LANES).zip(ds[..width].chunks_exact_mut(S::LANES));
-        match source {
-            None => {
-                for (p, ds) in tiles {
-                    // Rounding of lse may leave an exponent just above 0; NaN as the second operand stays.
-                    let e = vmath::exp_nonpositive(s, s.min(zero, s.sub(s.load(p), lse)));
-                    s.store(s.mul(e, s.sub(s.load(ds), dot)), ds);
-                    s.store(e, p);
-                }
-            }
-            Some(source) => {
-                let w = source.draw(s, first_row + r, &mut drops);
-                for ((p, ds), w) in tiles.zip(w.chunks_exact(S::LANES)) {
-                    let w = s.load(w);
-                    let e = vmath::exp_nonpositive(s, s.min(zero, s.sub(s.load(p), lse)));
-                    s.store(s.mul(e, s.sub(s.mul(w, s.load(ds)), dot)), ds);
-                    s.store(s.mul(e, w), p);
-                }
-            }
+        let parts = p[..width].chunks_exact_mut(S::LANES).zip(ds[..width].chunks_exact_mut(S::LANES));
+        for (p, ds) in parts {
+            // Rounding of lse may leave an exponent just above 0; NaN as the second operand stays.
+            let e = vmath::exp_nonpositive(s, s.min(zero, s.sub(s.load(p), lse)));
+            s.store(s.mul(e, s.sub(s.load(ds), s.splat(dot[r]))), ds);
+            s.store(e, p);
+        }
+        if let Some(source) = source {
+            source.drop_gradients(s, first_row + r, dot[r], p, ds);
         }
     }
 }

@@ -54,6 +54,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn store(self, v: Self::V, s: &mut [f32]);
     /// Stores the first `min(LANES, s.len())` lanes.
     fn store_partial(self, v: Self::V, s: &mut [f32]);
+    /// Stores the lanes where `m`; the others keep what was there.
+    fn store_where(self, m: Self::M, v: Self::V, s: &mut [f32]) {
+        let old = self.load(s);
+        self.store(self.select(m, v, old), s);
+    }
+    /// A hint that the cache line of the first element will be read soon; nothing where there is no such instruction.
+    fn prefetch(self, s: &[f32]) {
+        let _ = s;
+    }
     /// a + b.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a - b.

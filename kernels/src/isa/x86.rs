@@ -140,6 +140,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_ps(s.as_ptr()) }
     }
     #[inline(always)]
+    fn prefetch(self, s: &[f32]) {
+        // SAFETY: a prefetch reads nothing and cannot fault; every x86-64 CPU has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(s.as_ptr().cast()) }
+    }
+    #[inline(always)]
     fn load_partial(self, s: &[f32]) -> __m256 {
         let mask = avx2_lane_mask(self, s.len());
         // SAFETY: the mask switches off every lane at or past `s.len()`; masked lanes are not read.
@@ -242,6 +247,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(s.as_ptr()) }
     }
     #[inline(always)]
+    fn prefetch(self, s: &[f32]) {
+        // SAFETY: a prefetch reads nothing and cannot fault; every x86-64 CPU has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(s.as_ptr().cast()) }
+    }
+    #[inline(always)]
     fn load_partial(self, s: &[f32]) -> __m512 {
         // SAFETY: the mask switches off every lane at or past `s.len()`; masked lanes are not read.
         unsafe { _mm512_maskz_loadu_ps(avx512_lane_mask(s.len()), s.as_ptr()) }
@@ -251,6 +261,12 @@ impl Simd for Avx512 {
         let s = &mut s[..16];
         // SAFETY: `s` has sixteen f32, checked above; `self` proves AVX-512.
         unsafe { _mm512_storeu_ps(s.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn store_where(self, m: __mmask16, v: __m512, s: &mut [f32]) {
+        let s = &mut s[..16];
+        // SAFETY: `s` has sixteen f32, checked above; lanes outside the mask are not written.
+        unsafe { _mm512_mask_storeu_ps(s.as_mut_ptr(), m, v) }
     }
     #[inline(always)]
     fn store_partial(self, v: __m512, s: &mut [f32]) {
