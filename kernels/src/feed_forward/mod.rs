@@ -20,14 +20,14 @@
 //! **Numerics.** As [`crate::gemm`]; parameter gradients add tile after tile in order of rows. A dropped element counts
 //! as exactly 0 unless h is infinite or NaN (0 times infinity is NaN).
 
-use crate::activation::{self, Activation};
+use crate::activation::Activation;
 use crate::contract::{at_least, len, product};
 use crate::gemm::{self, Epilogue};
-use crate::isa::{Simd, Task};
 use crate::linear;
-use crate::rng::{BLOCK, Dropout, Key};
-use crate::{Beta, GradMut, Isa, Real, real};
+use crate::rng::{Dropout, Key};
+use crate::{Beta, GradMut, Isa, Real};
 
+mod hidden;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -74,7 +74,7 @@ pub fn scratch_len<T: Real>(d: Dims) -> usize {
     let products = gemm::packed_scratch_len::<T>(tile)
         .max(gemm::scratch_len::<T>(d.width, d.hidden, tile))
         .max(gemm::scratch_len::<T>(d.hidden, d.width, tile));
-    2 * product("feed_forward", &[tile, d.hidden]) + weights + products
+    2 * product("feed_forward", &[tile, d.hidden]) + d.hidden + weights + products
 }
 
 /// Elements of weights that [`prepare`] leaves. They do not depend on samples and rows.
@@ -152,7 +152,7 @@ pub fn forward<T: Real>(
     at_least("feed_forward", "scratch", scratch_len::<T>(d), scratch.len());
 
     let tile = rows.min(TILE) * hidden;
-    let (h_tile, scratch) = scratch.split_at_mut(tile);
+    let (g_tile, scratch) = scratch.split_at_mut(tile);
     let (z_tile, scratch) = scratch.split_at_mut(tile);
     let there = prepared_len::<T>(d, false);
     if !prepared.is_empty() {
@@ -180,17 +180,14 @@ pub fn forward<T: Real>(
             epilogue,
             scratch,
         );
-        let h = &mut h_tile[..n * hidden];
-        let g: &[T] = if relu && dropout.is_none() {
+        let tile = hidden::Tile { d, act, dropout, key, first: r };
+        let g: &[T] = if relu {
+            hidden::drop(isa, tile, kept);
             kept
         } else {
-            if relu {
-                h.copy_from_slice(kept);
-            } else {
-                activation::forward(isa, act, kept, h);
-            }
-            drop_rows(isa, dropout, key, d, r, h);
-            h
+            let g = &mut g_tile[..n * hidden];
+            hidden::activate(isa, tile, kept, g);
+            g
         };
         let (shape, epilogue) = ((n, width, hidden), Epilogue { bias: Some(b2), relu: false });
         gemm::gemm_packed(
@@ -250,8 +247,10 @@ pub fn backward<T: Real>(
 
     let (rows, width, hidden) = (d.all_rows(), d.width, d.hidden);
     let tile = rows.min(TILE) * hidden;
-    let (h_tile, scratch) = scratch.split_at_mut(tile);
-    let (dh_tile, scratch) = scratch.split_at_mut(tile);
+    let relu = act == Activation::Relu;
+    let (dg_tile, scratch) = scratch.split_at_mut(tile);
+    let (g_tile, scratch) = scratch.split_at_mut(tile);
+    let (sums, scratch) = scratch.split_at_mut(hidden);
     let hidden_wanted = dx.is_some() || dw1.is_some() || db1.is_some();
     let one_way = prepared_len::<T>(d, false);
     let prepared = if prepared.is_empty() {
@@ -266,74 +265,44 @@ pub fn backward<T: Real>(
     for r in (0..rows).step_by(TILE) {
         let n = TILE.min(rows - r);
         let (xs, hs) = (r * width..(r + n) * width, r * hidden..(r + n) * hidden);
-        let (x, dy, z) = (&x[xs.clone()], &dy[xs.clone()], &saved[hs]);
-        let (h, dh) = (&mut h_tile[..n * hidden], &mut dh_tile[..n * hidden]);
-        // Second layer: its input g is made again from z.
-        if dw2.is_some() || db2.is_some() {
-            let g: &[T] = if act == Activation::Relu && dropout.is_none() {
-                z
-            } else {
-                if act == Activation::Relu {
-                    h.copy_from_slice(z);
-                } else {
-                    activation::forward(isa, act, z, h);
-                }
-                drop_rows(isa, dropout, key, d, r, h);
-                h
-            };
-            let layer = linear::Dims { rows: n, inputs: hidden, outputs: width };
-            linear::weight_gradients(isa, layer, g, dy, dw2.as_deref_mut(), db2.as_deref_mut(), scratch);
+        let (x, dy, kept) = (&x[xs.clone()], &dy[xs.clone()], &saved[hs]);
+        let (g, dg) = (&mut g_tile[..n * hidden], &mut dg_tile[..n * hidden]);
+        let (shape, none) = ((n, hidden, width), Epilogue::NONE);
+        if hidden_wanted {
+            gemm::gemm_packed(isa, shape, dy, (width, 1), packed2, Beta::Zero, dg, hidden, none, scratch);
         }
+        let tile = hidden::Tile { d, act, dropout, key, first: r };
+        sums.fill(T::ZERO);
+        let g = match (relu, hidden_wanted) {
+            (true, false) => kept,
+            (true, true) => {
+                hidden::gate(isa, tile, kept, dg, sums);
+                kept
+            }
+            (false, false) => {
+                hidden::activate(isa, tile, kept, g);
+                g
+            }
+            (false, true) => {
+                hidden::slope(isa, tile, kept, g, dg, sums);
+                g
+            }
+        };
+        let dz = &*dg;
+        let layer = linear::Dims { rows: n, inputs: hidden, outputs: width };
+        linear::weight_gradients(isa, layer, g, dy, dw2.as_deref_mut(), db2.as_deref_mut(), scratch);
         if !hidden_wanted {
             continue;
         }
-        let (shape, none) = ((n, hidden, width), Epilogue::NONE);
-        gemm::gemm_packed(isa, shape, dy, (width, 1), packed2, Beta::Zero, dh, hidden, none, scratch);
-        drop_rows(isa, dropout, key, d, r, dh);
-        // First layer. For ReLU `saved` holds h, positive exactly where z is.
-        activation::backward(isa, act, z, dh, GradMut::overwrite(h));
-        let dz = &*h;
         if let Some(dx) = &mut dx {
             let (shape, beta, data) = ((n, width, hidden), dx.beta, &mut dx.data[xs]);
             gemm::gemm_packed(isa, shape, dz, (hidden, 1), packed1, beta, data, width, none, scratch);
         }
         let layer = linear::Dims { rows: n, inputs: width, outputs: hidden };
-        linear::weight_gradients(isa, layer, x, dz, dw1.as_deref_mut(), db1.as_deref_mut(), scratch);
-    }
-}
-
-/// Multiplies a tile of hidden rows, the first of which is row `first` of all samples, by its dropout multipliers.
-fn drop_rows<T: Real>(isa: Isa, dropout: Dropout, key: Key, d: Dims, first: usize, h: &mut [T]) {
-    if dropout.is_none() {
-        return;
-    }
-    for (i, h) in h.chunks_exact_mut(d.hidden.max(1)).enumerate() {
-        let (sample, row) = ((first + i) / d.rows, ((first + i) % d.rows) as u32);
-        let stream = key.sample(sample).stream();
-        if let Some(h) = real::as_f32_mut(h) {
-            isa.run(DropRow { stream, dropout, row, h });
-        } else {
-            reference::drop_row(stream, dropout, row, h);
-        }
-    }
-}
-
-struct DropRow<'a> {
-    stream: crate::rng::Stream,
-    dropout: Dropout,
-    row: u32,
-    h: &'a mut [f32],
-}
-
-impl Task for DropRow<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let mut multipliers = [0.0; BLOCK];
-        for (block, h) in self.h.chunks_mut(BLOCK).enumerate() {
-            self.stream.multipliers(s, self.dropout, self.row, block as u32, &mut multipliers);
-            for (h, m) in h.iter_mut().zip(multipliers) {
-                *h *= m;
+        linear::weight_gradients(isa, layer, x, dz, dw1.as_deref_mut(), None, scratch);
+        if let Some(db1) = &mut db1 {
+            for (db, sum) in db1.iter_mut().zip(&*sums) {
+                *db += *sum;
             }
         }
     }
