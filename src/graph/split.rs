@@ -19,7 +19,7 @@ use heartlore_kernels::attention::Rows;
 use heartlore_kernels::layer_norm::Residual;
 use heartlore_kernels::rng::Dropout;
 use heartlore_kernels::{
-    Isa, Real, activation, attention, elementwise, embed, feed_forward, gemm, layer_norm, linear,
+    Isa, Real, activation, attention, conv1d, elementwise, embed, feed_forward, gemm, layer_norm, linear,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,29 +31,28 @@ const WORTHWHILE: u64 = 1 << 18;
 const PER_THREAD: usize = 4;
 /// Most parts of an operation.
 const MOST: usize = 64;
-/// Queries by multiples of which attention is cut.
-const QUERIES: usize = 64;
 /// Rows, or elements, by multiples of which operations are cut that treat each alone.
 const EACH: usize = 16;
 
-/// `rows` cut into parts at multiples of a grain, none shorter than it: the last takes what is left.
+/// `rows` cut into parts at multiples of a grain.
 #[derive(Clone, Copy, Debug)]
 struct Cuts {
     rows: usize,
     grain: usize,
+    blocks: usize,
     parts: usize,
 }
 
 impl Cuts {
-    fn new(rows: usize, grain: usize, threads: usize) -> Self {
-        let parts = (rows / grain.max(1)).min(PER_THREAD * threads).min(MOST);
-        Self { rows, grain, parts }
+    /// `short`: the last part may be shorter than the grain; else it takes what is left.
+    fn new(rows: usize, grain: usize, threads: usize, short: bool) -> Self {
+        let blocks = if short { rows.div_ceil(grain) } else { rows / grain };
+        Self { rows, grain, blocks, parts: blocks.min(PER_THREAD * threads).min(MOST) }
     }
 
     fn range(&self, part: usize) -> Range<usize> {
-        let blocks = self.rows / self.grain;
-        let end =
-            |part| if part == self.parts { self.rows } else { self.grain * (blocks * part / self.parts) };
+        let whole = |part| self.grain * (self.blocks * part / self.parts);
+        let end = |part| if part == self.parts { self.rows } else { whole(part) };
         end(part)..end(part + 1)
     }
 }
@@ -63,25 +62,31 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
     if !plan.steps[id.index()].saved.is_empty() || cost::flops(graph, id).0 < WORTHWHILE {
         return None;
     }
-    let (rows, grain) = match graph.node(id).op {
-        Op::Linear { .. } => (cost::linear_dims(graph, id).rows, gemm::row_grain::<T>(isa)),
+    let products = gemm::row_grain::<T>(isa);
+    let (rows, grain, short) = match graph.node(id).op {
+        Op::Linear { .. } => (cost::linear_dims(graph, id).rows, products, false),
+        Op::Conv1d { .. } => {
+            let d = cost::conv1d_dims(graph, id);
+            let rows = if d.batch == 1 { graph.shape(id).rows() } else { 0 };
+            (rows, conv1d::row_grain::<T>(d), true)
+        }
         Op::FeedForward { .. } => {
             let d = cost::feed_forward_dims(graph, id);
-            (d.samples * d.rows, gemm::row_grain::<T>(isa))
+            (d.samples * d.rows, products, false)
         }
-        Op::LayerNorm { .. } => (graph.shape(id).rows(), EACH),
+        Op::LayerNorm { .. } => (graph.shape(id).rows(), EACH, true),
         Op::Attention { .. } => {
             let d = cost::attention_dims(graph, id);
-            (if d.batch == 1 { d.tq } else { 0 }, QUERIES)
+            (if d.batch == 1 { d.tq } else { 0 }, attention::row_grain(), true)
         }
-        Op::Activate { .. } | Op::Add { .. } => (graph.shape(id).elements(), EACH),
+        Op::Activate { .. } | Op::Add { .. } => (graph.shape(id).elements(), EACH, true),
         Op::AddRows { .. } => {
             let d = cost::rows_dims(graph, id);
-            (if d.batch == 1 { d.rows } else { 0 }, EACH)
+            (if d.batch == 1 { d.rows } else { 0 }, EACH, true)
         }
         _ => return None,
     };
-    let cuts = Cuts::new(rows, grain, threads);
+    let cuts = Cuts::new(rows, grain, threads, short);
     (cuts.parts > 1).then_some(cuts)
 }
 
@@ -164,6 +169,18 @@ pub(super) fn forward<T: Precision>(
                 let (d, x) = (linear::Dims { rows: rows.len(), ..d }, of(x, &rows, d.inputs));
                 linear::forward(isa, d, act, x, w, prepared, bias, y, &mut [], scratch);
             })
+        }
+        Op::Conv1d { x, w, b, act, .. } => {
+            let d = cost::conv1d_dims(&graph, id);
+            let prepared = panels(aids, &graph, &plan, isa, id, false, params);
+            if prepared.is_empty() {
+                return false;
+            }
+            let ([y], [x, w, bias]) = views(arena, params, [out], [at(x), at(w), opt(b)]);
+            let bias = b.map(|_| bias);
+            by_rows(team, benches, cuts, y, |rows, y, scratch| {
+                conv1d::forward_rows(isa, d, act, x, w, prepared, bias, rows, y, scratch);
+            });
         }
         Op::FeedForward { x, w1, b1, w2, b2, act, dropout } => {
             let d = cost::feed_forward_dims(&graph, id);
@@ -257,14 +274,15 @@ mod tests {
     #[test]
     fn cuts_cover_every_row_once_and_none_is_short() {
         for rows in [0, 1, 13, 14, 27, 28, 29, 1281] {
-            for (grain, threads) in [(1, 1), (14, 2), (14, 3), (64, 16)] {
-                let cuts = Cuts::new(rows, grain, threads);
+            for (grain, threads, short) in [(1, 1, false), (14, 2, true), (14, 3, false), (64, 16, true)] {
+                let cuts = Cuts::new(rows, grain, threads, short);
                 let all: Vec<usize> = (0..cuts.parts).flat_map(|p| cuts.range(p)).collect();
                 if cuts.parts > 0 {
                     assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{cuts:?}");
                 }
-                for part in 0..cuts.parts {
-                    assert!(cuts.range(part).len() >= grain, "{cuts:?} part {part}");
+                for range in (0..cuts.parts).map(|p| cuts.range(p)) {
+                    assert!(range.start % grain == 0 && !range.is_empty(), "{cuts:?} {range:?}");
+                    assert!(range.len() >= grain || (short && range.end == rows), "{cuts:?} {range:?}");
                 }
             }
         }

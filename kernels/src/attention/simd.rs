@@ -589,7 +589,17 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
                         let size = (queries.next_multiple_of(HALF), columns, keys.len());
                         let into = if begun { Into::Add } else { Into::Overwrite };
                         let sum = &mut dq_sum[first * z.padded..];
-                        product::<S, M, HALF, V>(s, Read::Rows, size, ds, k_panels, sum, z.padded, into, None);
+                        product::<S, M, HALF, V>(
+                            s,
+                            Read::Rows,
+                            size,
+                            ds,
+                            k_panels,
+                            sum,
+                            z.padded,
+                            into,
+                            None,
+                        );
                     }
                 }
                 for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {
