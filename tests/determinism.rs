@@ -250,7 +250,12 @@ fn zz_debug() {
             let b = bits(exec.value(i));
             if &b != a {
                 let at = a.iter().zip(&b).position(|(a, b)| a != b).unwrap();
-                println!("{isa} {:?} {} first differs at {at} row {}", g.node(i).op.kind(), g.shape(i), at / g.shape(i).last());
+                println!(
+                    "{isa} {:?} {} first differs at {at} row {}",
+                    g.node(i).op.kind(),
+                    g.shape(i),
+                    at / g.shape(i).last()
+                );
                 break;
             }
         }

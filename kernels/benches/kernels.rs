@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 use heartlore_kernels::activation::Activation;
-use heartlore_kernels::gemm::{self, Epilogue};
+use heartlore_kernels::gemm::{self, Epilogue, Precision};
 use heartlore_kernels::measure::{self, Timing, time};
 use heartlore_kernels::rng::{Dropout, Key};
 use heartlore_kernels::{Beta, GradMut, Isa, attention, conv1d, feed_forward, layer_norm, linear, softmax};
@@ -67,7 +67,7 @@ fn table() -> Vec<Entry> {
     t.push(packed_product("ff2 y", 1281, 256, 1024));
     t.push(double(257, 256, 256));
     for act in [None, Some(Activation::Relu), Some(Activation::Gelu)] {
-        let d = linear::Dims { rows: 1281, inputs: 256, outputs: 1024 };
+        let d = linear::Dims { rows: 1281, inputs: 256, outputs: 1024, precision: Precision::F32 };
         t.push(linear_forward(d, act));
         t.push(linear_backward(d, act));
     }
@@ -94,7 +94,13 @@ fn table() -> Vec<Entry> {
     }
     for act in [Activation::Relu, Activation::Gelu] {
         for dropout in [Dropout::NONE, Dropout::new(0.1)] {
-            let d = feed_forward::Dims { samples: 1, rows: 1281, width: 256, hidden: 1024 };
+            let d = feed_forward::Dims {
+                samples: 1,
+                rows: 1281,
+                width: 256,
+                hidden: 1024,
+                precision: Precision::F32,
+            };
             t.push(ff_forward(d, act, dropout));
             t.push(ff_backward(d, act, dropout));
         }
@@ -193,11 +199,23 @@ fn packed_product(what: &str, m: usize, n: usize, k: usize) -> Entry {
     let kernel = move |isa| -> Run {
         let (a, b, mut c) = (numbers(m * k), numbers(k * n), vec![0.0; m * n]);
         let mut packed = vec![0.0; gemm::packed_len::<f32>(k, n)];
-        gemm::pack_b(isa, k, n, &b, (1, k), &mut packed);
+        gemm::pack_b(isa, Precision::F32, k, n, &b, (1, k), &mut packed);
         let mut scratch = vec![0.0; gemm::packed_scratch_len::<f32>(m)];
         Box::new(move || {
             let (a, s) = (&a, &mut scratch);
-            gemm::gemm_packed(isa, (m, n, k), a, (k, 1), &packed, Beta::Zero, &mut c, n, Epilogue::NONE, s);
+            gemm::gemm_packed(
+                isa,
+                Precision::F32,
+                (m, n, k),
+                a,
+                (k, 1),
+                &packed,
+                Beta::Zero,
+                &mut c,
+                n,
+                Epilogue::NONE,
+                s,
+            );
             black_box(&c);
         })
     };
