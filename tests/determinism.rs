@@ -228,41 +228,6 @@ fn check_teams<T: Precision>(g: &Graph, root: Id, isa: Isa) {
 }
 
 #[test]
-fn zz_debug() {
-    let mut sizes = sizes(1, 0.1);
-    (sizes.length, sizes.channels, sizes.encoder.width, sizes.encoder.heads) = (1399, 12, 64, 4);
-    let m = transformer(sizes);
-    let g = m.graph;
-    sets(|isa| {
-        let mut given = Given::random(&g, m.logits, 7);
-        given.indices.clear();
-        let keep: Vec<Id> = g.ids().filter(|&i| i <= m.logits && !g.node(i).op.kind().is_leaf()).collect();
-        let plan = Plan::new(&g, Want::values(&keep)).unwrap();
-        let mut prepared = Prepared::new(&g, &plan, isa);
-        let mut exec = Exec::<f32>::with_isa(Arc::new(g.clone()), Arc::new(plan), isa);
-        let params = fill(&mut exec, &given);
-        prepared.update(&params);
-        exec.forward(&params);
-        let alone: Vec<_> = keep.iter().map(|&i| bits(exec.value(i))).collect();
-        let team = Team::new(2).unwrap();
-        team.lead(|| exec.forward_with(&params, Aids { prepared: Some(&prepared), team: Some(&team) }));
-        for (&i, a) in keep.iter().zip(&alone) {
-            let b = bits(exec.value(i));
-            if &b != a {
-                let at = a.iter().zip(&b).position(|(a, b)| a != b).unwrap();
-                println!(
-                    "{isa} {:?} {} first differs at {at} row {}",
-                    g.node(i).op.kind(),
-                    g.shape(i),
-                    at / g.shape(i).last()
-                );
-                break;
-            }
-        }
-    });
-}
-
-#[test]
 fn a_team_of_any_size_changes_no_bit() {
     let mut sizes = sizes(1, 0.1);
     (sizes.length, sizes.channels, sizes.encoder.width, sizes.encoder.heads) = (1399, 12, 64, 4);
