@@ -226,7 +226,7 @@ fn linear_forward(d: linear::Dims, act: Option<Activation>) -> Entry {
         let mut saved = vec![0.0; linear::saved_len(d, act)];
         let mut scratch = vec![0.0; linear::scratch_len::<f32>(d, act)];
         Box::new(move || {
-            linear::forward(isa, d, act, &x, &w, Some(&b), &mut y, &mut saved, &mut scratch);
+            linear::forward(isa, d, act, &x, &w, &[], Some(&b), &mut y, &mut saved, &mut scratch);
             black_box(&y);
         })
     };
@@ -250,7 +250,7 @@ fn linear_backward(d: linear::Dims, act: Option<Activation>) -> Entry {
         let mut scratch = vec![0.0; linear::scratch_len::<f32>(d, act)];
         Box::new(move || {
             let (gx, gw, gb) = (Some(GradMut::overwrite(&mut dx)), Some(&mut dw[..]), Some(&mut db[..]));
-            linear::backward(isa, d, act, &x, &w, &y, &saved, &dy, gx, gw, gb, &mut scratch);
+            linear::backward(isa, d, act, &x, &w, &[], &y, &saved, &dy, gx, gw, gb, &mut scratch);
         })
     };
     let name = format!("linear backward {m}x{k}->{n} {}", act_name(act));
@@ -271,7 +271,7 @@ fn conv_forward(d: conv1d::Dims) -> Entry {
         let (x, w, b, mut y) = (numbers(x_len), numbers(w_len), numbers(d.out_channels), vec![0.0; y_len]);
         let mut scratch = vec![0.0; conv1d::scratch_len::<f32>(d, act)];
         Box::new(move || {
-            conv1d::forward(isa, d, act, &x, &w, Some(&b), &mut y, &mut [], &mut scratch);
+            conv1d::forward(isa, d, act, &x, &w, &[], Some(&b), &mut y, &mut [], &mut scratch);
             black_box(&y);
         })
     };
@@ -296,7 +296,7 @@ fn conv_backward(d: conv1d::Dims, what: &str, want_dx: bool, want_dw: bool) -> E
         Box::new(move || {
             let gx = want_dx.then(|| GradMut::overwrite(&mut dx));
             let (gw, gb) = (want_dw.then_some(&mut dw[..]), want_dw.then_some(&mut db[..]));
-            conv1d::backward(isa, d, act, &x, &w, &y, &[], &dy, gx, gw, gb, &mut scratch);
+            conv1d::backward(isa, d, act, &x, &w, &[], &y, &[], &dy, gx, gw, gb, &mut scratch);
         })
     };
     let name = format!("conv1d {what} {}->{} k{}", d.in_channels, d.out_channels, d.kernel);
@@ -318,7 +318,7 @@ fn ff_forward(d: feed_forward::Dims, act: Activation, dropout: Dropout) -> Entry
         let (mut scratch, key) = (vec![0.0; feed_forward::scratch_len::<f32>(d)], Key::default());
         Box::new(move || {
             let (y, saved, scratch) = (&mut y[..], &mut saved[..], &mut scratch[..]);
-            feed_forward::forward(isa, d, act, dropout, key, &x, &w1, &b1, &w2, &b2, y, saved, scratch);
+            feed_forward::forward(isa, d, act, dropout, key, &x, &w1, &b1, &w2, &b2, &[], y, saved, scratch);
         })
     };
     let flops = 4 * d.samples * d.rows * w;
@@ -337,7 +337,24 @@ fn ff_backward(d: feed_forward::Dims, act: Activation, dropout: Dropout) -> Entr
             let (gx, g1, g2) = (Some(GradMut::overwrite(&mut dx)), Some(&mut dw1[..]), Some(&mut dw2[..]));
             let (h1, h2, s) = (Some(&mut db1[..]), Some(&mut db2[..]), &mut scratch[..]);
             feed_forward::backward(
-                isa, d, act, dropout, key, &x, &w1, &b1, &w2, &saved, &dy, gx, g1, h1, g2, h2, s,
+                isa,
+                d,
+                act,
+                dropout,
+                key,
+                &x,
+                &w1,
+                &b1,
+                &w2,
+                &[],
+                &saved,
+                &dy,
+                gx,
+                g1,
+                h1,
+                g2,
+                h2,
+                s,
             );
         })
     };

@@ -116,6 +116,7 @@ pub struct Model {
     layout: Layout,
     weights: Vec<f32>,
     threads: usize,
+    idle: session::Idle,
 }
 
 /// The parameters a model of this configuration and task has.
@@ -198,7 +199,16 @@ impl Model {
                     .remedy("the training diverged or the file is damaged: use an earlier checkpoint"));
             }
         }
-        Ok(Self { config, task, preprocessing: None, card: Card::default(), layout, weights, threads: 0 })
+        Ok(Self {
+            config,
+            task,
+            preprocessing: None,
+            card: Card::default(),
+            layout,
+            weights,
+            threads: 0,
+            idle: session::Idle::default(),
+        })
     }
 
     /// The same model with `threads` threads; 0, the initial state, takes one per core. The numbers do not change.

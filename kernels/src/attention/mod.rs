@@ -120,6 +120,13 @@ pub fn scratch_len<T: Real>(d: Dims) -> usize {
     if is_f32::<T>() { simd::scratch_len(d) } else { reference::scratch_len(d) }
 }
 
+/// Queries may be split between calls at multiples of this: a call with a part of them (q and y from that row on, a
+/// smaller tq) gives the bits that a call with all of them gives. With dropout the rows are numbered from the part's
+/// own beginning, so it is inference that may be split.
+pub fn row_grain() -> usize {
+    simd::GRAIN
+}
+
 /// y = attention(q, k, v).
 ///
 /// q has `batch * tq` rows, k and v `batch * tk`; `mask` `[batch, tk]` is 1 where a key is kept and 0 where it is
@@ -227,11 +234,6 @@ pub fn backward<T: Real>(
             g.buffer < buffers.len(),
         );
         check_rows(OP, what, d.batch * t, d.width(), g.stride, g.offset, buffers[g.buffer].len());
-        if g.beta == Beta::Zero {
-            for row in 0..d.batch * t {
-                buffers[g.buffer][row * g.stride + g.offset..][..d.width()].fill(T::ZERO);
-            }
-        }
     }
     let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
     if is_f32::<T>() {
@@ -247,6 +249,12 @@ pub fn backward<T: Real>(
             scratch: same_mut(scratch),
         });
     } else {
+        for (g, t) in [(dq, d.tq), (dk, d.tk), (dv, d.tk)] {
+            let Some(g) = g.filter(|g| g.beta == Beta::Zero) else { continue };
+            for row in 0..d.batch * t {
+                buffers[g.buffer][row * g.stride + g.offset..][..d.width()].fill(T::ZERO);
+            }
+        }
         reference::backward(&inputs, y, saved, dy, buffers, dq, dk, dv, scratch);
     }
 }

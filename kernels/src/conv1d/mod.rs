@@ -15,7 +15,7 @@
 //! (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
 //! (kernel times larger than x) never exists. dx is the same with dz in the place of x and the kernel turned round, one
 //! product for each residue of the position modulo the stride; dW takes the patches as the other operand. Weights are
-//! rearranged in scratch.
+//! rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
 //!
 //! **Later.** For kernels 33 and 17 a frequency-domain product (overlap-save) needs 7 to 11 times fewer multiplications:
 //! it would stand beside the implicit product here, chosen by sizes and measured. bf16 enters through [`crate::gemm`].
@@ -27,18 +27,26 @@ use crate::activation::{self, Activation};
 use crate::contract::{at_least, len, product, require};
 use crate::gemm::{self, Epilogue, Strided};
 use crate::linear::keeps_z;
-use crate::{Beta, GradMut, Isa, Real};
+use crate::{Beta, GradMut, Isa, Real, real};
+use std::ops::Range;
 
+mod fft;
+mod overlap_save;
 mod patches;
 mod reference;
+mod spectrum;
 #[cfg(test)]
 mod tests;
 
+use overlap_save::{Direction, OutputGradient, Plan};
 use patches::{Patches, Phase};
 pub use reference::{backward as backward_reference, forward as forward_reference};
 
 /// Elements of an in-place activation's copy.
 const CHUNK: usize = 1024;
+
+/// Rows of y that the direct product may be cut by: any would do, a multiple of all tile heights (14, 6, 4) wastes none.
+const ROWS: usize = 84;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,19 +120,109 @@ pub fn saved_len(d: Dims, act: Option<Activation>) -> usize {
 #[track_caller]
 pub fn scratch_len<T: Real>(d: Dims, act: Option<Activation>) -> usize {
     let (_, weights, y, out) = d.sizes("conv1d");
+    if let Some(plan) = spectral::<T>(d) {
+        let forward = plan.weights_len(Direction::Forward) + plan.forward_len().max(CHUNK);
+        return forward.max(plan.weights_len(Direction::Backward) + plan.backward_len(act.is_some()));
+    }
     let (taps, rows) = (d.kernel * d.in_channels, d.batch * out);
-    let forward = weights
-        + gemm::packed_len::<T>(taps, d.out_channels)
-        + gemm::packed_scratch_len::<T>(rows).max(CHUNK);
+    let forward = there_len::<T>(d) + weights + gemm::packed_scratch_len::<T>(rows).max(CHUNK);
     let dz = if act.is_some() { y } else { 0 };
-    let dx = weights
-        + gemm::packed_len::<T>(d.kernel * d.out_channels, d.in_channels)
-        + gemm::packed_scratch_len::<T>(d.length);
+    let dx = back_len::<T>(d) + weights + gemm::packed_scratch_len::<T>(d.length);
     let dw = weights + gemm::scratch_len::<T>(d.out_channels, taps, rows);
     forward.max(dz + dx.max(dw))
 }
 
-/// y = act(w * x + b); b `[out]`, `saved`: [`saved_len`] elements or empty, `scratch`: [`scratch_len`] elements.
+/// How the frequency domain serves this convolution, if it does: a matter of f32 and of sizes.
+fn spectral<T: Real>(d: Dims) -> Option<Plan> {
+    if real::is_f32::<T>() { Plan::of(d) } else { None }
+}
+
+/// Rows of y by multiples of which [`forward_rows`] may be asked for parts.
+///
+/// # Panics
+/// If the kernel does not fit.
+#[track_caller]
+pub fn row_grain<T: Real>(d: Dims) -> usize {
+    d.sizes("conv1d");
+    spectral::<T>(d).map_or(ROWS, |plan| plan.grain())
+}
+
+/// Panels of the forward product.
+fn there_len<T: Real>(d: Dims) -> usize {
+    gemm::packed_len::<T>(d.kernel * d.in_channels, d.out_channels)
+}
+
+/// Panels of the input gradient: of one product for each residue.
+fn back_len<T: Real>(d: Dims) -> usize {
+    phases(d).map(|(_, phase)| gemm::packed_len::<T>(phase.taps * d.out_channels, d.in_channels)).sum()
+}
+
+/// Residues of the position modulo the stride, and the taps that touch it.
+fn phases(d: Dims) -> impl Iterator<Item = (usize, Phase)> {
+    (0..d.stride.min(d.length)).map(move |residue| (residue, Phase::of(d, residue)))
+}
+
+/// Elements of weights that [`prepare`] leaves. They do not depend on the batch.
+///
+/// # Panics
+/// If the kernel does not fit or a product overflows.
+#[track_caller]
+pub fn prepared_len<T: Real>(d: Dims, backward: bool) -> usize {
+    let (_, weights, _, _) = d.sizes("conv1d");
+    if let Some(plan) = spectral::<T>(d) {
+        let back = if backward { plan.weights_len(Direction::Backward) } else { 0 };
+        return plan.weights_len(Direction::Forward) + back;
+    }
+    let back = if backward { back_len::<T>(d) } else { 0 };
+    there_len::<T>(d) + back + weights
+}
+
+/// Rearranges and packs, or transforms, w `[out, in, kernel]` for [`forward`] and, with `backward`, for dx of [`backward`] on the same
+/// instruction set; `out`: [`prepared_len`] elements, the last of which only help in rearranging.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn prepare<T: Real>(isa: Isa, d: Dims, w: &[T], backward: bool, out: &mut [T]) {
+    let (_, weights, _, _) = d.sizes("conv1d");
+    len("conv1d", "w", weights, w.len());
+    len("conv1d", "prepared", prepared_len::<T>(d, backward), out.len());
+    if let Some(plan) = spectral::<T>(d) {
+        let (there, back) = out.split_at_mut(plan.weights_len(Direction::Forward));
+        overlap_save::prepare(isa, &plan, Direction::Forward, real::same(w), real::same_mut(there));
+        if backward {
+            overlap_save::prepare(isa, &plan, Direction::Backward, real::same(w), real::same_mut(back));
+        }
+        return;
+    }
+    let (panels, rearranged) = out.split_at_mut(out.len() - weights);
+    let (there, back) = panels.split_at_mut(there_len::<T>(d));
+    pack_there(isa, d, w, rearranged, there);
+    if backward {
+        pack_back(isa, d, w, rearranged, back);
+    }
+}
+
+fn pack_there<T: Real>(isa: Isa, d: Dims, w: &[T], rearranged: &mut [T], panels: &mut [T]) {
+    let (taps, n) = (d.kernel * d.in_channels, d.out_channels);
+    patches::weights_forward(d, w, rearranged);
+    gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, panels);
+}
+
+fn pack_back<T: Real>(isa: Isa, d: Dims, w: &[T], rearranged: &mut [T], mut panels: &mut [T]) {
+    let n = d.in_channels;
+    for (_, phase) in phases(d) {
+        let taps = phase.taps * d.out_channels;
+        let (mine, rest) = panels.split_at_mut(gemm::packed_len::<T>(taps, n));
+        let rearranged = &mut rearranged[..taps * n];
+        patches::weights_backward(d, phase, w, rearranged);
+        gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, mine);
+        panels = rest;
+    }
+}
+
+/// y = act(w * x + b); b `[out]`, `prepared`: w as [`prepare`] leaves it, or empty: then it is prepared in scratch;
+/// `saved`: [`saved_len`] elements or empty, `scratch`: [`scratch_len`] elements.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -135,6 +233,7 @@ pub fn forward<T: Real>(
     act: Option<Activation>,
     x: &[T],
     w: &[T],
+    prepared: &[T],
     b: Option<&[T]>,
     y: &mut [T],
     saved: &mut [T],
@@ -152,30 +251,107 @@ pub fn forward<T: Real>(
     if y.is_empty() {
         return;
     }
-    let (taps, n) = (d.kernel * d.in_channels, d.out_channels);
-    let (rearranged, scratch) = scratch.split_at_mut(w.len());
-    let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(taps, n));
-    patches::weights_forward(d, w, rearranged);
-    gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, packed);
-    let rows = Patches::of_input(d, x, out);
-    let epilogue = Epilogue { bias: b, relu: act == Some(Activation::Relu) };
     let length = y.len();
     let z = if keep { &mut saved[..length] } else { &mut *y };
-    gemm::multiply_packed(isa, (d.batch * out, n, taps), rows, packed, Beta::Zero, z, n, epilogue, scratch);
+    let relu = act == Some(Activation::Relu);
+    rows_of_z(isa, d, relu, x, w, prepared, b, 0..d.batch * out, z, scratch);
     match act {
         Some(kind) if keep => activation::forward(isa, kind, &saved[..length], y),
-        Some(kind) if keeps_z(act) => {
-            for y in y.chunks_mut(CHUNK) {
-                let z = &mut scratch[..y.len()];
-                z.copy_from_slice(y);
-                activation::forward(isa, kind, z, y);
-            }
-        }
-        _ => {}
+        _ => activate(isa, act, y, scratch),
     }
 }
 
-/// Gradients of [`forward`]; dw and db are added to, `None` is not wanted. `y` is read for ReLU only.
+/// [`forward`] at the output positions `rows` of a single sample (a batch of 1), for several threads: `y_rows` are theirs
+/// `[rows, out]`, with the bits that [`forward`] gives. Rows begin and end at multiples of [`row_grain`] or at the end.
+///
+/// # Panics
+/// If a size does not fit, the batch is not 1, or rows are cut elsewhere.
+#[track_caller]
+pub fn forward_rows<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    prepared: &[T],
+    b: Option<&[T]>,
+    rows: Range<usize>,
+    y_rows: &mut [T],
+    scratch: &mut [T],
+) {
+    let op = "conv1d rows";
+    let (xs, ws, _, out) = d.sizes(op);
+    let grain = row_grain::<T>(d);
+    require(op, "the batch must be 1", d.batch, d.batch == 1);
+    require(op, "rows must end within the output", rows.end, rows.start <= rows.end && rows.end <= out);
+    for cut in [rows.start, rows.end] {
+        require(op, "rows must be cut at multiples of row_grain", cut, cut % grain == 0 || cut == out);
+    }
+    len(op, "x", xs, x.len());
+    len(op, "w", ws, w.len());
+    len(op, "y_rows", product(op, &[rows.len(), d.out_channels]), y_rows.len());
+    if let Some(b) = b {
+        len(op, "b", d.out_channels, b.len());
+    }
+    at_least(op, "scratch", scratch_len::<T>(d, act), scratch.len());
+    if y_rows.is_empty() {
+        return;
+    }
+    rows_of_z(isa, d, act == Some(Activation::Relu), x, w, prepared, b, rows, y_rows, scratch);
+    activate(isa, act, y_rows, scratch);
+}
+
+/// z or, with `relu`, y at flat rows `[batch, out_length]`: all of them or, of a single sample, some.
+fn rows_of_z<T: Real>(
+    isa: Isa,
+    d: Dims,
+    relu: bool,
+    x: &[T],
+    w: &[T],
+    prepared: &[T],
+    b: Option<&[T]>,
+    rows: Range<usize>,
+    z: &mut [T],
+    scratch: &mut [T],
+) {
+    if let Some(plan) = spectral::<T>(d) {
+        let there = plan.weights_len(Direction::Forward);
+        if !prepared.is_empty() {
+            at_least("conv1d", "prepared", there, prepared.len());
+        }
+        let prepare = |to: &mut [T]| {
+            overlap_save::prepare(isa, &plan, Direction::Forward, real::same(w), real::same_mut(to));
+        };
+        let (h, scratch) = gemm::panels(prepared, there, scratch, prepare);
+        let (x, h, b) = (real::same(x), real::same(h), b.map(real::same));
+        let (z, scratch) = (real::same_mut(z), real::same_mut(scratch));
+        overlap_save::forward(isa, &plan, x, h, b, relu, rows, z, scratch);
+        return;
+    }
+    let (taps, n, there) = (d.kernel * d.in_channels, d.out_channels, there_len::<T>(d));
+    if !prepared.is_empty() {
+        at_least("conv1d", "prepared", there, prepared.len());
+    }
+    let (rearranged, scratch) = scratch.split_at_mut(w.len());
+    let pack = |panels: &mut [T]| pack_there(isa, d, w, rearranged, panels);
+    let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
+    let patches = Patches::of_input(d, x, d.out_length().unwrap_or(0)).from_row(rows.start);
+    let epilogue = Epilogue { bias: b, relu };
+    gemm::multiply_packed(isa, (rows.len(), n, taps), patches, packed, Beta::Zero, z, n, epilogue, scratch);
+}
+
+/// An activation other than ReLU, in place.
+fn activate<T: Real>(isa: Isa, act: Option<Activation>, y: &mut [T], scratch: &mut [T]) {
+    let Some(kind) = act.filter(|&kind| keeps_z(Some(kind))) else { return };
+    for y in y.chunks_mut(CHUNK) {
+        let z = &mut scratch[..y.len()];
+        z.copy_from_slice(y);
+        activation::forward(isa, kind, z, y);
+    }
+}
+
+/// Gradients of [`forward`]; dw and db are added to, `None` is not wanted. `y` is read for ReLU only; `prepared`: w as
+/// [`prepare`] with `backward` leaves it, or empty.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -186,6 +362,7 @@ pub fn backward<T: Real>(
     act: Option<Activation>,
     x: &[T],
     w: &[T],
+    prepared: &[T],
     y: &[T],
     saved: &[T],
     dy: &[T],
@@ -213,6 +390,40 @@ pub fn backward<T: Real>(
     }
     at_least(op, "scratch", scratch_len::<T>(d, act), scratch.len());
 
+    let plan = spectral::<T>(d);
+    let there = plan.map_or_else(|| there_len::<T>(d), |plan| plan.weights_len(Direction::Forward));
+    let prepared = if prepared.is_empty() {
+        prepared
+    } else {
+        at_least(op, "prepared", prepared_len::<T>(d, true), prepared.len());
+        &prepared[there..]
+    };
+    if let Some(plan) = plan {
+        let prepare = |to: &mut [T]| {
+            if !to.is_empty() {
+                overlap_save::prepare(isa, &plan, Direction::Backward, real::same(w), real::same_mut(to));
+            }
+        };
+        // Only dx needs the weights.
+        let back = if dx.is_some() { plan.weights_len(Direction::Backward) } else { 0 };
+        let (h, scratch) = gemm::panels(prepared, back, scratch, prepare);
+        let z = if keeps_z(act) { &saved[..dy.len()] } else { y };
+        let of = OutputGradient { act, z: real::same(z), dy: real::same(dy) };
+        let dx = dx.map(|dx| GradMut { data: real::same_mut(dx.data), beta: dx.beta });
+        let (dw, db) = (dw.map(real::same_mut), db.map(real::same_mut));
+        overlap_save::backward(
+            isa,
+            &plan,
+            real::same(x),
+            real::same(h),
+            of,
+            dx,
+            dw,
+            db,
+            real::same_mut(scratch),
+        );
+        return;
+    }
     let (dz_buffer, scratch) = scratch.split_at_mut(if act.is_some() { dy.len() } else { 0 });
     let dz: &[T] = match act {
         None => dy,
@@ -223,7 +434,7 @@ pub fn backward<T: Real>(
         }
     };
     if let Some(dx) = dx {
-        input_gradient(isa, d, out, w, dz, dx, scratch);
+        input_gradient(isa, d, out, w, prepared, dz, dx, scratch);
     }
     if let Some(dw) = dw {
         let (rows, taps, m) = (d.batch * out, d.kernel * d.in_channels, d.out_channels);
@@ -245,6 +456,7 @@ fn input_gradient<T: Real>(
     d: Dims,
     out: usize,
     w: &[T],
+    prepared: &[T],
     dz: &[T],
     dx: GradMut<'_, T>,
     scratch: &mut [T],
@@ -253,14 +465,14 @@ fn input_gradient<T: Real>(
     if dx.data.is_empty() {
         return;
     }
-    for residue in 0..d.stride.min(d.length) {
-        let phase = Phase::of(d, residue);
+    let (rearranged, scratch) = scratch.split_at_mut(w.len());
+    let pack = |panels: &mut [T]| pack_back(isa, d, w, rearranged, panels);
+    let (mut panels, scratch) = gemm::panels(prepared, back_len::<T>(d), scratch, pack);
+    for (residue, phase) in phases(d) {
         let taps = phase.taps * d.out_channels;
         let rows = (d.length - residue).div_ceil(d.stride);
-        let (rearranged, scratch) = scratch.split_at_mut(taps * n);
-        let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(taps, n));
-        patches::weights_backward(d, phase, w, rearranged);
-        gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, packed);
+        let (packed, rest) = panels.split_at(gemm::packed_len::<T>(taps, n));
+        panels = rest;
         for sample in 0..d.batch {
             let dz = &dz[sample * out * d.out_channels..][..out * d.out_channels];
             let a = Patches::of_gradient(d, phase, dz, out, rows);

@@ -159,3 +159,9 @@ fn last<T>(epilogue: Epilogue<'_, T>, jc: usize, is_last: bool) -> Epilogue<'_, 
         Epilogue::NONE
     }
 }
+
+/// The first N elements as an array.
+#[inline(always)]
+pub(super) fn first<X, const N: usize>(x: &[X]) -> &[X; N] {
+    &x.as_chunks::<N>().0[0]
+}

@@ -45,6 +45,10 @@ impl Task for Checks {
             let want = f64::from(xs[i]) * f64::from(ys[i]) + f64::from(xs[i]);
             assert!((f64::from(got) - want).abs() <= 1e-6 * (1.0 + want.abs()), "fma lane {i}");
         }
+        for (i, got) in lanes(s, s.fnma(x, y, x)).into_iter().enumerate() {
+            let want = f64::from(xs[i]) - f64::from(xs[i]) * f64::from(ys[i]);
+            assert!((f64::from(got) - want).abs() <= 1e-6 * (1.0 + want.abs()), "fnma lane {i}");
+        }
         for v in [0.5f32, 1.5, 2.5, -0.5, -1.5, 3.49, 1e9, -0.2, 8_388_607.5] {
             let got = lanes(s, s.round(s.splat(v)))[0];
             assert_eq!(got, v.round_ties_even(), "round {v}");

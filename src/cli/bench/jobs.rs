@@ -8,7 +8,7 @@ use super::{Growth, Line, OpLine, WANTED};
 use crate::data::batch::Sampling;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Protocol, Split};
-use crate::graph::{Exec, Graph, Plan, Want};
+use crate::graph::{Aids, Exec, Graph, Plan, Prepared, Want};
 use crate::model::{Output, Task};
 use crate::nn::{self, ModelConfig};
 use crate::train::{
@@ -257,6 +257,7 @@ pub(super) fn operations(
 ) -> Result<Vec<OpLine>> {
     let p = nn::pretrain(model, group, mean_picks(model))?;
     let plan = Arc::new(Plan::new(&p.graph, Want::training(p.loss))?);
+    let mut prepared = Prepared::new(&p.graph, &plan, isa);
     let mut exec: Exec<f32> = Exec::with_isa(Arc::clone(&p.graph), plan, isa);
     exec.set_dropout(true);
     exec.set_key(1, 0, 0);
@@ -272,18 +273,21 @@ pub(super) fn operations(
         (0..group).flat_map(|_| (0..picks).map(|i| (first + i * model.tokens() / picks) as u32)).collect();
     exec.set_index(p.rows, &rows)?;
     let params = p.graph.layout().init(1);
+    // Once per step of many windows, as in training: not timed.
+    prepared.update(&params);
+    let aids = Aids::prepared(&prepared);
     let mut grads = vec![0.0f32; params.len()];
     let n = p.graph.nodes().len();
     let mut times = vec![[const { Vec::new() }; 2]; n];
     let (begin, mut rounds) = (Instant::now(), 0);
     while rounds < 3 || (rounds < 3 * WANTED && begin.elapsed() < limit) {
         let mut last = Instant::now();
-        exec.forward_watched(&params, &mut |id| {
+        exec.forward_watched(&params, aids, &mut |id| {
             times[id.index()][0].push(last.elapsed().as_secs_f64());
             last = Instant::now();
         });
         let mut last = Instant::now();
-        exec.backward_watched(&params, &[1e-3], &mut grads, &mut |id| {
+        exec.backward_watched(&params, aids, &[1e-3], &mut grads, &mut |id| {
             times[id.index()][1].push(last.elapsed().as_secs_f64());
             last = Instant::now();
         });
