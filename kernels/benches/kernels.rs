@@ -83,12 +83,14 @@ fn table() -> Vec<Entry> {
             padding,
             dilation,
         };
-        t.push(conv_forward(d));
-        // The signal itself needs no gradient.
-        if in_channels > 1 {
-            t.push(conv_backward(d, "dx", true, false));
+        for path in [Path::Chosen, Path::Prepared, Path::Direct] {
+            t.push(conv_forward(d, path));
+            // The signal itself needs no gradient.
+            if in_channels > 1 {
+                t.push(conv_backward(d, path, "dx", true, false));
+            }
+            t.push(conv_backward(d, path, "dw", false, true));
         }
-        t.push(conv_backward(d, "dw", false, true));
     }
     for act in [Activation::Relu, Activation::Gelu] {
         for dropout in [Dropout::NONE, Dropout::new(0.1)] {
@@ -264,14 +266,52 @@ fn conv_sizes(d: conv1d::Dims) -> (usize, usize, usize, usize) {
     (x, w, y, 2 * d.batch * out * w)
 }
 
-fn conv_forward(d: conv1d::Dims) -> Entry {
+/// How a convolution is called: as its sizes choose, the same with weights prepared before, or by the implicit product.
+#[derive(Clone, Copy, PartialEq)]
+enum Path {
+    Chosen,
+    Prepared,
+    Direct,
+}
+
+impl Path {
+    fn name(self) -> &'static str {
+        match self {
+            Path::Chosen => "",
+            Path::Prepared => " prepared",
+            Path::Direct => " direct",
+        }
+    }
+
+    fn prepared(self, isa: Isa, d: conv1d::Dims, w: &[f32]) -> Vec<f32> {
+        if self != Path::Prepared {
+            return vec![];
+        }
+        let mut to = vec![0.0; conv1d::prepared_len::<f32>(d, true)];
+        conv1d::prepare(isa, d, w, true, &mut to);
+        to
+    }
+
+    fn scratch(self, d: conv1d::Dims, act: Option<Activation>) -> Vec<f32> {
+        let direct = self == Path::Direct;
+        let len = if direct { conv1d::scratch_len_direct::<f32> } else { conv1d::scratch_len::<f32> };
+        vec![0.0; len(d, act)]
+    }
+}
+
+fn conv_forward(d: conv1d::Dims, path: Path) -> Entry {
     let (x_len, w_len, y_len, flops) = conv_sizes(d);
     let act = Some(Activation::Relu);
     let kernel = move |isa| -> Run {
         let (x, w, b, mut y) = (numbers(x_len), numbers(w_len), numbers(d.out_channels), vec![0.0; y_len]);
-        let mut scratch = vec![0.0; conv1d::scratch_len::<f32>(d, act)];
+        let (mut scratch, prepared) = (path.scratch(d, act), path.prepared(isa, d, &w));
         Box::new(move || {
-            conv1d::forward(isa, d, act, &x, &w, &[], Some(&b), &mut y, &mut [], &mut scratch);
+            let (y, scratch) = (&mut y[..], &mut scratch[..]);
+            if path == Path::Direct {
+                conv1d::forward_direct(isa, d, act, &x, &w, Some(&b), y, &mut [], scratch);
+            } else {
+                conv1d::forward(isa, d, act, &x, &w, &prepared, Some(&b), y, &mut [], scratch);
+            }
             black_box(&y);
         })
     };
@@ -282,24 +322,30 @@ fn conv_forward(d: conv1d::Dims) -> Entry {
             black_box(&y);
         })
     };
-    let name = format!("conv1d forward {}->{} k{}", d.in_channels, d.out_channels, d.kernel);
-    entry(name, flops, x_len + w_len + y_len, kernel, Some(Box::new(reference)))
+    let name = format!("conv1d forward {}->{} k{}{}", d.in_channels, d.out_channels, d.kernel, path.name());
+    let reference = (path == Path::Chosen).then(|| Box::new(reference) as _);
+    entry(name, flops, x_len + w_len + y_len, kernel, reference)
 }
 
-fn conv_backward(d: conv1d::Dims, what: &str, want_dx: bool, want_dw: bool) -> Entry {
+fn conv_backward(d: conv1d::Dims, path: Path, what: &str, want_dx: bool, want_dw: bool) -> Entry {
     let (x_len, w_len, y_len, flops) = conv_sizes(d);
     let act = Some(Activation::Relu);
     let kernel = move |isa| -> Run {
         let (x, w, y, dy) = (numbers(x_len), numbers(w_len), numbers(y_len), numbers(y_len));
         let (mut dx, mut dw, mut db) = (vec![0.0; x_len], vec![0.0; w_len], vec![0.0; d.out_channels]);
-        let mut scratch = vec![0.0; conv1d::scratch_len::<f32>(d, act)];
+        let (mut scratch, prepared) = (path.scratch(d, act), path.prepared(isa, d, &w));
         Box::new(move || {
+            let scratch = &mut scratch[..];
             let gx = want_dx.then(|| GradMut::overwrite(&mut dx));
             let (gw, gb) = (want_dw.then_some(&mut dw[..]), want_dw.then_some(&mut db[..]));
-            conv1d::backward(isa, d, act, &x, &w, &[], &y, &[], &dy, gx, gw, gb, &mut scratch);
+            if path == Path::Direct {
+                conv1d::backward_direct(isa, d, act, &x, &w, &y, &[], &dy, gx, gw, gb, scratch);
+            } else {
+                conv1d::backward(isa, d, act, &x, &w, &prepared, &y, &[], &dy, gx, gw, gb, scratch);
+            }
         })
     };
-    let name = format!("conv1d {what} {}->{} k{}", d.in_channels, d.out_channels, d.kernel);
+    let name = format!("conv1d {what} {}->{} k{}{}", d.in_channels, d.out_channels, d.kernel, path.name());
     let flops = flops * (usize::from(want_dx) + usize::from(want_dw));
     entry(name, flops, x_len + w_len + y_len, kernel, None)
 }

@@ -263,6 +263,43 @@ mod tests {
         }
     }
 
+    /// Adds 1 where dropped.
+    struct Count([f32; BLOCK]);
+    impl OnDropped for Count {
+        #[inline(always)]
+        fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
+            let one = s.select(dropped, s.splat(1.0), s.splat(0.0));
+            let sum = s.add(s.load(&self.0[at..]), one);
+            s.store(sum, &mut self.0[at..]);
+        }
+    }
+
+    struct Decide(Stream, Dropout);
+    impl Task for Decide {
+        type Out = [f32; BLOCK];
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> [f32; BLOCK] {
+            let mut count = Count([0.0; BLOCK]);
+            self.0.decide(s, self.1, 3, 1, &mut count);
+            count.0
+        }
+    }
+
+    #[test]
+    fn a_decision_is_told_once_per_element_at_the_extreme_probabilities_too() {
+        let stream = Key { seed: 7, ..Key::default() }.stream();
+        // Keeps one number in 65536, all but one, and half of them.
+        for p in [1.0 - 1.0 / 65536.0, 1.0 / 65536.0, 0.5] {
+            let d = Dropout::new(p);
+            for isa in Isa::available() {
+                for (i, n) in isa.run(Decide(stream, d)).iter().enumerate() {
+                    let keep = stream.keeps(d, 3, BLOCK + i);
+                    assert_eq!(*n, if keep { 0.0 } else { 1.0 }, "{isa} p {p} element {i}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn uniform_numbers_have_the_right_moments() {
         let stream = Key { seed: 1, step: 2, sample: 3, op: 4 }.stream();

@@ -44,21 +44,34 @@ impl<'a> HeadRows<'a> {
 }
 
 /// Rows that will be read soon. A row is a jump away from the one before, which no hardware prefetcher foresees; asking
-/// for all at once would fill the core's list of misses, so a product asks for two rows per panel.
+/// for many at once would fill the core's list of misses, so a product asks for a line every few steps.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead<'a> {
-    pub(super) rows: HeadRows<'a>,
-    pub(super) first: usize,
-    pub(super) count: usize,
-    pub(super) columns: usize,
+    rows: HeadRows<'a>,
+    row: usize,
+    end: usize,
+    column: usize,
+    columns: usize,
 }
 
-impl Ahead<'_> {
+impl<'a> Ahead<'a> {
+    /// The first `columns` elements of `count` rows from `first` on.
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, panel: usize) {
-        for j in 2 * panel..self.count.min(2 * panel + 2) {
-            for line in self.rows.row(self.first + j, self.columns).chunks(16) {
+    pub(super) fn new(rows: HeadRows<'a>, first: usize, count: usize, columns: usize) -> Self {
+        Self { rows, row: first, end: first + count, column: 0, columns }
+    }
+
+    /// Asks for the next cache line.
+    #[inline(always)]
+    fn next<S: Simd>(&mut self, s: S) {
+        if self.row < self.end {
+            let at = self.row * self.rows.stride + self.rows.base + self.column;
+            if let Some(line) = self.rows.data.get(at..) {
                 s.prefetch(line);
+            }
+            self.column += 16;
+            if self.column >= self.columns {
+                (self.column, self.row) = (0, self.row + 1);
             }
         }
     }
@@ -133,23 +146,20 @@ pub(super) fn product<S: Simd, const M: usize, const HALF: usize, const V: usize
     c: &mut [f32],
     ldc: usize,
     into: Into<'_>,
-    ahead: Option<Ahead<'_>>,
+    ahead: &mut Ahead<'_>,
 ) {
     let nr = V * S::LANES;
     let mut i = 0;
     while i < m {
         let high = m - i >= M;
-        for (panel, j) in (0..n).step_by(nr).enumerate() {
-            if let Some(ahead) = ahead {
-                ahead.prefetch(s, panel);
-            }
+        for j in (0..n).step_by(nr) {
             let b = &b[j * k..][..nr * k];
             let c = &mut c[i * ldc + j..];
             match (high, n - j > S::LANES) {
-                (true, true) => block::<S, M, V, V>(s, read, k, i, a, b, c, ldc, into),
-                (true, false) => block::<S, M, 1, V>(s, read, k, i, a, b, c, ldc, into),
-                (false, true) => block::<S, HALF, V, V>(s, read, k, i, a, b, c, ldc, into),
-                (false, false) => block::<S, HALF, 1, V>(s, read, k, i, a, b, c, ldc, into),
+                (true, true) => block::<S, M, V, V>(s, read, k, i, a, b, c, ldc, into, ahead),
+                (true, false) => block::<S, M, 1, V>(s, read, k, i, a, b, c, ldc, into, ahead),
+                (false, true) => block::<S, HALF, V, V>(s, read, k, i, a, b, c, ldc, into, ahead),
+                (false, false) => block::<S, HALF, 1, V>(s, read, k, i, a, b, c, ldc, into, ahead),
             }
         }
         i += if high { M } else { HALF };
@@ -168,29 +178,38 @@ fn block<S: Simd, const M: usize, const V: usize, const PV: usize>(
     c: &mut [f32],
     ldc: usize,
     into: Into<'_>,
+    ahead: &mut Ahead<'_>,
 ) {
     let mut acc = [[s.splat(0.0); V]; M];
-    if !matches!(into, Into::Overwrite) {
-        for r in 0..M {
-            for line in c[r * ldc..][..V * S::LANES].chunks(16) {
-                s.prefetch(line);
+    {
+        // C's old content, or else what the caller will need next.
+        let old = HeadRows { data: c, stride: ldc, base: 0 };
+        let fresh = matches!(into, Into::Overwrite);
+        let mut lines = if fresh { *ahead } else { Ahead::new(old, 0, M, V * S::LANES) };
+        let b = b.chunks_exact(PV * S::LANES);
+        let a = a.as_chunks::<STRIDE>().0;
+        match read {
+            Read::Rows => {
+                let a: &[[f32; STRIDE]; M] = &a[i..].as_chunks::<M>().0[0];
+                for (p, b) in (0..STRIDE).zip(b) {
+                    if p % 4 == 0 {
+                        lines.next(s);
+                    }
+                    step(s, &mut acc, |r| a[r][p], b);
+                }
+            }
+            Read::Columns => {
+                for (p, (a, b)) in a[..k].iter().zip(b).enumerate() {
+                    if p % 4 == 0 {
+                        lines.next(s);
+                    }
+                    let a: &[f32; M] = &a[i..].as_chunks::<M>().0[0];
+                    step(s, &mut acc, |r| a[r], b);
+                }
             }
         }
-    }
-    let b = b.chunks_exact(PV * S::LANES);
-    let a = a.as_chunks::<STRIDE>().0;
-    match read {
-        Read::Rows => {
-            let a: &[[f32; STRIDE]; M] = &a[i..].as_chunks::<M>().0[0];
-            for (p, b) in (0..STRIDE).zip(b) {
-                step(s, &mut acc, |r| a[r][p], b);
-            }
-        }
-        Read::Columns => {
-            for (a, b) in a[..k].iter().zip(b) {
-                let a: &[f32; M] = &a[i..].as_chunks::<M>().0[0];
-                step(s, &mut acc, |r| a[r], b);
-            }
+        if fresh {
+            (ahead.row, ahead.column) = (lines.row, lines.column);
         }
     }
     let width = V * S::LANES;
@@ -372,13 +391,13 @@ pub(super) fn scores<S: Simd, const M: usize, const HALF: usize, const V: usize>
     rows: &[f32],
     panels: &[f32],
     c: &mut [f32],
-    ahead: Ahead<'_>,
+    ahead: &mut Ahead<'_>,
 ) {
     let padded = keys.next_multiple_of(V * S::LANES);
     for (chunk, first) in (0..columns).step_by(KEYS).enumerate() {
         let depth = KEYS.min(columns - first);
         let (a, b) = (&rows[chunk * m * STRIDE..], &panels[first * padded..]);
         let into = if chunk == 0 { Into::Overwrite } else { Into::Add };
-        product::<S, M, HALF, V>(s, Read::Rows, (m, keys, depth), a, b, c, STRIDE, into, Some(ahead));
+        product::<S, M, HALF, V>(s, Read::Rows, (m, keys, depth), a, b, c, STRIDE, into, ahead);
     }
 }

@@ -295,6 +295,8 @@ fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, tas
     let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
     let (q_rows, p) = (take(&mut rest, z.rows), take(&mut rest, MAX_ROWS * STRIDE));
     let tiled = if d.tq % GRAIN <= FEW { d.tq / GRAIN * GRAIN } else { d.tq };
+    // The last block's padding rows lie between the tiled queries' sums and the others'.
+    let place = |i: usize| if i < tiled { i } else { i + HALF };
     let mut list = [0; KEYS];
     for n in 0..d.batch {
         for h in 0..d.heads {
@@ -327,18 +329,18 @@ fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, tas
                     let rows = count.next_multiple_of(HALF);
                     pack_rows(s, x.scale as f32, q, i, count, rows, columns, q_rows);
                     let next = M.min(tiled - i - count);
-                    let ahead = Ahead { rows: q, first: i + count, count: next, columns };
+                    let ahead = &mut Ahead::new(q, i + count, next, columns);
                     scores::<S, M, HALF, V>(s, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
                     let (m, l) = (&mut m[i..], &mut l[i..]);
                     let factors = running_softmax(s, count, keys.len(), source, h * d.tq + i, p, m, l);
                     let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
                     let (size, out) = ((rows, columns, keys.len()), &mut out[i * z.padded..]);
-                    product::<S, M, HALF, V>(s, Read::Rows, size, p, v_packed, out, z.padded, into, None);
+                    product::<S, M, HALF, V>(s, Read::Rows, size, p, v_packed, out, z.padded, into, ahead);
                 }
                 for i in tiled..d.tq {
                     scale_row(s, x.scale as f32, q.row(i, columns), &mut q_rows[..columns]);
                     let (m, l) = (&mut m[i..=i], &mut l[i..=i]);
-                    let out = &mut out[i * z.padded..][..columns];
+                    let out = &mut out[place(i) * z.padded..][..columns];
                     one_query(s, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
                 }
                 begun = true;
@@ -347,7 +349,7 @@ fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, tas
                 let y = &mut y[(n * d.tq + i) * d.width() + h * columns..][..columns];
                 if begun {
                     let inverse = if l[i] == 0.0 { 0.0 } else { x.dropout.scale::<f32>() / l[i] };
-                    scale_row(s, inverse, &out[i * z.padded..][..columns], y);
+                    scale_row(s, inverse, &out[place(i) * z.padded..][..columns], y);
                 } else {
                     y.fill(0.0);
                 }
@@ -566,8 +568,7 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
                         for (rows_of, a, b, to) in
                             [(q, &*q_rows, &*k_packed, &mut *p), (dy, &*dy_rows, &*v_packed, &mut *ds)]
                         {
-                            let ahead =
-                                Ahead { rows: rows_of, first: next, count: M.min(d.tq - next), columns };
+                            let ahead = &mut Ahead::new(rows_of, next, M.min(d.tq - next), columns);
                             scores::<S, M, HALF, V>(s, rows, keys.len(), columns, a, b, to, ahead);
                         }
                         let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
@@ -576,30 +577,21 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
                     pack_panels::<S, V>(s, x.scale as f32, q, |i| first + i, queries, columns, q_panels);
                     pack_panels::<S, V>(s, kept, dy, |i| first + i, queries, columns, dy_panels);
                     let size = (keys.len().next_multiple_of(HALF), columns, queries);
+                    let ahead = &mut Ahead::new(q, 0, 0, columns);
                     let into = if first == 0 { Into::Overwrite } else { Into::Add };
                     for (wanted, a, b, sum) in [
                         (dv.is_some(), &*p, &*dy_panels, &mut *dv_sum),
                         (dk.is_some(), &*ds, &*q_panels, &mut *dk_sum),
                     ] {
                         if wanted {
-                            product::<S, M, HALF, V>(s, Read::Columns, size, a, b, sum, z.padded, into, None);
+                            product::<S, M, HALF, V>(s, Read::Columns, size, a, b, sum, z.padded, into, ahead);
                         }
                     }
                     if dq.is_some() {
                         let size = (queries.next_multiple_of(HALF), columns, keys.len());
                         let into = if begun { Into::Add } else { Into::Overwrite };
                         let sum = &mut dq_sum[first * z.padded..];
-                        product::<S, M, HALF, V>(
-                            s,
-                            Read::Rows,
-                            size,
-                            ds,
-                            k_panels,
-                            sum,
-                            z.padded,
-                            into,
-                            None,
-                        );
+                        product::<S, M, HALF, V>(s, Read::Rows, size, ds, k_panels, sum, z.padded, into, ahead);
                     }
                 }
                 for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {

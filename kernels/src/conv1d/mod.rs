@@ -11,17 +11,41 @@
 //!
 //! **Cost.** 2 batch out_length in out kernel FLOPs forward, twice that backward.
 //!
-//! **Method.** An implicit matrix product: row (n, t) of the patch matrix is the stretch of x under the kernel at t
-//! (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
-//! (kernel times larger than x) never exists. dx is the same with dz in the place of x and the kernel turned round, one
-//! product for each residue of the position modulo the stride; dW takes the patches as the other operand. Weights are
-//! rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
+//! **Method.** One of two, by sizes and type alone, so that nothing depends on the batch or its neighbours:
 //!
-//! **Later.** For kernels 33 and 17 a frequency-domain product (overlap-save) needs 7 to 11 times fewer multiplications:
-//! it would stand beside the implicit product here, chosen by sizes and measured. bf16 enters through [`crate::gemm`].
+//! * *Frequency domain* (`overlap_save.rs`, after `fft.rs` and `spectrum.rs`), in f32 with stride and dilation 1 where its
+//!   expected cost is at most half: long kernels between many channels. The paper's kernels 33 and 17 are its case, with
+//!   transforms of length 128 and 64.
+//! * *Implicit product* everywhere else, and always in f64, which makes it the oracle of the other. Row (n, t) of the patch
+//!   matrix is the stretch of x under the kernel at t
+//!   (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
+//!   (kernel times larger than x) never exists. dx is the same with dz in the place of x and the kernel turned round, one
+//!   product for each residue of the position modulo the stride; dW takes the patches as the other operand. Weights are
+//!   rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
 //!
-//! **Numerics.** Sums in the order (kernel, channel) within the product's blocks. Padding multiplies weights by 0, so an
-//! infinite weight gives NaN at the edges.
+//! **Measured.** A window of 1280 positions with ReLU, one thread of an Intel CPU with AVX-512 and 180 GFLOP/s at most,
+//! weights prepared; milliseconds:
+//!
+//! | | product y | dx | dW | frequency domain y | dx | dW | weights, each direction |
+//! |---|---|---|---|---|---|---|---|
+//! | 64 to 128, kernel 33 | 4.8 | 5.4 | 5.5 | 0.58 | 0.57 | 0.82 | 0.6 to 1.3 |
+//! | 128 to 256, kernel 17 | 9.9 | 10 | 11 | 1.8 | 1.8 | 2.3 | 0.8 to 1.2 |
+//!
+//! The products of spectra run at 150 to 170 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
+//! the two here.
+//!
+//! **Later.** bf16 enters through [`crate::gemm`].
+//!
+//! **Numerics.** Implicit product: sums in the order (kernel, channel) within the product's blocks. Padding multiplies
+//! weights by 0, so an infinite weight gives NaN at the edges. A NaN or infinity of x reaches the outputs whose window
+//! holds it.
+//!
+//! Frequency domain: within 1.5e-6 of the rms of the result (measured against f64; the tests allow 3e-6). The error is
+//! relative to the tile: an output that is exactly 0 in the product may be of that size here. With m = [`row_grain`] and
+//! tile i of a sample made of outputs i m .. (i + 1) m, a NaN or infinity at position s of x makes NaN of all outputs of
+//! the tiles with i m <= s + padding < i m + m + kernel - 1, in that sample alone; one of dz those of dx at the m + kernel - 1
+//! positions its tile reads, and, as in the product, dw of its channel. In a weight it makes NaN of its output
+//! channel.
 
 use crate::activation::{self, Activation};
 use crate::contract::{at_least, len, product, require};
@@ -119,8 +143,22 @@ pub fn saved_len(d: Dims, act: Option<Activation>) -> usize {
 /// If the kernel does not fit or a product overflows.
 #[track_caller]
 pub fn scratch_len<T: Real>(d: Dims, act: Option<Activation>) -> usize {
+    scratch_by::<T>(spectral::<T>(d), d, act)
+}
+
+/// As [`scratch_len`], for [`forward_direct`] and [`backward_direct`].
+///
+/// # Panics
+/// As [`scratch_len`].
+#[track_caller]
+pub fn scratch_len_direct<T: Real>(d: Dims, act: Option<Activation>) -> usize {
+    scratch_by::<T>(None, d, act)
+}
+
+#[track_caller]
+fn scratch_by<T: Real>(plan: Option<Plan>, d: Dims, act: Option<Activation>) -> usize {
     let (_, weights, y, out) = d.sizes("conv1d");
-    if let Some(plan) = spectral::<T>(d) {
+    if let Some(plan) = plan {
         let forward = plan.weights_len(Direction::Forward) + plan.forward_len().max(CHUNK);
         return forward.max(plan.weights_len(Direction::Backward) + plan.backward_len(act.is_some()));
     }
@@ -168,8 +206,13 @@ fn phases(d: Dims) -> impl Iterator<Item = (usize, Phase)> {
 /// If the kernel does not fit or a product overflows.
 #[track_caller]
 pub fn prepared_len<T: Real>(d: Dims, backward: bool) -> usize {
+    prepared_by::<T>(spectral::<T>(d), d, backward)
+}
+
+#[track_caller]
+fn prepared_by<T: Real>(plan: Option<Plan>, d: Dims, backward: bool) -> usize {
     let (_, weights, _, _) = d.sizes("conv1d");
-    if let Some(plan) = spectral::<T>(d) {
+    if let Some(plan) = plan {
         let back = if backward { plan.weights_len(Direction::Backward) } else { 0 };
         return plan.weights_len(Direction::Forward) + back;
     }
@@ -177,8 +220,8 @@ pub fn prepared_len<T: Real>(d: Dims, backward: bool) -> usize {
     there_len::<T>(d) + back + weights
 }
 
-/// Rearranges and packs, or transforms, w `[out, in, kernel]` for [`forward`] and, with `backward`, for dx of [`backward`] on the same
-/// instruction set; `out`: [`prepared_len`] elements, the last of which only help in rearranging.
+/// Rearranges and packs, or transforms, w `[out, in, kernel]` for [`forward`] and, with `backward`, for dx of [`backward`]
+/// on the same instruction set; `out`: [`prepared_len`] elements, the last of which may only help in rearranging.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -239,6 +282,43 @@ pub fn forward<T: Real>(
     saved: &mut [T],
     scratch: &mut [T],
 ) {
+    forward_by(spectral::<T>(d), isa, d, act, x, w, prepared, b, y, saved, scratch);
+}
+
+/// [`forward`] by the implicit product whatever the sizes, with nothing prepared: what the frequency domain is compared
+/// with. `scratch`: [`scratch_len_direct`] elements.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn forward_direct<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    forward_by(None, isa, d, act, x, w, &[], b, y, saved, scratch);
+}
+
+#[track_caller]
+fn forward_by<T: Real>(
+    plan: Option<Plan>,
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    prepared: &[T],
+    b: Option<&[T]>,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
     let out = check("conv1d", d, x, w, y);
     if let Some(b) = b {
         len("conv1d", "b", d.out_channels, b.len());
@@ -247,14 +327,14 @@ pub fn forward<T: Real>(
     if keep {
         at_least("conv1d", "saved", y.len(), saved.len());
     }
-    at_least("conv1d", "scratch", scratch_len::<T>(d, act), scratch.len());
+    at_least("conv1d", "scratch", scratch_by::<T>(plan, d, act), scratch.len());
     if y.is_empty() {
         return;
     }
     let length = y.len();
     let z = if keep { &mut saved[..length] } else { &mut *y };
     let relu = act == Some(Activation::Relu);
-    rows_of_z(isa, d, relu, x, w, prepared, b, 0..d.batch * out, z, scratch);
+    rows_of_z(plan, isa, d, relu, x, w, prepared, b, 0..d.batch * out, z, scratch);
     match act {
         Some(kind) if keep => activation::forward(isa, kind, &saved[..length], y),
         _ => activate(isa, act, y, scratch),
@@ -297,12 +377,15 @@ pub fn forward_rows<T: Real>(
     if y_rows.is_empty() {
         return;
     }
-    rows_of_z(isa, d, act == Some(Activation::Relu), x, w, prepared, b, rows, y_rows, scratch);
+    let (plan, relu) = (spectral::<T>(d), act == Some(Activation::Relu));
+    rows_of_z(plan, isa, d, relu, x, w, prepared, b, rows, y_rows, scratch);
     activate(isa, act, y_rows, scratch);
 }
 
 /// z or, with `relu`, y at flat rows `[batch, out_length]`: all of them or, of a single sample, some.
+#[track_caller]
 fn rows_of_z<T: Real>(
+    plan: Option<Plan>,
     isa: Isa,
     d: Dims,
     relu: bool,
@@ -314,7 +397,7 @@ fn rows_of_z<T: Real>(
     z: &mut [T],
     scratch: &mut [T],
 ) {
-    if let Some(plan) = spectral::<T>(d) {
+    if let Some(plan) = plan {
         let there = plan.weights_len(Direction::Forward);
         if !prepared.is_empty() {
             at_least("conv1d", "prepared", there, prepared.len());
@@ -371,6 +454,49 @@ pub fn backward<T: Real>(
     db: Option<&mut [T]>,
     scratch: &mut [T],
 ) {
+    backward_by(spectral::<T>(d), isa, d, act, x, w, prepared, y, saved, dy, dx, dw, db, scratch);
+}
+
+/// [`backward`] by the implicit product whatever the sizes, with nothing prepared. `scratch`: [`scratch_len_direct`]
+/// elements.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn backward_direct<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    y: &[T],
+    saved: &[T],
+    dy: &[T],
+    dx: Option<GradMut<'_, T>>,
+    dw: Option<&mut [T]>,
+    db: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
+    backward_by(None, isa, d, act, x, w, &[], y, saved, dy, dx, dw, db, scratch);
+}
+
+#[track_caller]
+fn backward_by<T: Real>(
+    plan: Option<Plan>,
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    prepared: &[T],
+    y: &[T],
+    saved: &[T],
+    dy: &[T],
+    dx: Option<GradMut<'_, T>>,
+    dw: Option<&mut [T]>,
+    db: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
     let op = "conv1d backward";
     let out = check(op, d, x, w, dy);
     if act == Some(Activation::Relu) {
@@ -388,14 +514,13 @@ pub fn backward<T: Real>(
     if let Some(db) = &db {
         len(op, "db", d.out_channels, db.len());
     }
-    at_least(op, "scratch", scratch_len::<T>(d, act), scratch.len());
+    at_least(op, "scratch", scratch_by::<T>(plan, d, act), scratch.len());
 
-    let plan = spectral::<T>(d);
     let there = plan.map_or_else(|| there_len::<T>(d), |plan| plan.weights_len(Direction::Forward));
     let prepared = if prepared.is_empty() {
         prepared
     } else {
-        at_least(op, "prepared", prepared_len::<T>(d, true), prepared.len());
+        at_least(op, "prepared", prepared_by::<T>(plan, d, true), prepared.len());
         &prepared[there..]
     };
     if let Some(plan) = plan {

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! so both gradients share the spectra of dz, and dw takes x's as the forward pass made them. x's are made anew: that
-//! costs less than a tenth of the pass and keeps `saved` empty.
+//! costs a few hundredths of the pass and keeps `saved` empty.
 //!
 //! **Cost.** tiles n in out 4 FLOPs (8 for each of n/2 complex products) in place of 2 out_length in out kernel, beside
 //! the transforms.

@@ -130,8 +130,6 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn shl_u32<const N: u32>(self, a: Self::U) -> Self::U;
     /// a >> N, zeros shifted in.
     fn shr_u32<const N: u32>(self, a: Self::U) -> Self::U;
-    /// High and low 32 bits of the 64-bit products a * b.
-    fn mul_wide_u32(self, a: Self::U, b: Self::U) -> (Self::U, Self::U);
     /// The 64-bit products of the even lanes, low half in the even lane and high half in the odd one after it. The odd
     /// lanes of the operands do not matter.
     fn mul_even_u32(self, a: Self::U, b: Self::U) -> Self::U;

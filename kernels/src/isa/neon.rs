@@ -62,13 +62,6 @@ impl Simd for Neon {
         fn xor_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = veorq_u32(a, b);
         fn and_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vandq_u32(a, b);
         fn or_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vorrq_u32(a, b);
-        fn mul_wide_u32(a: uint32x4_t, b: uint32x4_t) -> (uint32x4_t, uint32x4_t) = {
-            let low = vmull_u32(vget_low_u32(a), vget_low_u32(b));
-            let high = vmull_high_u32(a, b);
-            let hi = vcombine_u32(vshrn_n_u64::<32>(low), vshrn_n_u64::<32>(high));
-            let lo = vcombine_u32(vmovn_u64(low), vmovn_u64(high));
-            (hi, lo)
-        };
         fn mul_even_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t =
             vreinterpretq_u32_u64(vmull_u32(
                 vmovn_u64(vreinterpretq_u64_u32(a)),

@@ -144,11 +144,6 @@ impl Simd for Portable {
         a.map(|x| x >> N)
     }
     #[inline(always)]
-    fn mul_wide_u32(self, a: [u32; L], b: [u32; L]) -> ([u32; L], [u32; L]) {
-        let p: [u64; L] = std::array::from_fn(|i| u64::from(a[i]) * u64::from(b[i]));
-        (p.map(|x| (x >> 32) as u32), p.map(|x| x as u32))
-    }
-    #[inline(always)]
     fn mul_even_u32(self, a: [u32; L], b: [u32; L]) -> [u32; L] {
         std::array::from_fn(|i| {
             let p = u64::from(a[i & !1]) * u64::from(b[i & !1]);

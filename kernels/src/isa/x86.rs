@@ -109,14 +109,6 @@ impl Simd for Avx2 {
         fn xor_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_xor_si256(a, b);
         fn and_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
         fn or_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
-        fn mul_wide_u32(a: __m256i, b: __m256i) -> (__m256i, __m256i) = {
-            // mul_epu32 multiplies the even lanes; the odd ones are shifted down, multiplied and put back.
-            let even = _mm256_mul_epu32(a, b);
-            let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
-            let hi = _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd);
-            let lo = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_slli_epi64::<32>(odd));
-            (hi, lo)
-        };
         fn mul_even_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_mul_epu32(a, b);
         fn swap_u32(a: __m256i) -> __m256i = _mm256_shuffle_epi32::<0b10_11_00_01>(a);
         fn blend_u32(even: __m256i, odd: __m256i) -> __m256i = _mm256_blend_epi32::<0b1010_1010>(even, odd);
@@ -217,14 +209,6 @@ impl Simd for Avx512 {
         fn xor_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
         fn and_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
         fn or_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
-        fn mul_wide_u32(a: __m512i, b: __m512i) -> (__m512i, __m512i) = {
-            // As for AVX2: even lanes, odd lanes, interleave.
-            let even = _mm512_mul_epu32(a, b);
-            let odd = _mm512_mul_epu32(_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
-            let hi = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64::<32>(even), odd);
-            let lo = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64::<32>(odd));
-            (hi, lo)
-        };
         fn mul_even_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_mul_epu32(a, b);
         fn swap_u32(a: __m512i) -> __m512i = _mm512_shuffle_epi32::<0b10_11_00_01>(a);
         fn blend_u32(even: __m512i, odd: __m512i) -> __m512i = _mm512_mask_blend_epi32(0xaaaa, even, odd);

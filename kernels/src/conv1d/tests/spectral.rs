@@ -246,6 +246,15 @@ fn the_paper_s_kernels_are_within_3e_6_of_the_rms_of_the_direct_product_in_f64()
             backward(isa, d, None, &x, &w, &[], &[], &[], &dy, to, Some(&mut dw32), None, &mut scratch);
             let errors = [worst(&y32, &y), worst(&dx32, &dx), worst(&dw32, &dw)];
             assert!(errors.iter().all(|&e| e < 3e-6), "{isa} {d:?}: {errors:?}");
+            // And of the direct product in the same precision.
+            let mut scratch = vec![f32::NAN; scratch_len_direct::<f32>(d, None)];
+            let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), vec![0.0; w.len()]);
+            forward_direct(isa, d, None, &x, &w, None, &mut y, &mut [], &mut scratch);
+            let to = Some(GradMut::overwrite(&mut dx));
+            backward_direct(isa, d, None, &x, &w, &[], &[], &dy, to, Some(&mut dw), None, &mut scratch);
+            let pairs = [(&y32, y), (&dx32, dx), (&dw32, dw)];
+            let errors = pairs.map(|(a, b)| worst(a, &b.into_iter().map(f64::from).collect::<Vec<_>>()));
+            assert!(errors.iter().all(|&e| e < 4e-6), "{isa} {d:?} beside the product: {errors:?}");
         });
     }
 }
