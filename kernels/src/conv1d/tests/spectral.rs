@@ -348,7 +348,7 @@ fn a_nan_stays_in_the_tiles_that_read_it() {
     let mut x = cast::<f32>(&rng.vec(d.length * d.in_channels));
     let w = cast::<f32>(&rng.vec(d.out_channels * d.in_channels * d.kernel));
     each_isa(|isa| {
-        let mut run = |x: &[f32]| {
+        let run = |x: &[f32]| {
             let mut scratch = vec![f32::NAN; scratch_len::<f32>(d, None)];
             let mut y = vec![f32::NAN; d.length * d.out_channels];
             forward(isa, d, None, x, &w, &[], None, &mut y, &mut [], &mut scratch);
