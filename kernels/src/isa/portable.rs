@@ -95,9 +95,8 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn zip(self, a: [f32; L], b: [f32; L]) -> ([f32; L], [f32; L]) {
-        let half = |from: usize| {
-            std::array::from_fn(|i| if i % 2 == 0 { a[from + i / 2] } else { b[from + i / 2] })
-        };
+        let half =
+            |from: usize| std::array::from_fn(|i| if i % 2 == 0 { a[from + i / 2] } else { b[from + i / 2] });
         (half(0), half(L / 2))
     }
     #[inline(always)]
