@@ -1,4 +1,7 @@
 //! The vector bodies: blocks of keys, packed once per head, against blocks of queries; see [`super::product`].
+//!
+//! The order is keys outside, queries inside. Forward, every query's sum waits in scratch while the blocks of keys pass;
+//! backward, dq waits there, while dk and dv of a block are finished before the next is begun.
 
 use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};
@@ -584,14 +587,34 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
                         (dk.is_some(), &*ds, &*q_panels, &mut *dk_sum),
                     ] {
                         if wanted {
-                            product::<S, M, HALF, V>(s, Read::Columns, size, a, b, sum, z.padded, into, ahead);
+                            product::<S, M, HALF, V>(
+                                s,
+                                Read::Columns,
+                                size,
+                                a,
+                                b,
+                                sum,
+                                z.padded,
+                                into,
+                                ahead,
+                            );
                         }
                     }
                     if dq.is_some() {
                         let size = (queries.next_multiple_of(HALF), columns, keys.len());
                         let into = if begun { Into::Add } else { Into::Overwrite };
                         let sum = &mut dq_sum[first * z.padded..];
-                        product::<S, M, HALF, V>(s, Read::Rows, size, ds, k_panels, sum, z.padded, into, ahead);
+                        product::<S, M, HALF, V>(
+                            s,
+                            Read::Rows,
+                            size,
+                            ds,
+                            k_panels,
+                            sum,
+                            z.padded,
+                            into,
+                            ahead,
+                        );
                     }
                 }
                 for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {
