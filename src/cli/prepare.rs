@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::options::preparation::PreparationArgs;
-use crate::cli::{Context, config, interrupt};
+use crate::cli::{Context, config, interrupt, overview};
 use crate::data::datasets;
 use crate::data::prepare::survey::{LabelColumn, survey};
 use crate::data::prepare::{PrepareSettings, Report, prepare};
@@ -21,6 +21,8 @@ Examples:
   heartlore prepare --dataset amigos AMIGOS/data_preprocessed --dry-run
   heartlore prepare --dataset dreamer DREAMER.mat --out store
   heartlore prepare --list-datasets
+
+Every data set, with how to obtain it: examples/datasets.md. A folder of your own, step by step: examples/own_recordings.md.
 
 items.csv has one line per recording: file,subject,trial,start_s,end_s,channel,<labels...>; only file and subject are
 required. Without a table every file counts as a person of its own.";
@@ -43,6 +45,9 @@ pub struct Args {
     /// Say what there is and what would be left out, and write nothing
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: bool,
+    /// SVG picture of people, hours, labels and what is left out, also of a dry run; a store has it as overview.svg
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     /// Table of recordings with subjects and labels
     #[arg(long)]
     pub table: Option<PathBuf>,
@@ -72,6 +77,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return list_datasets(context);
     }
     let mut settings = args.preparation.resolve()?;
+    if let Some(path) = &args.plot {
+        super::windows::check_free(path, settings.overwrite)?;
+    }
     let (mut items, dropped) = match &args.dataset {
         Some(name) => dataset(name, args, &mut settings, context)?,
         None => (collect(args, context)?, Vec::new()),
@@ -88,11 +96,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         items.items.retain(|i| args.select.contains(&i.dataset));
     }
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        return dry_run(&items, &dropped, &settings, args.threads, context);
+        return dry_run(&items, &dropped, &settings, args, context);
     };
     let report = into_store(&items, &settings, out, args.threads, context)?;
     context.write_config(out, config::FILE)?;
     let store = Store::open(out)?;
+    let picture = overview::of_report(&report, dropped.len(), &store);
+    super::rundir::write_bytes(&out.join(overview::PICTURE), picture.as_str().as_bytes())?;
+    if let Some(path) = &args.plot {
+        overview::save(&picture, path, settings.overwrite, context)?;
+    }
     context.result(&summary(&report, &settings, out), || {
         let m = store.manifest();
         serde_json::json!({
@@ -209,7 +222,7 @@ fn dry_run(
     items: &Items,
     dropped: &[(String, String)],
     settings: &PrepareSettings,
-    threads: usize,
+    args: &Args,
     context: &Context,
 ) -> Result<()> {
     interrupt::listen();
@@ -218,9 +231,13 @@ fn dry_run(
         bar.set_position(p.done as u64);
         !interrupt::asked()
     };
-    let survey = pool(threads)?.install(|| survey(items, settings, &mut on_progress));
+    let survey = pool(args.threads)?.install(|| survey(items, settings, &mut on_progress));
     bar.finish_and_clear();
     let survey = survey?;
+    if let Some(path) = &args.plot {
+        let picture = overview::of_survey(&survey, dropped.len(), &settings.processing());
+        overview::save(&picture, path, settings.overwrite, context)?;
+    }
     let of = |map: &std::collections::BTreeMap<String, usize>, unit: &str| {
         map.iter().map(|(v, n)| format!("{v}{unit} ({n})")).collect::<Vec<_>>().join(", ")
     };
@@ -241,6 +258,13 @@ fn dry_run(
         if d.short > 0 {
             text.push_str(&format!("  {} recordings are shorter than a window\n", d.short));
         }
+        let hours = overview::hours(d.windows, &settings.processing());
+        text.push_str(&format!("  {} windows would be kept, {hours:.2} h\n", d.windows));
+    }
+    let would_drop: usize = survey.windows_dropped.values().sum();
+    if would_drop > 0 {
+        let reasons = of(&survey.windows_dropped, "");
+        text.push_str(&format!("  {would_drop} windows would be dropped: {reasons}\n"));
     }
     for label in &survey.labels {
         let values = match label.values.len() {
@@ -266,10 +290,15 @@ fn dry_run(
             "datasets": survey.datasets.iter().map(|(name, d)| (name.clone(), serde_json::json!({
                 "subjects": d.subjects, "trials": d.trials, "recordings": d.recordings, "seconds": d.seconds,
                 "missing_samples": d.missing, "short": d.short, "rates_hz": d.rates, "units": d.units,
+                "windows": d.windows,
             }))).collect::<serde_json::Map<_, _>>(),
             "labels": survey.labels.iter().map(|l| (l.name.clone(), serde_json::json!({
                 "values": l.values, "missing": l.missing,
             }))).collect::<serde_json::Map<_, _>>(),
+            "people": survey.people.iter().map(|((dataset, subject), s)| serde_json::json!({
+                "dataset": dataset, "subject": subject, "windows_kept": s.kept, "windows_dropped": s.dropped,
+            })).collect::<Vec<_>>(),
+            "windows_dropped": survey.windows_dropped,
             "left_out": left_out,
             "warnings": survey.warnings,
         })

@@ -70,6 +70,12 @@ fn one(subject: &str, file: &Path, found: &mut Found) -> Result<()> {
             .ok_or_else(|| Error::data(format!("there is no array '{name}'")).in_file(file))
     };
     let labels = array("label")?.values;
+    let samples = array("ecg")?.values.len();
+    if labels.len() != samples {
+        return Err(Error::data(format!("label has {} values, ecg {samples}", labels.len()))
+            .in_file(file)
+            .remedy("convert the pickle again; both are at 700 Hz"));
+    }
     let mut begin = 0;
     let mut counts = std::collections::BTreeMap::new();
     while begin < labels.len() {

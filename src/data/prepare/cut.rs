@@ -37,6 +37,10 @@ pub struct Cut {
     pub left_over: usize,
     /// Whether amplitudes are in mV.
     pub calibrated: bool,
+    /// Sampling rate of the recording, Hz.
+    pub fs_hz: f64,
+    /// Unit of the recording's samples.
+    pub unit: String,
     /// What the reader and the cutting noticed.
     pub warnings: Vec<String>,
     /// Files that were read.
@@ -115,10 +119,13 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
         warnings: recording.warnings,
         files: recording.files,
         calibrated: channel.unit != Unit::Arbitrary,
+        fs_hz: channel.fs_hz,
+        unit: channel.unit.to_string(),
         ..Cut::default()
     };
     let fs_hz = channel.fs_hz;
     let mv = channel.to_millivolts(None)?;
+    channel.check_amplitude(&mv)?;
     let total = mv.len();
     if let Some(end_s) = item.end_s.filter(|end_s| end_s * fs_hz > total as f64 + 1.0) {
         let total_s = total as f64 / fs_hz;
