@@ -1,8 +1,5 @@
-//! WFDB records in every format, layout and annotation field, against wfdb-python, bit for bit; and damaged.
+//! WFDB records in every format, layout and annotation field, against wfdb-python, bit for bit. Damaged: tests/damage.rs.
 #![cfg(feature = "formats")]
-
-mod torture;
-mod watched;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +9,6 @@ use heartlore::data::npy;
 use heartlore::data::readers::wfdb::annotations;
 use heartlore::data::readers::{self, Only, ReadOptions};
 use heartlore::data::recording::{Recording, Unit};
-use torture::torture;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/data/wfdb").join(name)
@@ -154,35 +150,4 @@ fn records_that_cannot_be_read_say_why() {
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("/mV", "/hop")).unwrap();
     let options = ReadOptions { unit: Some(Unit::Microvolt), ..ReadOptions::default() };
     assert_eq!(readers::open(&path, &options).unwrap().channels[0].unit, Unit::Microvolt);
-}
-
-/// Each sample takes 8 bytes and at least one in the file; the file itself, its text and growing vectors come on top.
-const SINGLE: usize = 24;
-/// With segments 15 of 16 samples may be missing.
-const SEGMENTED: usize = 16 * SINGLE;
-
-#[test]
-fn damaged_records_of_one_segment() {
-    for name in ["f8_30", "f310_25", "f311_25", "f24_20"] {
-        let (hea, dat) = (format!("{name}.hea"), format!("{name}.dat"));
-        let dir = copied(&[&hea, &dat]);
-        let path = dir.path().join(&hea);
-        torture(&path, 1000, || open(&path), SINGLE);
-        torture(&dir.path().join(&dat), 500, || open(&path), SINGLE);
-    }
-    let dir = copied(&["many.hea", "many_1.dat", "many_2.dat"]);
-    let path = dir.path().join("many.hea");
-    torture(&path, 10_000, || open(&path), SINGLE);
-}
-
-#[test]
-fn damaged_segments_and_annotations() {
-    let dir = copied(&["var.hea", "var_layout.hea", "var_1.hea", "var_1.dat", "var_2.hea", "var_2.dat"]);
-    fs::copy(fixture("full.atr"), dir.path().join("var.atr")).unwrap();
-    let path = dir.path().join("var.hea");
-    for (file, rounds) in
-        [("var.hea", 10_000), ("var_layout.hea", 1000), ("var_1.hea", 1000), ("var.atr", 10_000)]
-    {
-        torture(&dir.path().join(file), rounds, || open(&path), SEGMENTED);
-    }
 }

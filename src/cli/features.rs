@@ -81,8 +81,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         r.place.iter().map(|(_, v)| v.clone()).chain(numbers).collect()
     });
     let csv = windows::csv_text(&names, lines)?;
-    let document =
-        || json!({ "windows": rows.iter().map(Row::json).collect::<Vec<_>>(), "settings": context.settings() });
+    let document = || json!({ "windows": rows.iter().map(Row::json).collect::<Vec<_>>(), "settings": context.settings() });
     match &args.out {
         Some(path) => {
             windows::write_file(path, &csv)?;

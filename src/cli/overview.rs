@@ -98,11 +98,7 @@ pub(super) fn list(counts: &BTreeMap<String, usize>, unit: &str) -> String {
 
 /// What a dry run found.
 pub(super) fn of_survey(survey: &Survey, left_out: usize, p: &Processing) -> Svg {
-    let mut f = Facts {
-        title: "What would be prepared".into(),
-        counted: "recordings",
-        ..Facts::default()
-    };
+    let mut f = Facts { title: "What would be prepared".into(), counted: "recordings", ..Facts::default() };
     for (name, d) in &survey.datasets {
         let text = format!(
             "{} people, {} trials, {} recordings, {:.2} h; {}; {}; {} windows",
@@ -175,7 +171,8 @@ pub(super) fn of_store(store: &Store) -> Svg {
     f.windows(manifest.counts.windows_dropped.iter().map(|(why, n)| (why, *n as f64)));
     f.recordings("without a window", manifest.counts.skipped.len());
     if !manifest.counts.windows_dropped.is_empty() {
-        f.remarks.push("A store does not keep whose windows were dropped; its overview.svg shows them.".into());
+        f.remarks
+            .push("A store does not keep whose windows were dropped; its overview.svg shows them.".into());
     }
     f.draw()
 }
@@ -211,7 +208,12 @@ fn sorted(mut values: Vec<(String, f64)>) -> Vec<(String, f64)> {
 ///
 /// # Errors
 /// The file is there already and may not be overwritten, or a failing disk.
-pub(super) fn save(svg: &Svg, path: &std::path::Path, overwrite: bool, context: &Context) -> crate::Result<()> {
+pub(super) fn save(
+    svg: &Svg,
+    path: &std::path::Path,
+    overwrite: bool,
+    context: &Context,
+) -> crate::Result<()> {
     super::windows::check_free(path, overwrite)?;
     super::windows::write_file(path, svg.as_str().as_bytes())?;
     context.note(format!("picture: {}", path.display()));

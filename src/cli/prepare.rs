@@ -1,5 +1,6 @@
 //! `heartlore prepare`: recordings in, a prepared store out.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::options::preparation::PreparationArgs;
@@ -85,7 +86,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         None => (collect(args, context)?, Vec::new()),
     };
     if !args.select.is_empty() {
-        let all: std::collections::BTreeSet<String> = items.items.iter().map(|i| i.dataset.clone()).collect();
+        let all: BTreeSet<String> = items.items.iter().map(|i| i.dataset.clone()).collect();
         for name in &args.select {
             if !all.contains(name) {
                 let have: Vec<&str> = all.iter().map(String::as_str).collect();
@@ -200,6 +201,8 @@ fn list_datasets(context: &Context) -> Result<()> {
             ("labels", set.labels),
             ("expects", set.layout),
             ("obtain", set.obtain),
+            ("licence", set.licence),
+            ("quirks", set.quirks),
             ("cite", set.citation),
             ("tested on", checked),
         ] {
@@ -210,7 +213,7 @@ fn list_datasets(context: &Context) -> Result<()> {
         let all = datasets::DATASETS.iter().map(|set| {
             serde_json::json!({
                 "name": set.name, "what": set.what, "labels": set.labels, "layout": set.layout,
-                "obtain": set.obtain, "citation": set.citation, "checked": set.checked,
+                "obtain": set.obtain, "licence": set.licence, "quirks": set.quirks, "citation": set.citation, "checked": set.checked,
             })
         });
         serde_json::Value::Array(all.collect())
@@ -320,7 +323,9 @@ fn ends(label: &LabelColumn) -> (String, String) {
 fn collect(args: &Args, context: &Context) -> Result<Items> {
     let mut parts = Vec::new();
     if let Some(path) = &args.table {
-        parts.push(table::read_table(path)?);
+        let items = table::read_table(path)?;
+        unnamed(&items, path, context)?;
+        parts.push(items);
     }
     let mut files = Vec::new();
     for input in &args.inputs {
@@ -339,7 +344,7 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
             if files.len() == before {
                 return Err(Error::data("the folder holds no recordings")
                     .in_file(input)
-                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .rec or .hea"));
+                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .bdf, .rec or .hea"));
             }
             if ignored > 0 {
                 context.note(format!("{}: {ignored} files of other kinds left alone", input.display()));
@@ -365,6 +370,37 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
     Ok(join(parts))
 }
 
+/// Says how many recordings stand beside those of the table without being named in it.
+fn unnamed(items: &Items, table: &Path, context: &Context) -> Result<()> {
+    let real = |p: &Path| std::fs::canonicalize(p).unwrap_or_else(|_| p.to_path_buf());
+    let mut named: BTreeSet<PathBuf> = items.items.iter().map(|i| real(&i.file)).collect();
+    named.insert(real(table));
+    let folders: BTreeSet<PathBuf> = named.iter().filter_map(|f| f.parent().map(Path::to_path_buf)).collect();
+    let mut others = Vec::new();
+    for folder in &folders {
+        for entry in std::fs::read_dir(folder).with_file(folder)? {
+            let path = entry.with_file(folder)?.path();
+            if path.is_file() && is_recording(&path) && !named.contains(&real(&path)) {
+                others.push(path);
+            }
+        }
+    }
+    others.sort();
+    if let Some(first) = others.first() {
+        let (n, shown) = (others.len(), first.display());
+        context
+            .warn(format!("{n} recordings beside those of the table are named by no line, such as {shown}"));
+    }
+    Ok(())
+}
+
+/// Whether a file in a folder is taken for a recording: by its extension, and not hidden.
+fn is_recording(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    !hidden && ["csv", "tsv", "txt", "npy", "edf", "bdf", "rec", "hea"].contains(&extension.as_str())
+}
+
 /// Recordings below `dir`, in order of their names; returns how many other files there are.
 pub(crate) fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<usize> {
     let mut entries = Vec::new();
@@ -375,12 +411,11 @@ pub(crate) fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) 
     let mut ignored = 0;
     for path in entries {
         let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         if hidden {
             ignored += 1;
         } else if path.is_dir() {
             ignored += walk(root, &path, files)?;
-        } else if ["csv", "tsv", "txt", "npy", "edf", "rec", "hea"].contains(&extension.as_str()) {
+        } else if is_recording(&path) {
             let name = path.strip_prefix(root).unwrap_or(&path).with_extension("");
             files.push((path.clone(), name.to_string_lossy().replace(['/', '\\'], "_")));
         } else {

@@ -139,7 +139,8 @@ impl Channel {
             return Ok(());
         }
         let middle = heights.len() / 2;
-        let Some((_, median, _)) = (middle < heights.len()).then(|| heights.select_nth_unstable_by(middle, f64::total_cmp))
+        let Some((_, median, _)) =
+            (middle < heights.len()).then(|| heights.select_nth_unstable_by(middle, f64::total_cmp))
         else {
             return Ok(());
         };

@@ -105,7 +105,9 @@ impl Items {
                             a.subject, b.subject
                         ))
                         .in_file(file)
-                        .remedy("give every stretch of a recording to one person, or name the channel of each"));
+                        .remedy(
+                            "give every stretch of a recording to one person, or name the channel of each",
+                        ));
                     }
                     let trial = |i: &Item| i.trial.clone().unwrap_or_else(|| "without a name".into());
                     doubts.push(format!(

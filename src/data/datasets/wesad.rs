@@ -31,6 +31,9 @@ pub(super) static WESAD: Dataset = Dataset {
     obtain: "download from archive.ics.uci.edu (dataset 465); its pickles run code when loaded, so convert them in Python: \
              numpy.savez_compressed('S2.npz', ecg=d['signal']['chest']['ECG'].ravel(), label=d['label'].astype('int32'), \
              fs_hz=numpy.array([700.0])) with d = pickle.load(open('S2.pkl','rb'), encoding='latin1')",
+    licence: "for research, not commercial, by its readme; CC BY 4.0 by its UCI page (both from memory)",
+    quirks: "Published as Python pickles, which run code when loaded and are never read: convert them once. \
+             S12 does not exist. Codes 0 and 5 to 7 are left out. Chest ECG in mV",
     layout: "S2.npz to S17.npz (without S12), made from the pickles",
     labels: "condition (baseline, stress, amusement, meditation)",
     checked: false,

@@ -19,6 +19,10 @@ pub(super) static YAAD: Dataset = Dataset {
     citation: "Dar, Rahim, Akram, Khawaja, Rahim. YAAD: Young Adult's Affective Data Using Wearable ECG and GSR sensors. \
                ICoDT2 2022; Mendeley Data, doi:10.17632/g2p7vwxyn2",
     obtain: "download from data.mendeley.com/datasets/g2p7vwxyn2; save the spreadsheets of labels as CSV beside them",
+    licence: "CC BY 4.0 (from memory)",
+    quirks: "Labels are in spreadsheets: save each as CSV under its own name. Multimodal and single-modal \
+             people are counted apart (m01, s01). Units are the sensor's own. 5000 samples, 39 s at 128 Hz, \
+             per video",
     layout: "ECG_GSR_Emotions/Raw Data/{Multimodal,Single Modal}/ECG/ECGdata_s1p1v1.dat, \
              ECG_GSR_Emotions/Self-Annotation Labels/Self-annotation Multimodal_Use.csv",
     labels: "valence, arousal, dominance, emotion; stimulus",

@@ -39,7 +39,7 @@ pub struct PrepareSettings {
     pub quality: Option<QualitySettings>,
     /// Channel for all items that name none.
     pub channel: Option<String>,
-    /// Unit of all channels whose file gives none.
+    /// Unit of all channels whose file gives none, or one that their amplitudes rule out.
     pub unit: Option<Unit>,
     /// Sampling rate of all files that give none, Hz.
     pub fs_hz: Option<f64>,
@@ -216,7 +216,8 @@ pub fn prepare(
                     }
                     counts.warnings.extend(cut.warnings.iter().map(|w| format!("{name}: {w}")));
                     files.extend(cut.files.iter().cloned());
-                    let share = report.people.entry((item.dataset.clone(), item.subject.clone())).or_default();
+                    let share =
+                        report.people.entry((item.dataset.clone(), item.subject.clone())).or_default();
                     share.kept += cut.windows.len();
                     share.dropped += cut.dropped.values().sum::<usize>();
                     if cut.windows.is_empty() {

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 use super::{PrepareSettings, Progress, Share, checked, cut, item_name, quotas};
 use crate::data::manifest::Skipped;
 use crate::data::table::Items;
-use crate::signal::Normalisation;
 use crate::error::Kind;
+use crate::signal::Normalisation;
 use crate::{Error, Result};
 
 /// What was found.

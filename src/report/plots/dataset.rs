@@ -143,8 +143,7 @@ pub fn dataset_overview(p: &DatasetOverview<'_>) -> Svg {
 
     let column = (WIDE - 32.0 - 24.0) / 2.0;
     for (i, label) in labels.iter().enumerate() {
-        let (x, y) =
-            (16.0 + (column + 24.0) * (i % 2) as f64, labels_top + label_height * (i / 2) as f64);
+        let (x, y) = (16.0 + (column + 24.0) * (i % 2) as f64, labels_top + label_height * (i / 2) as f64);
         label_chart(&mut c, label, p.counted, x, y, column, label_height - 18.0);
     }
 
@@ -178,8 +177,7 @@ fn people(c: &mut Canvas, people: &[PersonHours<'_>], panel: &Panel, factor: f64
     for (i, s) in people.iter().enumerate() {
         let x = panel.left + step * (i as f64 + 0.5);
         let (kept, dropped) = (finite(s.kept_h) * factor, finite(s.dropped_h) * factor);
-        let (base, top, end) =
-            (panel.bottom(), panel.y.px_in(kept), panel.y.px_in(kept + dropped));
+        let (base, top, end) = (panel.bottom(), panel.y.px_in(kept), panel.y.px_in(kept + dropped));
         c.rect("f1", x - bar / 2.0, top, bar, base - top, 0.0, None);
         if dropped > 0.0 {
             c.rect("f5", x - bar / 2.0, end, bar, top - end, 0.0, None);
@@ -235,8 +233,17 @@ fn columns(values: &[(&str, f64)]) -> Vec<(String, f64)> {
     shown.iter().map(|(v, count)| ((*v).to_string(), *count)).chain([others]).collect()
 }
 
-fn label_chart(c: &mut Canvas, label: &LabelCounts<'_>, counted: &str, x: f64, y: f64, width: f64, height: f64) {
-    let missing = if label.missing > 0.0 { format!(", {} without", whole(label.missing)) } else { String::new() };
+fn label_chart(
+    c: &mut Canvas,
+    label: &LabelCounts<'_>,
+    counted: &str,
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
+) {
+    let missing =
+        if label.missing > 0.0 { format!(", {} without", whole(label.missing)) } else { String::new() };
     let name = fit(label.name, 13.0 * 1.12, width * 0.5);
     c.text("strong", x, y + 12.0, Anchor::Start, &name);
     let said = format!("{counted} by value{missing}");
@@ -276,7 +283,8 @@ mod tests {
         // Bins are 1 wide: four steps each, and the last also holds the highest value.
         assert!(binned[..9].iter().all(|b| b.1 == 8.0) && binned[9].1 == 10.0, "{binned:?}");
         let names: Vec<String> = (0..30).map(|i| format!("film {i}")).collect();
-        let words: Vec<(&str, f64)> = names.iter().zip(1..).map(|(n, i)| (n.as_str(), f64::from(i))).collect();
+        let words: Vec<(&str, f64)> =
+            names.iter().zip(1..).map(|(n, i)| (n.as_str(), f64::from(i))).collect();
         let shown = columns(&words);
         assert_eq!((shown[0].0.as_str(), shown[9].0.as_str()), ("film 29", "21 others"));
         assert_eq!(shown.iter().map(|b| b.1).sum::<f64>(), 465.0);

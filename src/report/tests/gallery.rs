@@ -312,11 +312,19 @@ pub(super) fn all() -> Vec<(&'static str, Svg)> {
         people: &people,
         labels: &[
             LabelCounts { name: "arousal", values: &arousal, missing: 20.0 },
-            LabelCounts { name: "state", values: &[("arithmetic", 60.0), ("rest", 180.0)], missing: 16_000.0 },
+            LabelCounts {
+                name: "state",
+                values: &[("arithmetic", 60.0), ("rest", 180.0)],
+                missing: 16_000.0,
+            },
             LabelCounts { name: "emotion", values: &[], missing: 16_240.0 },
         ],
         counted: "windows",
-        left_out: &[("missing samples", 310.0), ("beats do not resemble each other", 122.0), ("flat line", 7.0)],
+        left_out: &[
+            ("missing samples", 310.0),
+            ("beats do not resemble each other", 122.0),
+            ("flat line", 7.0),
+        ],
         remarks: &["4 recordings could not be read."],
     });
     vec![
