@@ -170,6 +170,19 @@ fn wfdb_formats(damage: Damage) {
     hurt(&dir, "many.hea", BINARY, damage, || open(&path));
 }
 
+/// FLAC may unfold to 1024 samples of 12 bytes for each byte; a block is held twice while it is unpacked.
+const UNFOLDED: usize = 24 * 1024;
+
+fn wfdb_flac(damage: Damage) {
+    for name in ["flac516", "flac508", "flac524", "flac2"] {
+        let (hea, dat) = (format!("{name}.hea"), format!("{name}.dat"));
+        let dir = copied(&[&format!("data/wfdb/{hea}"), &format!("data/wfdb/{dat}")]);
+        let path = dir.path().join(&hea);
+        hurt(&dir, &hea, UNFOLDED, damage, || open(&path));
+        hurt(&dir, &dat, UNFOLDED, damage, || open(&path));
+    }
+}
+
 /// With segments 15 of 16 samples may be missing.
 const SEGMENTED: usize = 16 * BINARY;
 

@@ -339,7 +339,7 @@ fn wfdb_headers_that_lie() {
         ("rec16 2", "rec16/3 2", "3 segments announced"),
         ("rec16 2", "rec16 9999999", "number of signals"),
         (" 128 ", " -1 ", "sampling rate"),
-        (".dat 16 ", ".dat 516 ", "not read"),
+        (".dat 16 ", ".dat 517 ", "not read"),
         ("rec16.dat", "../rec16.dat", "no name of a signal file"),
         ("rec16.dat", "none.dat", "none.dat"),
         ("200.0(0)", "x(0)", "gain"),
