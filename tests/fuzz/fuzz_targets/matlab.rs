@@ -4,7 +4,9 @@
 use heartlore::data::matlab::{MatFile, MatOptions};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    if let Ok(file) = MatFile::from_bytes(bytes.to_vec(), &MatOptions { max_bytes: 1 << 24, ..MatOptions::default() }) {
+    if let Ok(file) =
+        MatFile::from_bytes(bytes.to_vec(), &MatOptions { max_bytes: 1 << 24, ..MatOptions::default() })
+    {
         for v in file.variables() {
             let _ = file.info(&v.name);
             let _ = file.value(&v.name);
