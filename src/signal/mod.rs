@@ -33,6 +33,7 @@ mod butterworth;
 mod complex;
 mod hr;
 pub mod hrv;
+mod lanes;
 mod normalise;
 mod notch;
 mod quality;
