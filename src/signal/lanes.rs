@@ -26,11 +26,16 @@ pub(super) fn each(f: impl Fn(usize) -> f64) -> Lanes {
 
 /// One group of `N` sections over a block, in place: see [`super::sos`] for the recurrence.
 #[inline(always)]
-fn group<const N: usize>(sections: &[[f64; 6]], state: &mut [[Lanes; 2]], block: &mut [Lanes]) {
+fn group<const N: usize, const BACKWARD: bool>(
+    sections: &[[f64; 6]],
+    state: &mut [[Lanes; 2]],
+    block: &mut [Lanes],
+) {
     let c: [[f64; 6]; N] = std::array::from_fn(|k| sections[k]);
     let mut now: [[Lanes; 2]; N] = std::array::from_fn(|k| state[k]);
-    for v in block {
-        let mut x = *v;
+    for i in 0..block.len() {
+        let i = if BACKWARD { block.len() - 1 - i } else { i };
+        let mut x = block[i];
         for k in 0..N {
             let [b0, b1, b2, _, a1, a2] = c[k];
             let [s, t] = now[k];
@@ -39,21 +44,29 @@ fn group<const N: usize>(sections: &[[f64; 6]], state: &mut [[Lanes; 2]], block:
             now[k][1] = each(|l| b2 * x[l] - a2 * y[l]);
             x = y;
         }
-        *v = x;
+        block[i] = x;
     }
     state[..N].copy_from_slice(&now);
 }
 
 /// All sections over a block of any length, in place.
 #[inline(always)]
-pub(super) fn cascade(sections: &[[f64; 6]], state: &mut [[Lanes; 2]], steps: &mut [Lanes]) {
-    for block in steps.chunks_mut(BLOCK) {
+pub(super) fn cascade<const BACKWARD: bool>(
+    sections: &[[f64; 6]],
+    state: &mut [[Lanes; 2]],
+    steps: &mut [Lanes],
+) {
+    let count = steps.len().div_ceil(BLOCK);
+    for b in 0..count {
+        let from = BLOCK * if BACKWARD { count - 1 - b } else { b };
+        let to = steps.len().min(from + BLOCK);
+        let block = &mut steps[from..to];
         for (sections, state) in sections.chunks(GROUP).zip(state.chunks_mut(GROUP)) {
             match sections.len() {
-                1 => group::<1>(sections, state, block),
-                2 => group::<2>(sections, state, block),
-                3 => group::<3>(sections, state, block),
-                _ => group::<GROUP>(sections, state, block),
+                1 => group::<1, BACKWARD>(sections, state, block),
+                2 => group::<2, BACKWARD>(sections, state, block),
+                3 => group::<3, BACKWARD>(sections, state, block),
+                _ => group::<GROUP, BACKWARD>(sections, state, block),
             }
         }
     }
@@ -96,27 +109,24 @@ impl Pass<'_> {
             .iter()
             .map(|s| s.map(|s| each(|l| if l == 0 { 0.0 } else { s * y[at(l * part - warm)] })))
             .collect();
-        // Lane 0 has nothing before its part; it waits.
         for from in (0..warm).step_by(BLOCK) {
             let steps = BLOCK.min(warm - from);
-            gather::<BACKWARD>(y, &mut block[..steps], 1, |l| l * part + from - if l == 0 { 0 } else { warm });
-            cascade(sections, &mut state, &mut block[..steps]);
+            // Lane 0 reads its own part, of which nothing will be kept.
+            take::<BACKWARD>(y, &mut block[..steps], |l| if l == 0 { from } else { l * part + from - warm });
+            cascade::<false>(sections, &mut state, &mut block[..steps]);
         }
         for (state, s) in state.iter_mut().zip(settled) {
             state[0][0] = s[0] * y[at(0)];
             state[1][0] = s[1] * y[at(0)];
         }
         let assumed = state.clone();
-        let short = n - (LANES - 1) * part;
-        let mut last = Vec::new();
         for from in (0..part).step_by(BLOCK) {
             let steps = BLOCK.min(part - from);
             let block = &mut block[..steps];
-            gather::<BACKWARD>(y, block, 0, |l| l * part + from);
-            cascade(sections, &mut state, block);
-            scatter::<BACKWARD>(y, block, |l| l * part + from);
+            take::<BACKWARD>(y, block, |l| l * part + from);
+            cascade::<false>(sections, &mut state, block);
+            put::<BACKWARD>(y, block, |l| l * part + from);
         }
-        let _ = (short, &mut last as &mut Vec<u8>);
         let mut worst = 0.0f64;
         for (left, began) in state.iter().zip(&assumed) {
             for (left, began) in left.iter().zip(began) {
@@ -131,10 +141,21 @@ impl Pass<'_> {
     }
 }
 
-/// Brings samples `begin(l)..` of the signal into lane l, for lanes from `first` on.
+/// Step i of lane l becomes sample i of `signal(l)`, which has at least as many samples as there are steps.
 #[inline(always)]
-fn gather<const BACKWARD: bool>(y: &[f64], block: &mut [Lanes], first: usize, begin: impl Fn(usize) -> usize) {
-    for l in first..LANES {
+pub(super) fn gather<'a>(steps: &mut [Lanes], signal: impl Fn(usize) -> &'a [f64]) {
+    let n = steps.len();
+    let signals: [&[f64]; LANES] = std::array::from_fn(|l| &signal(l)[..n]);
+    for (i, step) in steps.iter_mut().enumerate() {
+        *step = each(|l| signals[l][i]);
+    }
+}
+
+/// A block of eight parts of one signal: lane l holds samples `begin(l)..` as counted in the direction of the pass; beyond
+/// the end it keeps what it has.
+#[inline(always)]
+fn take<const BACKWARD: bool>(y: &[f64], block: &mut [Lanes], begin: impl Fn(usize) -> usize) {
+    for l in 0..LANES {
         let begin = begin(l).min(y.len());
         let n = block.len().min(y.len() - begin);
         if BACKWARD {
@@ -146,9 +167,9 @@ fn gather<const BACKWARD: bool>(y: &[f64], block: &mut [Lanes], first: usize, be
     }
 }
 
-/// The way back; lanes that reach beyond the end are cut there.
+/// The way back of [`take`].
 #[inline(always)]
-fn scatter<const BACKWARD: bool>(y: &mut [f64], block: &[Lanes], begin: impl Fn(usize) -> usize) {
+fn put<const BACKWARD: bool>(y: &mut [f64], block: &[Lanes], begin: impl Fn(usize) -> usize) {
     for l in 0..LANES {
         let begin = begin(l).min(y.len());
         let n = block.len().min(y.len() - begin);
@@ -159,6 +180,50 @@ fn scatter<const BACKWARD: bool>(y: &mut [f64], block: &[Lanes], begin: impl Fn(
             y[begin..begin + n].iter_mut().zip(block).for_each(|(v, b)| *v = b[l]);
         }
     }
+}
+
+/// Sum of `f` over a slice in eight partial sums, so that additions overlap; element i counts to sum i mod 8.
+#[inline(always)]
+pub(super) fn sum(x: &[f64], f: impl Fn(f64) -> f64) -> f64 {
+    let (body, tail) = x.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for v in body {
+        sums = each(|l| sums[l] + f(v[l]));
+    }
+    tail.iter().zip(&mut sums).for_each(|(v, s)| *s += f(*v));
+    total(sums)
+}
+
+/// Sum of the products of two slices of one length, as [`sum`].
+#[inline(always)]
+pub(super) fn dot(x: &[f64], y: &[f64]) -> f64 {
+    let ((a, a_tail), (b, b_tail)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (v, w) in a.iter().zip(b) {
+        sums = each(|l| sums[l] + v[l] * w[l]);
+    }
+    a_tail.iter().zip(b_tail).zip(&mut sums).for_each(|((v, w), s)| *s += v * w);
+    total(sums)
+}
+
+/// The lanes added by halves.
+#[inline(always)]
+pub(super) fn total(s: Lanes) -> f64 {
+    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
+}
+
+/// Smallest and largest element; infinities the wrong way round when there is none. NaN is passed over.
+#[inline(always)]
+pub(super) fn range(x: &[f64]) -> (f64, f64) {
+    let (mut low, mut high) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    let (body, tail) = x.as_chunks::<LANES>();
+    let mut take = |v: Lanes| {
+        low = each(|l| if v[l] < low[l] { v[l] } else { low[l] });
+        high = each(|l| if v[l] > high[l] { v[l] } else { high[l] });
+    };
+    body.iter().for_each(|v| take(*v));
+    tail.iter().for_each(|v| take([*v; LANES]));
+    (low.into_iter().fold(f64::INFINITY, f64::min), high.into_iter().fold(f64::NEG_INFINITY, f64::max))
 }
 
 /// Runs a task on the best instruction set of this machine.
