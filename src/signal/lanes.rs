@@ -151,6 +151,16 @@ pub(super) fn gather<'a>(steps: &mut [Lanes], signal: impl Fn(usize) -> &'a [f64
     }
 }
 
+/// The way back: lane l of step i becomes sample i of signal l.
+#[inline(always)]
+pub(super) fn scatter(steps: &[Lanes], signals: &mut [Vec<f64>; LANES]) {
+    for (b, block) in steps.chunks(BLOCK).enumerate() {
+        for (l, signal) in signals.iter_mut().enumerate() {
+            signal[b * BLOCK..][..block.len()].iter_mut().zip(block).for_each(|(v, step)| *v = step[l]);
+        }
+    }
+}
+
 /// A block of eight parts of one signal: lane l holds samples `begin(l)..` as counted in the direction of the pass; beyond
 /// the end it keeps what it has.
 #[inline(always)]

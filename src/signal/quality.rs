@@ -344,50 +344,42 @@ impl QualitySettings {
 
 /// The samples of ranks `low` and `high` of all, counted from the smallest.
 ///
-/// Sorting would cost more than all other measures together. A sample of every 32nd tells between which limits nearly all
-/// lie; only what is outside, some percent, is collected and searched. Where the limits were too far out, all are searched.
+/// Sorting would cost more than all other measures together. The samples are dealt into some hundred hands; of the hands'
+/// smallest samples the one of rank `low` is an upper bound for what is sought, and only hands that begin at or below
+/// it hold smaller samples: of those there are `low` + 1, if none are equal. Likewise from the top.
 #[inline(always)]
 fn order_statistics(y: &[f64], low: usize, high: usize) -> (f64, f64) {
-    const STEP: usize = 32;
-    let n = y.len();
+    const EACH: usize = 16;
+    let from_top = y.len() - 1 - high;
+    let hands = y.len() / EACH;
     let pick = |v: &mut [f64], rank: usize| *v.select_nth_unstable_by(rank, f64::total_cmp).1;
-    let from_top = n - 1 - high;
-    let mut sample: Vec<f64> = y.iter().step_by(STEP).copied().collect();
-    // A rank of the sample beyond the one due by three of its standard deviations or so.
-    let margin = |rank: usize| {
-        let due = rank as f64 / STEP as f64;
-        (due + 3.0 * due.sqrt() + 2.0).ceil() as usize
-    };
-    let (below, above) = (margin(low), margin(from_top));
-    if below + above + 1 < sample.len() {
-        let last = sample.len() - 1;
-        let lower = pick(&mut sample, below);
-        let upper = pick(&mut sample, last - above);
-        let (mut small, mut large) = (Vec::with_capacity(n / 8), Vec::with_capacity(n / 8));
-        let (body, tail) = y.as_chunks::<16>();
-        let mut sift = |part: &[f64]| {
-            for &v in part {
-                if v <= lower {
-                    small.push(v);
-                }
-                if v >= upper {
-                    large.push(v);
-                }
-            }
-        };
-        for part in body {
-            if part.iter().fold(false, |any, v| any | (*v <= lower) | (*v >= upper)) {
-                sift(part);
-            }
-        }
-        sift(tail);
-        if small.len() > low && large.len() > from_top {
-            let at = large.len() - 1 - from_top;
-            return (pick(&mut small, low), pick(&mut large, at));
+    if low.max(from_top) >= hands {
+        let mut all = y.to_vec();
+        return (pick(&mut all, low), pick(&mut all, high));
+    }
+    let (dealt, rest) = y.split_at(hands * EACH);
+    let (mut smallest, mut largest) = (dealt[..hands].to_vec(), dealt[..hands].to_vec());
+    for round in dealt.chunks_exact(hands).skip(1) {
+        for ((v, small), large) in round.iter().zip(&mut smallest).zip(&mut largest) {
+            *small = if *v < *small { *v } else { *small };
+            *large = if *v > *large { *v } else { *large };
         }
     }
-    let mut all = y.to_vec();
-    (pick(&mut all, low), pick(&mut all, high))
+    let lower = pick(&mut smallest.clone(), low);
+    let upper = pick(&mut largest.clone(), hands - 1 - from_top);
+    let hand = |h: usize| dealt[h..].iter().step_by(hands).copied();
+    let mut small: Vec<f64> = rest.to_vec();
+    let mut large: Vec<f64> = rest.to_vec();
+    for h in 0..hands {
+        if smallest[h] <= lower {
+            small.extend(hand(h).filter(|v| *v <= lower));
+        }
+        if largest[h] >= upper {
+            large.extend(hand(h).filter(|v| *v >= upper));
+        }
+    }
+    let at = large.len() - 1 - from_top;
+    (pick(&mut small, low), pick(&mut large, at))
 }
 
 /// Hum from the mains: waves of 50 and 60 Hz over one second.
@@ -534,8 +526,8 @@ fn median_beat(beats: &[f64], count: usize, row: usize) -> Vec<f64> {
         }
         for &(i, j) in &pairs {
             let (a, b) = (column[usize::from(i) % NETWORK], column[usize::from(j) % NETWORK]);
-            column[usize::from(i) % NETWORK] = each(|l| if a[l] < b[l] { a[l] } else { b[l] });
-            column[usize::from(j) % NETWORK] = each(|l| if a[l] < b[l] { b[l] } else { a[l] });
+            column[usize::from(i) % NETWORK] = each(|l| a[l].min(b[l]));
+            column[usize::from(j) % NETWORK] = each(|l| a[l].max(b[l]));
         }
         let (lower, upper) = (column[(count - 1) / 2], column[count / 2]);
         *out = each(|l| lower[l] + (upper[l] - lower[l]) / 2.0);

@@ -110,6 +110,7 @@ impl Detector {
     }
 
     /// A constant leaves only the filter's rounding noise, which has peaks, too.
+    #[inline(always)]
     fn is_noise(filtered: &[f64], x: &[f64]) -> bool {
         let largest = |v: &[f64]| {
             let (low, high) = lanes::range(v);
@@ -231,20 +232,20 @@ impl Task for Abreast<'_> {
         let mut maxima: [Vec<usize>; LANES] = std::array::from_fn(|_| Vec::with_capacity(n / 8));
         for i in 1..n - 1 {
             let (a, b, c) = (energy[i - 1], energy[i], energy[i + 1]);
-            let top = |l: usize| (a[l] < b[l]) & (c[l] <= b[l]);
-            if (0..LANES).fold(false, |any, l| any | top(l)) {
-                for (l, maxima) in maxima.iter_mut().enumerate() {
-                    if top(l) {
-                        maxima.extend(plateau(i, n, |j| energy[j][l]).0);
-                    }
-                }
+            // Bit l says that a maximum begins in lane l.
+            let mut tops = (0..LANES).fold(0u32, |m, l| m | u32::from((a[l] < b[l]) & (c[l] <= b[l])) << l);
+            while tops != 0 {
+                let l = tops.trailing_zeros() as usize % LANES;
+                tops &= tops - 1;
+                maxima[l].extend(plateau(i, n, |j| energy[j][l]).0);
             }
         }
 
         let reach = detector.samples(REFINE_S);
         let mut out = Vec::with_capacity(windows.len());
-        for (l, maxima) in maxima.into_iter().enumerate().take(windows.len()) {
-            let filtered: Vec<f64> = y.iter().map(|v| v[l]).collect();
+        let mut signals: [Vec<f64>; LANES] = std::array::from_fn(|_| vec![0.0; n]);
+        lanes::scatter(y, &mut signals);
+        for (l, (maxima, filtered)) in maxima.into_iter().zip(signals).enumerate().take(windows.len()) {
             if Detector::is_noise(&filtered, windows[l]) {
                 out.push(Humps { filtered, humps: vec![], reach: 0 });
                 continue;
@@ -317,23 +318,36 @@ fn maxima(x: &[f64]) -> Vec<usize> {
     found
 }
 
-/// Those maxima such that none lies nearer than `distance` to a larger one that is kept.
+/// Those maxima such that none lies nearer than `distance` to a larger one that is kept; of equal ones the first is kept.
+///
+/// In principle: take the largest, strike out what is near, take the largest of the rest. The same without sorting: a
+/// maximum larger than all that are left near it is taken in any order, so each round takes all such and strikes out
+/// what is near them. Two or three rounds do, and most maxima are compared with a neighbour or two.
 fn spaced(maxima: Vec<usize>, height: impl Fn(usize) -> f64, distance: usize) -> Vec<usize> {
-    // Heights are not negative, so their bits are in their order.
-    let mut by_height: Vec<(u64, u32)> =
-        maxima.iter().enumerate().map(|(k, &m)| (!height(m).to_bits(), k as u32)).collect();
-    by_height.sort_unstable();
-    let mut keep = vec![true; maxima.len()];
-    for (_, k) in by_height {
-        let k = k as usize;
-        if !keep[k] {
-            continue;
+    let mut left: Vec<(usize, f64)> = maxima.into_iter().map(|m| (m, height(m))).collect();
+    let mut kept = Vec::new();
+    while !left.is_empty() {
+        let before = kept.len();
+        for (k, &(at, high)) in left.iter().enumerate() {
+            let near = |other: &&(usize, f64)| other.0.abs_diff(at) < distance;
+            let lower_left = left[..k].iter().rev().take_while(near).all(|o| o.1 < high);
+            if lower_left && left[k + 1..].iter().take_while(near).all(|o| o.1 <= high) {
+                kept.push(at);
+            }
         }
-        let near = |j: usize| maxima[j].abs_diff(maxima[k]) < distance;
-        (0..k).rev().take_while(|&j| near(j)).for_each(|j| keep[j] = false);
-        (k + 1..maxima.len()).take_while(|&j| near(j)).for_each(|j| keep[j] = false);
+        let taken = &kept[before..];
+        let mut next = 0;
+        left.retain(|&(at, _)| {
+            // The first that was taken at or after this one, and the one before it.
+            while next < taken.len() && taken[next] < at {
+                next += 1;
+            }
+            let far = |t: Option<&usize>| t.is_none_or(|t| t.abs_diff(at) >= distance.max(1));
+            far(taken.get(next)) && far(next.checked_sub(1).and_then(|i| taken.get(i)))
+        });
     }
-    maxima.into_iter().zip(keep).filter_map(|(m, k)| k.then_some(m)).collect()
+    kept.sort_unstable();
+    kept
 }
 
 /// Drops humps that come within `reach` after a kept one and are much smaller.
