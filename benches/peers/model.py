@@ -49,8 +49,10 @@ class Model(nn.Module):
         )
         self.conv_norm = nn.LayerNorm(64)
         self.cls = nn.Parameter(torch.zeros(WIDTH))
-        angle = torch.arange(WINDOW + 1)[:, None] * torch.exp(torch.arange(0, WIDTH, 2) * (-math.log(1e4) / WIDTH))
-        self.register_buffer("positions", torch.stack([angle.sin(), angle.cos()], -1).flatten(1))
+        # In f64: an angle of 1280 rounded to f32 is off by up to 6e-5.
+        frequency = torch.exp(torch.arange(0, WIDTH, 2, dtype=torch.float64) * (-math.log(1e4) / WIDTH))
+        angle = torch.arange(WINDOW + 1)[:, None] * frequency
+        self.register_buffer("positions", torch.stack([angle.sin(), angle.cos()], -1).flatten(1).float())
         self.embed_norm = nn.LayerNorm(WIDTH)
         self.blocks = nn.ModuleList(Block(dropout, attention_dropout) for _ in range(LAYERS))
         self.dropout, self.head_kind, self.pruned = dropout, head, pruned
