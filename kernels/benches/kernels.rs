@@ -105,9 +105,11 @@ fn table() -> Vec<Entry> {
             t.push(ff_backward(d, act, dropout));
         }
     }
-    for tq in [1281, 128, 16, 1] {
+    // The whole sequence, the masked half of it, a part, the class row alone; then the small and the tiny preset.
+    let wide = [1281, 640, 128, 16, 1].map(|tq| (tq, 1281, 2, 128));
+    for (tq, tk, heads, head_dim) in wide.into_iter().chain([(161, 161, 4, 32), (81, 81, 2, 32)]) {
         for dropout in [Dropout::NONE, Dropout::new(0.1)] {
-            let d = attention::Dims { batch: 1, tq, tk: 1281, heads: 2, head_dim: 128 };
+            let d = attention::Dims { batch: 1, tq, tk, heads, head_dim };
             t.push(attention_forward(d, dropout));
             t.push(attention_backward(d, dropout));
         }

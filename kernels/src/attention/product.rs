@@ -282,6 +282,9 @@ pub(super) fn add_scaled_row<S: Simd>(s: S, factor: f32, from: &[f32], to: &mut 
     }
 }
 
+/// Rows that are asked for before they are packed.
+const AHEAD: usize = 4;
+
 /// Rows `rows` of a head as B: `[panel][row][NR]`, columns past `columns` zero. `source` gives the rows' numbers.
 #[inline(always)]
 pub(super) fn pack_panels<S: Simd, const V: usize>(
@@ -297,6 +300,11 @@ pub(super) fn pack_panels<S: Simd, const V: usize>(
     let f = s.splat(factor);
     for i in 0..count {
         let row = rows.row(source(i), columns);
+        if i + AHEAD < count {
+            for line in rows.row(source(i + AHEAD), columns).chunks(16) {
+                s.prefetch(line);
+            }
+        }
         for (row, at) in row.chunks(nr).zip((i * nr..).step_by(count * nr)) {
             let to = &mut panels[at..][..nr];
             if row.len() == nr {
@@ -332,6 +340,10 @@ pub(super) fn pack_transposed<S: Simd, const V: usize>(
             let wanted = keys.get(j..keys.len().min(j + S::LANES)).unwrap_or(&[]);
             for c in (0..depth).step_by(S::LANES) {
                 let part = S::LANES.min(depth - c);
+                // The next keys' rows, which no hardware prefetcher foresees.
+                for &key in keys.iter().skip(j + S::LANES).take(S::LANES) {
+                    s.prefetch(&rows.row(key, columns)[first + c..]);
+                }
                 let mut t = [s.splat(0.0); 16];
                 for (t, &key) in t.iter_mut().zip(wanted) {
                     let row = &rows.row(key, columns)[first + c..];

@@ -1,4 +1,7 @@
 //! The vector bodies: blocks of keys, packed once per head, against blocks of queries; see [`super::product`].
+//!
+//! The order is keys outside, queries inside. Forward, every query's sum waits in scratch while the blocks of keys pass;
+//! backward, dq waits there, while dk and dv of a block are finished before the next is begun.
 
 use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};

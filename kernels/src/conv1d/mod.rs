@@ -9,7 +9,8 @@
 //!
 //! **Saved.** As [`crate::linear`]: nothing without an activation and for ReLU, z for the others.
 //!
-//! **Cost.** 2 batch out_length in out kernel FLOPs forward, twice that backward.
+//! **Cost.** 2 batch out_length in out kernel FLOPs forward, twice that backward; the frequency domain needs 6 to 12 times
+//! fewer for the kernels below.
 //!
 //! **Method.** One of two, by sizes and type alone, so that nothing depends on the batch or its neighbours:
 //!
@@ -418,7 +419,7 @@ fn rows_of_z<T: Real>(
     let (rearranged, scratch) = scratch.split_at_mut(w.len());
     let pack = |panels: &mut [T]| pack_there(isa, d, w, rearranged, panels);
     let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
-    let patches = Patches::of_input(d, x, d.out_length().unwrap_or(0)).from_row(rows.start);
+    let patches = Patches::of_input(d, x, d.out_length().unwrap_or(0)).starting_at(rows.start);
     let epilogue = Epilogue { bias: b, relu };
     gemm::multiply_packed(isa, (rows.len(), n, taps), patches, packed, Beta::Zero, z, n, epilogue, scratch);
 }

@@ -32,7 +32,7 @@ impl<'a, T: Real> Patches<'a, T> {
     }
 
     /// The rows of a single sample from `row` on.
-    pub(super) fn from_row(self, row: usize) -> Self {
+    pub(super) fn starting_at(self, row: usize) -> Self {
         Self { offset: self.offset + (row * self.step) as isize, ..self }
     }
 

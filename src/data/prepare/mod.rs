@@ -1,9 +1,9 @@
 //! From recordings to a prepared store.
 //!
 //! Each recording goes alone through [`cut`]: read, unit, part, finite stretches, band-pass, resampling, windows, quality
-//! gate, normalisation. Recordings are worked on in parallel, as many at a time as there are threads, and written in the
-//! order of the items; so memory is bounded by the recordings in flight, and the bytes written do not depend on the
-//! number of threads.
+//! gate, normalisation. Recordings are worked on in parallel, a few for each thread at a time, while those before them are
+//! written in the order of the items; so memory is bounded by the recordings in flight, and the bytes written do not
+//! depend on the number of threads. Checksums of the sources and of the store are formed side by side at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct PrepareSettings {
     pub quality: Option<QualitySettings>,
     /// Channel for all items that name none.
     pub channel: Option<String>,
-    /// Unit of all channels whose file gives none.
+    /// Unit of all channels whose file gives none, or one that their amplitudes rule out.
     pub unit: Option<Unit>,
     /// Sampling rate of all files that give none, Hz.
     pub fs_hz: Option<f64>,
@@ -132,6 +132,15 @@ pub struct Progress<'a> {
     pub file: &'a Path,
 }
 
+/// Windows of one person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Kept.
+    pub kept: usize,
+    /// Dropped, by the quality gate or a cap.
+    pub dropped: usize,
+}
+
 /// What one data set gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetReport {
@@ -141,6 +150,10 @@ pub struct DatasetReport {
     pub recordings: usize,
     /// Windows.
     pub windows: usize,
+    /// Recordings by sampling rate in Hz, as text.
+    pub rates: BTreeMap<String, usize>,
+    /// Recordings by unit.
+    pub units: BTreeMap<String, usize>,
 }
 
 /// What was made.
@@ -150,6 +163,8 @@ pub struct Report {
     pub counts: Counts,
     /// By data set.
     pub datasets: BTreeMap<String, DatasetReport>,
+    /// By (data set, person): everybody with a recording that can be read.
+    pub people: BTreeMap<(String, String), Share>,
 }
 
 /// Prepares `items` into a new store at `target`. `progress` is called after each recording, in order; it returns false
@@ -168,26 +183,20 @@ pub fn prepare(
     if items.items.is_empty() {
         return Err(Error::data("there are no recordings to prepare"));
     }
+    let doubts = checked(items, settings)?;
+    let items_in_all = items.items.len();
     let mut writer = StoreWriter::create(target, settings.window, &items.label_names, settings.overwrite)?;
     let scalers = subject_scalers(&items.items, settings)?;
     let quotas = quotas(&items.items, settings);
     let mut report = Report::default();
     report.counts.recordings = items.items.len() as u64;
+    report.counts.warnings = doubts;
     let mut files: BTreeSet<PathBuf> = BTreeSet::new();
     let mut subjects: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut units: BTreeSet<&'static str> = BTreeSet::new();
     let mut done = 0;
-    let in_flight = rayon::current_num_threads().max(1);
-    for (c, chunk) in items.items.chunks(in_flight).enumerate() {
-        let cuts: Vec<Result<cut::Cut>> = chunk
-            .par_iter()
-            .enumerate()
-            .map(|(j, item)| {
-                let scaler = scalers.get(&(item.dataset.as_str(), item.subject.as_str()));
-                cut::cut(item, settings, scaler, quotas[c * in_flight + j])
-            })
-            .collect();
-        for (item, cut) in chunk.iter().zip(cuts) {
+    let mut take = |first: usize, cuts: Vec<Result<cut::Cut>>| -> Result<()> {
+        for (item, cut) in items.items[first..].iter().zip(cuts) {
             let name = item_name(item);
             match cut {
                 Ok(cut) => {
@@ -199,6 +208,10 @@ pub fn prepare(
                     }
                     counts.warnings.extend(cut.warnings.iter().map(|w| format!("{name}: {w}")));
                     files.extend(cut.files.iter().cloned());
+                    let share =
+                        report.people.entry((item.dataset.clone(), item.subject.clone())).or_default();
+                    share.kept += cut.windows.len();
+                    share.dropped += cut.dropped.values().sum::<usize>();
                     if cut.windows.is_empty() {
                         let why = cut.why_empty();
                         counts.skipped.push(Skipped { record: name, reason: why });
@@ -206,6 +219,8 @@ pub fn prepare(
                         units.insert(if cut.calibrated { "mV" } else { "arbitrary" });
                         let entry = report.datasets.entry(item.dataset.clone()).or_default();
                         entry.recordings += 1;
+                        *entry.rates.entry(cut.fs_hz.to_string()).or_default() += 1;
+                        *entry.units.entry(cut.unit.clone()).or_default() += 1;
                         entry.windows += cut.windows.len();
                         entry.subjects += usize::from(subjects.insert((&item.dataset, &item.subject)));
                     }
@@ -228,11 +243,35 @@ pub fn prepare(
                 Err(e) => return Err(e.in_file(&item.file)),
             }
             done += 1;
-            let state = Progress { done, total: items.items.len(), windows: writer.len(), file: &item.file };
+            let state = Progress { done, total: items_in_all, windows: writer.len(), file: &item.file };
             if !progress(state) {
                 return Err(Error::new(Kind::Interrupted, "preparation stopped; nothing was written"));
             }
         }
+        Ok(())
+    };
+    // While some recordings are worked on, the ones before them are written.
+    let work = |first: usize, items: &[Item]| -> Vec<Result<cut::Cut>> {
+        let one = |(j, item): (usize, &Item)| {
+            let scaler = scalers.get(&(item.dataset.as_str(), item.subject.as_str()));
+            cut::cut(item, settings, scaler, quotas[first + j])
+        };
+        items.par_iter().enumerate().map(one).collect()
+    };
+    let threads = rayon::current_num_threads().max(1);
+    let (mut begun, mut ahead) = (0, threads);
+    let mut ready: (usize, Vec<Result<cut::Cut>>) = (0, Vec::new());
+    while begun < items_in_all || !ready.1.is_empty() {
+        let now = begun..items_in_all.min(begun + ahead);
+        let mut next = Vec::new();
+        rayon::in_place_scope(|scope| {
+            if !now.is_empty() {
+                scope.spawn(|_| next = work(now.start, &items.items[now.clone()]));
+            }
+            take(ready.0, std::mem::take(&mut ready.1))
+        })?;
+        ahead = threads * batches(&next, settings.window);
+        (begun, ready) = (now.end, (now.start, next));
     }
     report.counts.windows_kept = writer.len() as u64;
     if writer.is_empty() {
@@ -247,11 +286,16 @@ pub fn prepare(
         _ => "z-score",
     };
     let mut notes = settings.notes.clone();
-    let mut sources = Vec::new();
-    for file in &files {
+    let checksum = |file: &PathBuf| {
         let (sha256, bytes) = sha256_file(file)?;
-        sources.push(Source { file: file.display().to_string(), bytes, sha256 });
-    }
+        Ok(Source { file: file.display().to_string(), bytes, sha256 })
+    };
+    let (sealed, sources) = rayon::join(
+        || writer.seal(),
+        || files.par_iter().map(checksum).collect::<Vec<Result<Source>>>(),
+    );
+    sealed?;
+    let sources = sources.into_iter().collect::<Result<Vec<_>>>()?;
     let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.parent()).collect();
     for folder in folders {
         let path = folder.join("LICENSE-NOTES.txt");
@@ -280,6 +324,27 @@ pub fn prepare(
     })?;
     Ok(report)
 }
+
+/// The doubts about `items`, which are an error when the settings are strict.
+fn checked(items: &Items, settings: &PrepareSettings) -> Result<Vec<String>> {
+    let doubts = items.check()?;
+    match doubts.first() {
+        Some(first) if settings.strict => {
+            Err(Error::data(first.clone()).remedy("leave out --strict to go on with a warning"))
+        }
+        _ => Ok(doubts),
+    }
+}
+
+/// How many recordings per thread to work on while these are written: enough that threads seldom wait for the longest,
+/// few enough that their windows, judged by these, take no more than some tens of MiB.
+fn batches(cuts: &[Result<cut::Cut>], window: usize) -> usize {
+    let largest = cuts.iter().flatten().map(|c| c.windows.len()).max().unwrap_or(0).max(1);
+    (BATCH_BYTES / (largest * window * size_of::<f32>())).clamp(1, 4)
+}
+
+/// Windows of one thread's share of a batch, in bytes.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// File and record, for messages.
 fn item_name(item: &Item) -> String {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::format::Format;
+use super::flac;
+use super::format::{Format, ReadAll};
 use super::header::Signal;
 use crate::data::readers::{ReadOptions, read_whole};
 use crate::data::recording::{Channel, Unit};
@@ -56,12 +57,22 @@ pub(super) fn decode(
         if members.iter().any(|m| signals[*m].format != lead.format) {
             return Err(Error::format(format!("signals of different formats share the file '{file}'")));
         }
-        let bytes = bytes.get(lead.byte_offset..).ok_or_else(|| {
-            let (begin, len) = (lead.byte_offset, bytes.len());
-            Error::format(format!("the samples begin at byte {begin}, the file has {len}")).in_file(&path)
-        })?;
         let frame: usize = members.iter().map(|m| signals[*m].per_frame).sum();
-        let present = lead.format.samples_in(bytes.len()) / frame;
+        let source = match lead.format {
+            Format::Flac(bits) => {
+                let even = members.iter().all(|m| signals[*m].per_frame == lead.per_frame);
+                unpack(&bytes, bits, members.len(), even, lead.byte_offset, &mut out.warnings)
+            }
+            _ => bytes.get(lead.byte_offset..).map(Source::Packed).ok_or_else(|| {
+                let (begin, len) = (lead.byte_offset, bytes.len());
+                Error::format(format!("the samples begin at byte {begin}, the file has {len}"))
+            }),
+        };
+        let source = source.map_err(|e| e.in_file(&path))?;
+        let present = match &source {
+            Source::Packed(bytes) => lead.format.samples_in(bytes.len()) / frame,
+            Source::Unpacked(channels) => channels[0].len() / lead.per_frame,
+        };
         let frames = claimed.map_or(present, |c| c.min(present));
         match claimed {
             Some(claimed) if claimed > present => out.warnings.push(format!(
@@ -79,14 +90,14 @@ pub(super) fn decode(
         }
         let whole = claimed.is_none_or(|c| c == frames);
         let mut start = 0;
-        for m in members {
+        for (k, m) in members.into_iter().enumerate() {
             let signal = &signals[m];
             let place = start;
             start += signal.per_frame;
             if !wanted(m) {
                 continue;
             }
-            let (samples, sum) = column(signal, bytes, frames, frame, place);
+            let (samples, sum) = column(signal, &source, frames, frame, (k, place));
             // The checksum is the sum of the samples as a signed 16-bit number.
             if let Some(checksum) = signal.checksum.filter(|c| whole && *c as i16 != sum) {
                 let label = &signal.label;
@@ -104,28 +115,67 @@ pub(super) fn decode(
     Ok(out)
 }
 
-/// One signal's physical values, and the sum of its digital ones in 16 bits. `place` is its first sample in a frame.
-fn column(signal: &Signal, bytes: &[u8], frames: usize, frame: usize, place: usize) -> (Vec<f64>, i16) {
-    let mut sum = 0i16;
-    // For differences; wraps as the WFDB library's int does, so damage cannot make it panic.
-    let mut running = signal.initial;
-    let differences = signal.format == Format::F8;
-    let mut samples = Vec::with_capacity(frames * signal.per_frame);
-    for f in 0..frames {
-        for s in 0..signal.per_frame {
-            let mut digital = signal.format.sample(bytes, f * frame + place + s);
-            if differences {
-                running = running.wrapping_add(digital);
-                digital = running;
-            }
-            sum = sum.wrapping_add(digital as i16);
-            samples.push(if signal.format.missing() == Some(digital) {
-                f64::NAN
-            } else {
-                (f64::from(digital) - signal.baseline) / signal.gain
-            });
-        }
+/// The samples of a signal file.
+enum Source<'a> {
+    /// Frames of all signals.
+    Packed(&'a [u8]),
+    /// Samples by signal, equally many.
+    Unpacked(Vec<Vec<i32>>),
+}
+
+/// Unpacks a FLAC stream of `count` channels whose samples have at most `bits` bits, from sample `offset` on. `even`: all
+/// signals have as many samples in a frame.
+fn unpack(
+    bytes: &[u8],
+    bits: u32,
+    count: usize,
+    even: bool,
+    offset: usize,
+    warnings: &mut Vec<String>,
+) -> Result<Source<'static>> {
+    if !even {
+        return Err(Error::format("signals of different rates share a FLAC stream"));
     }
+    let stream = flac::decode(bytes).map_err(Error::format)?;
+    if stream.channels.len() != count || stream.bits > bits {
+        return Err(Error::format(format!(
+            "the FLAC stream has {} channels of {} bits where the header describes {count} of at most {bits}",
+            stream.channels.len(),
+            stream.bits
+        )));
+    }
+    warnings.extend(stream.damage);
+    let mut channels = stream.channels;
+    for channel in &mut channels {
+        channel.drain(..offset.min(channel.len()));
+    }
+    Ok(Source::Unpacked(channels))
+}
+
+/// One signal's physical values, and the sum of its digital ones in 16 bits. `k` is its number in the file, `place` its
+/// first sample in a frame of `frame`.
+fn column(
+    signal: &Signal,
+    source: &Source<'_>,
+    frames: usize,
+    frame: usize,
+    (k, place): (usize, usize),
+) -> (Vec<f64>, i16) {
+    let (mut samples, sum) = match source {
+        Source::Packed(bytes) if signal.format == Format::F16 && frame == 1 => {
+            words(signal, &bytes[..2 * frames])
+        }
+        Source::Packed(bytes) => signal.format.each(Column { signal, bytes, frames, frame, place }),
+        Source::Unpacked(channels) => {
+            let own = channels[k][..frames * signal.per_frame].iter();
+            let sum = own.clone().fold(0i16, |sum, &d| sum.wrapping_add(d as i16));
+            let missing = signal.format.missing();
+            let physical = |&d: &i32| {
+                if missing == Some(d) { f64::NAN } else { (f64::from(d) - signal.baseline) / signal.gain }
+            };
+            (own.map(physical).collect(), sum)
+        }
+    };
     // A signal that is `skew` frames late in the file begins with what precedes the record's first sample.
     if signal.skew > 0 {
         let late = signal.skew.saturating_mul(signal.per_frame).min(samples.len());
@@ -133,4 +183,50 @@ fn column(signal: &Signal, bytes: &[u8], frames: usize, frame: usize, place: usi
         samples.resize(frames * signal.per_frame, f64::NAN);
     }
     (samples, sum)
+}
+
+/// One signal alone in a file of format 16: no places to find, so the compiler makes vectors of it.
+fn words(signal: &Signal, bytes: &[u8]) -> (Vec<f64>, i16) {
+    let words = bytes.as_chunks::<2>().0;
+    let sum = words.iter().fold(0i16, |sum, w| sum.wrapping_add(i16::from_le_bytes(*w)));
+    let physical = |w: &[u8; 2]| {
+        let digital = i16::from_le_bytes(*w);
+        let value = (f64::from(digital) - signal.baseline) / signal.gain;
+        if digital == i16::MIN { f64::NAN } else { value }
+    };
+    (words.iter().map(physical).collect(), sum)
+}
+
+/// The loop of [`column`].
+struct Column<'a> {
+    signal: &'a Signal,
+    bytes: &'a [u8],
+    frames: usize,
+    frame: usize,
+    place: usize,
+}
+
+impl ReadAll<(Vec<f64>, i16)> for Column<'_> {
+    fn all(self, sample: impl Fn(&[u8], usize) -> i32) -> (Vec<f64>, i16) {
+        let Column { signal, bytes, frames, frame, place } = self;
+        let mut sum = 0i16;
+        // For differences; wraps as the WFDB library's int does, so damage cannot make it panic.
+        let mut running = signal.initial;
+        let differences = signal.format == Format::F8;
+        let missing = signal.format.missing();
+        let mut samples = Vec::with_capacity(frames * signal.per_frame);
+        for f in 0..frames {
+            for s in 0..signal.per_frame {
+                let mut digital = sample(bytes, f * frame + place + s);
+                if differences {
+                    running = running.wrapping_add(digital);
+                    digital = running;
+                }
+                sum = sum.wrapping_add(digital as i16);
+                let value = (f64::from(digital) - signal.baseline) / signal.gain;
+                samples.push(if missing == Some(digital) { f64::NAN } else { value });
+            }
+        }
+        (samples, sum)
+    }
 }
