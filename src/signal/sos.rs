@@ -228,16 +228,15 @@ pub fn sosfiltfilt_padded(sos: &Sos, x: &[f64], padlen: usize) -> Result<Vec<f64
         y
     };
     let mut y = padded();
-    let warm = sos.settling();
-    let in_parts = warm.is_some_and(|warm| y.len() / LANES >= 2 * warm);
-    let done = in_parts
-        && [false, true].into_iter().all(|backward| {
-            let pass =
-                Pass { sections: &sos.sections, settled: &settled, y: &mut y, warm: warm.unwrap(), backward };
-            let e = lanes::best(pass);
-            if std::env::var_os("DBG").is_some() {}
-            e < 1e-10
-        });
+    // Parts must be long enough for their starts to settle, and are only taken if they meet where they join.
+    let warm = sos.settling().filter(|warm| y.len() / LANES >= 2 * warm);
+    let in_parts = warm.is_some();
+    let done = warm.is_some_and(|warm| {
+        [false, true].into_iter().all(|backward| {
+            let pass = Pass { sections: &sos.sections, settled: &settled, y: &mut y, warm, backward };
+            lanes::best(pass) < 1e-10
+        })
+    });
     if !done {
         if in_parts {
             y = padded();
