@@ -107,7 +107,7 @@ fn opensignals(damage: Damage) {
 }
 
 fn npy_files(damage: Damage) {
-    for name in ["a_lef8.npy", "a_bei2.npy", "fortran.npy", "version3.npy", "uint8.npy"] {
+    for name in ["a_lef8.npy", "a_bei2.npy", "a_bef4.npy", "version3.npy", "a_bef8.npy"] {
         let dir = copied(&[&format!("data/{name}")]);
         let path = dir.path().join(name);
         hurt(&dir, name, TEXT, damage, || readers::open(&path, &at(10.0)));
