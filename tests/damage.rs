@@ -4,6 +4,7 @@
 //!
 //!     cargo test --release --test damage -- --ignored --nocapture
 #![cfg(feature = "formats")]
+#![allow(clippy::print_stdout, reason = "what was held, shown by --nocapture")]
 
 mod torture;
 mod watched;
@@ -41,6 +42,7 @@ both!(
     bdf,
     wfdb,
     wfdb_formats,
+    wfdb_flac,
     wfdb_segments,
     wfdb_annotations,
     packed,

@@ -13,6 +13,9 @@ use crate::report::plots::{DatasetOverview, LabelCounts, PersonHours, SetLine, d
 /// Name of the picture in a store.
 pub(super) const PICTURE: &str = "overview.svg";
 
+/// Names, each with how often it occurs.
+type Counted = Vec<(String, f64)>;
+
 /// What the picture shows, in values of its own.
 #[derive(Default)]
 struct Facts {
@@ -21,9 +24,9 @@ struct Facts {
     /// (data set, person, kept, dropped), hours.
     people: Vec<(String, String, f64, f64)>,
     /// Name, values with counts, how many without.
-    labels: Vec<(String, Vec<(String, f64)>, f64)>,
+    labels: Vec<(String, Counted, f64)>,
     counted: &'static str,
-    left_out: Vec<(String, f64)>,
+    left_out: Counted,
     remarks: Vec<String>,
 }
 
@@ -194,7 +197,7 @@ fn store_labels(f: &mut Facts, store: &Store) {
 }
 
 /// Numbers by value; anything else as it is.
-fn sorted(mut values: Vec<(String, f64)>) -> Vec<(String, f64)> {
+fn sorted(mut values: Counted) -> Counted {
     let numbers: Option<Vec<f64>> = values.iter().map(|(v, _)| v.parse().ok()).collect();
     if let Some(numbers) = numbers {
         let mut order: Vec<usize> = (0..values.len()).collect();
