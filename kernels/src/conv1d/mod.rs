@@ -25,14 +25,14 @@
 //!   rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
 //!
 //! **Measured.** A window of 1280 positions with ReLU, one thread of an Intel CPU with AVX-512 and 180 GFLOP/s at most,
-//! weights prepared; milliseconds:
+//! milliseconds; the frequency domain with weights prepared, fastest of 25, preparing one direction apart:
 //!
-//! | | product y | dx | dW | frequency domain y | dx | dW | weights, each direction |
-//! |---|---|---|---|---|---|---|---|
-//! | 64 to 128, kernel 33 | 4.8 | 5.4 | 5.5 | 0.58 | 0.57 | 0.82 | 0.6 to 1.3 |
-//! | 128 to 256, kernel 17 | 9.9 | 10 | 11 | 1.8 | 1.8 | 2.3 | 0.8 to 1.2 |
+//! | | product: forward | backward | frequency domain: forward | backward | weights |
+//! |---|---|---|---|---|---|
+//! | 64 to 128, kernel 33 | 4.8 | 10.9 | 0.5 | 1.2 | 0.6 to 1.2 |
+//! | 128 to 256, kernel 17 | 9.9 | 21 | 1.5 | 3.5 | 1.2 |
 //!
-//! The products of spectra run at 150 to 170 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
+//! The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
 //! the two here.
 //!
 //! **Later.** bf16 enters through [`crate::gemm`].
