@@ -15,8 +15,8 @@
 //! **Method.** One of two, by sizes and type alone, so that nothing depends on the batch or its neighbours:
 //!
 //! * *Frequency domain* (`overlap_save.rs`, after `fft.rs` and `spectrum.rs`), in f32 with stride and dilation 1 where its
-//!   expected cost is at most half: long kernels between many channels. The paper's kernels 33 and 17 are its case, with
-//!   transforms of length 128 and 64.
+//!   expected cost is at most half and the kernel has 32 taps or more: long kernels between many channels. The paper's kernel
+//!   33 is its case, with transforms of length 128; its kernel 17 would be by cost (length 64), see `TAPS` there.
 //! * *Implicit product* everywhere else, and always in f64, which makes it the oracle of the other. Row (n, t) of the patch
 //!   matrix is the stretch of x under the kernel at t
 //!   (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
