@@ -41,6 +41,7 @@ both!(
     bdf,
     wfdb,
     wfdb_formats,
+    wfdb_flac,
     wfdb_segments,
     wfdb_annotations,
     packed,

@@ -359,13 +359,21 @@ impl Writer {
     ///
     /// # Errors
     /// A full disk.
-    pub fn finish(mut self) -> Result<usize> {
+    pub fn finish(self) -> Result<usize> {
+        let path = self.path.clone();
+        let (rows, file) = self.close()?;
+        file.sync_all().with_file(&path)?;
+        Ok(rows)
+    }
+
+    /// [`Writer::finish`] without the sync, which is left to the caller. Returns the number of rows and the file.
+    pub(crate) fn close(mut self) -> Result<(usize, File)> {
         self.file.flush().with_file(&self.path)?;
         let file = self.file.get_mut();
         file.seek(SeekFrom::Start(0)).with_file(&self.path)?;
         file.write_all(&header_bytes("<f4", &[self.rows, self.row_len])).with_file(&self.path)?;
-        file.sync_all().with_file(&self.path)?;
-        Ok(self.rows)
+        let file = self.file.into_inner().map_err(|e| Error::io(&self.path, e.into_error()))?;
+        Ok((self.rows, file))
     }
 }
 

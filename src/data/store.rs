@@ -226,6 +226,8 @@ pub struct StoreWriter {
     index: Option<csv::Writer<BufWriter<File>>>,
     samples: usize,
     label_names: Vec<String>,
+    /// Rows and checksums, once sealed.
+    sealed: Option<(usize, BTreeMap<String, String>)>,
     done: bool,
 }
 
@@ -260,6 +262,7 @@ impl StoreWriter {
                 index: Some(index),
                 samples,
                 label_names: label_names.to_vec(),
+                sealed: None,
                 done: false,
             })
         };
@@ -282,7 +285,9 @@ impl StoreWriter {
     /// # Errors
     /// A wrong length, a value that is not finite, a wrong number of labels, a full disk.
     pub fn push(&mut self, row: &Row, window: &[f32]) -> Result<()> {
-        if let Some(i) = window.iter().position(|x| !x.is_finite()) {
+        // Without a branch for each sample.
+        if !window.iter().fold(true, |all, x| all & x.is_finite()) {
+            let i = window.iter().position(|x| !x.is_finite()).unwrap_or(0);
             return Err(Error::numeric(format!(
                 "sample {i} of a window of '{}' is {}",
                 row.record, window[i]
@@ -309,31 +314,53 @@ impl StoreWriter {
         }
     }
 
+    /// Writes what is left to the disk and forms the checksums; no window can be appended after. [`StoreWriter::finish`]
+    /// does it if it was not done.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub(crate) fn seal(&mut self) -> Result<()> {
+        let index_path = self.temp.join(INDEX);
+        if let Some(mut index) = self.index.take() {
+            index.flush().with_file(&index_path)?;
+            index.get_ref().get_ref().sync_all().with_file(&index_path)?;
+        }
+        let Some(windows) = self.windows.take() else { return Ok(()) };
+        let (rows, file) = windows.close()?;
+        let windows_path = self.temp.join(WINDOWS);
+        // The disk writes while the processor reads: the pages are in memory.
+        let (synced, sha256) = std::thread::scope(|scope| {
+            let synced = scope.spawn(|| file.sync_all());
+            let mut sha256 = BTreeMap::new();
+            let formed = [WINDOWS, INDEX].into_iter().try_for_each(|name| {
+                sha256.insert(name.to_string(), sha256_file(&self.temp.join(name))?.0);
+                Ok(())
+            });
+            let synced = synced.join().unwrap_or_else(|_| Err(std::io::Error::other("the sync panicked")));
+            (synced, formed.map(|()| sha256))
+        });
+        synced.with_file(&windows_path)?;
+        self.sealed = Some((rows, sha256?));
+        Ok(())
+    }
+
     /// Completes the store and makes it visible. The manifest's format, version, sizes, labels and checksums are filled
     /// in here.
     ///
     /// # Errors
     /// A full disk, or a target that appeared meanwhile. The target is then as it was.
     pub fn finish(mut self, mut manifest: Manifest) -> Result<()> {
-        let index_path = self.temp.join(INDEX);
-        if let Some(mut index) = self.index.take() {
-            index.flush().with_file(&index_path)?;
-            index.get_ref().get_ref().sync_all().with_file(&index_path)?;
+        if self.sealed.is_none() {
+            self.seal()?;
         }
-        let rows = match self.windows.take() {
-            Some(windows) => windows.finish()?,
-            None => 0,
-        };
+        let (rows, sha256) = self.sealed.take().unwrap_or_default();
         manifest.format = FORMAT.into();
         manifest.format_version = FORMAT_VERSION;
         manifest.heartlore_version = env!("CARGO_PKG_VERSION").into();
         manifest.windows = rows as u64;
         manifest.samples = self.samples as u64;
         manifest.labels = self.label_names.clone();
-        manifest.sha256 = BTreeMap::new();
-        for name in [WINDOWS, INDEX] {
-            manifest.sha256.insert(name.into(), sha256_file(&self.temp.join(name))?.0);
-        }
+        manifest.sha256 = sha256;
         let path = self.temp.join(MANIFEST);
         let mut text =
             serde_json::to_vec_pretty(&manifest).map_err(|e| Error::format(e.to_string()).in_file(&path))?;

@@ -3,8 +3,10 @@
 //! Amplitude in an ECG is mostly electrode placement, gain and body, so a model is given windows without it. Over *what*
 //! mean and standard deviation are taken decides whether the labels leak; see [`Normalisation`].
 
+use super::lanes::{self, LANES, each};
 use super::{median_in_place, require_finite};
 use crate::{Error, Result};
+use heartlore_kernels::isa::{Simd, Task};
 use std::fmt;
 use std::str::FromStr;
 
@@ -109,15 +111,10 @@ impl Scaler {
     /// As [`Scaler::z_score`]; the index counts through all slices.
     pub fn z_score_over(parts: &[&[f64]]) -> Result<Self> {
         let n = check(parts)? as f64;
-        let all = || parts.iter().flat_map(|p| p.iter());
-        let mean = all().sum::<f64>() / n;
+        let mean = lanes::best(Sums { parts, about: 0.0 })[0] / n;
         // Second pass about the mean: the one-pass formula cancels when the offset is large. The mean's own rounding
         // error is removed by the square of the summed deviations (Chan, Golub and LeVeque 1983).
-        let (mut squares, mut sum) = (0.0, 0.0);
-        for v in all() {
-            squares += (v - mean) * (v - mean);
-            sum += v - mean;
-        }
+        let [sum, squares] = lanes::best(Sums { parts, about: mean });
         let deviation = ((squares - sum * sum / n) / n).max(0.0).sqrt();
         Self::of(mean, deviation, parts)
     }
@@ -149,9 +146,14 @@ impl Scaler {
             return Err(Error::numeric("samples are too large: their mean or variance overflows")
                 .remedy("check the unit and the gain in the file's header"));
         }
-        let largest = parts.iter().flat_map(|p| p.iter()).fold(0.0f64, |m, v| m.max(v.abs()));
+        let largest = parts.iter().fold(0.0f64, |m, p| m.max(lanes::best(Largest(p))));
         let flat = scale <= FLAT_SHARE * largest;
         Ok(Self { centre, scale: if flat { 0.0 } else { scale }, flat })
+    }
+
+    /// `(v - centre) / scale` of each sample, or 0 when flat, rounded to f32: what a store holds.
+    pub(crate) fn applied(&self, x: &[f64]) -> Vec<f32> {
+        lanes::best(Applied { scaler: self, x })
     }
 
     /// Replaces each sample v by `(v - centre) / scale`, or by 0 when flat.
@@ -161,6 +163,74 @@ impl Scaler {
         } else {
             x.iter_mut().for_each(|v| *v = (*v - self.centre) / self.scale);
         }
+    }
+}
+
+/// Sums of `v - about` and of its square over all parts, in eight partial sums each so that additions overlap. Sample i of
+/// all counts to sum i mod 8, so the bits do not depend on where parts end.
+struct Sums<'a> {
+    parts: &'a [&'a [f64]],
+    about: f64,
+}
+
+impl Task for Sums<'_> {
+    type Out = [f64; 2];
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> [f64; 2] {
+        let (mut sum, mut squares) = ([0.0; LANES], [0.0; LANES]);
+        let mut lane = 0;
+        for part in self.parts {
+            let (head, rest) = part.split_at((LANES - lane).min(part.len()) % LANES);
+            let (body, tail) = rest.as_chunks::<LANES>();
+            let mut one = |v: &f64| {
+                let d = v - self.about;
+                sum[lane] += d;
+                squares[lane] += d * d;
+                lane = (lane + 1) % LANES;
+            };
+            head.iter().for_each(&mut one);
+            for v in body {
+                let d = each(|l| v[l] - self.about);
+                sum = each(|l| sum[l] + d[l]);
+                squares = each(|l| squares[l] + d[l] * d[l]);
+            }
+            for v in tail {
+                let d = v - self.about;
+                sum[lane] += d;
+                squares[lane] += d * d;
+                lane = (lane + 1) % LANES;
+            }
+        }
+        [lanes::total(sum), lanes::total(squares)]
+    }
+}
+
+/// Largest magnitude.
+struct Largest<'a>(&'a [f64]);
+
+impl Task for Largest<'_> {
+    type Out = f64;
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> f64 {
+        let (low, high) = lanes::range(self.0);
+        if low <= high { low.abs().max(high.abs()) } else { 0.0 }
+    }
+}
+
+struct Applied<'a> {
+    scaler: &'a Scaler,
+    x: &'a [f64],
+}
+
+impl Task for Applied<'_> {
+    type Out = Vec<f32>;
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Vec<f32> {
+        let Scaler { centre, scale, flat } = *self.scaler;
+        if flat {
+            return vec![0.0; self.x.len()];
+        }
+        self.x.iter().map(|v| ((v - centre) / scale) as f32).collect()
     }
 }
 

@@ -3,9 +3,11 @@
 //! Run it on the signal as recorded where possible: filtering and resampling round off clipped and flat stretches, which
 //! are then harder to see. The beat measures filter for themselves. [`Verdict::index`] sums a judgement up in one number.
 
-use super::rpeak::{Detection, detect, require_rate};
+use super::lanes::{self, LANES, each};
+use super::rpeak::{Detection, Detector, Scratch};
 use super::{finite_runs, median_in_place};
 use crate::{Error, Result};
+use heartlore_kernels::isa::{Simd, Task};
 use std::f64::consts::TAU;
 use std::fmt;
 
@@ -208,43 +210,80 @@ impl QualitySettings {
     /// [`Kind::Usage`](crate::error::Kind::Usage) for a sampling rate below [`MIN_FS_HZ`](super::MIN_FS_HZ) or a
     /// `mv_per_unit` that is not positive. Bad data are a verdict, never an error.
     pub fn judge(&self, x: &[f64], fs_hz: f64, mv_per_unit: Option<f64>) -> Result<Verdict> {
+        let mut verdicts = self.judge_all(&[x], fs_hz, mv_per_unit)?;
+        verdicts.pop().ok_or_else(|| Error::numeric("no verdict"))
+    }
+
+    /// [`QualitySettings::judge`] of many stretches: the same verdicts, sooner. Stretches of one length are filtered eight
+    /// at a time, and filter and tables are made once.
+    ///
+    /// # Errors
+    /// As [`QualitySettings::judge`].
+    pub fn judge_all(&self, xs: &[&[f64]], fs_hz: f64, mv_per_unit: Option<f64>) -> Result<Vec<Verdict>> {
         if let Some(mv) = mv_per_unit
             && !(mv > 0.0 && mv.is_finite())
         {
             return Err(Error::usage(format!("{mv} millivolts per unit is not a positive number")));
         }
-        require_rate(fs_hz)?;
-        let runs = finite_runs(x);
-        let longest =
-            runs.iter().max_by_key(|r| (r.len(), std::cmp::Reverse(r.start))).cloned().unwrap_or(0..0);
-        let mut m = Measures {
-            non_finite: x.len() - runs.iter().map(ExactSizeIterator::len).sum::<usize>(),
-            ..Measures::default()
-        };
-        let mut reasons = Vec::new();
+        let detector = Detector::new(fs_hz)?;
+        let hum = Hum::new(fs_hz);
+        let mut verdicts = vec![Verdict { reasons: Vec::new(), measures: Measures::default() }; xs.len()];
+        let mut judged: Vec<(usize, &[f64])> = Vec::with_capacity(xs.len());
+        for (i, (x, verdict)) in xs.iter().zip(&mut verdicts).enumerate() {
+            let runs = finite_runs(x);
+            let longest =
+                runs.iter().max_by_key(|r| (r.len(), std::cmp::Reverse(r.start))).cloned().unwrap_or(0..0);
+            let m = &mut verdict.measures;
+            m.non_finite = x.len() - runs.iter().map(ExactSizeIterator::len).sum::<usize>();
+            if m.non_finite > 0 {
+                verdict.reasons.push(Reason::NonFinite);
+            }
+            let y = &x[longest];
+            if (y.len() as f64) < self.min_length_s * fs_hz || y.len() < 64 {
+                verdict.reasons.push(Reason::TooShort);
+            } else {
+                judged.push((i, y));
+            }
+        }
+        judged.sort_by_key(|(i, y)| (y.len(), *i));
+        let mut scratch = Scratch::default();
+        for same in judged.chunk_by(|(_, a), (_, b)| a.len() == b.len()) {
+            for group in same.chunks(LANES) {
+                let found = if group.len() < WORTH_LANES {
+                    group.iter().map(|(_, y)| detector.humps(y)).collect::<Result<Vec<_>>>()?
+                } else {
+                    let windows: Vec<&[f64]> = group.iter().map(|(_, y)| *y).collect();
+                    detector.windows(&windows, &mut scratch)
+                };
+                for ((i, y), found) in group.iter().zip(found) {
+                    let detection = found.detection();
+                    let measuring = Measuring { settings: self, y, detection, fs_hz, hum: &hum };
+                    let m = lanes::best(measuring);
+                    let verdict = &mut verdicts[*i];
+                    verdict.measures = Measures { non_finite: verdict.measures.non_finite, ..m };
+                    self.decide(mv_per_unit, verdict);
+                }
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Adds the reasons that the measures give.
+    fn decide(&self, mv_per_unit: Option<f64>, verdict: &mut Verdict) {
+        let Verdict { reasons, measures: m } = verdict;
         let mut flag = |broken: bool, reason| {
             if broken {
                 reasons.push(reason);
             }
         };
-        flag(m.non_finite > 0, Reason::NonFinite);
-        let y = &x[longest];
-        let too_short = (y.len() as f64) < self.min_length_s * fs_hz || y.len() < 64;
-        flag(too_short, Reason::TooShort);
-        if too_short {
-            return Ok(Verdict { reasons, measures: m });
-        }
-        self.measure_amplitude(y, fs_hz, &mut m);
         let above = |value: Option<f64>, limit: f64| value.is_some_and(|v| v > limit);
-        let flat = above(m.flat_share, self.max_flat_share);
-        flag(flat, Reason::Flat);
+        flag(above(m.flat_share, self.max_flat_share), Reason::Flat);
         flag(above(m.clip_share, self.max_clip_share), Reason::Clipped);
         if let (Some(mv), Some(range)) = (mv_per_unit, m.peak_to_peak) {
             flag(range * mv < self.min_peak_to_peak_mv, Reason::AmplitudeLow);
             flag(range * mv > self.max_peak_to_peak_mv, Reason::AmplitudeHigh);
         }
         flag(above(m.spike_ratio, self.max_spike_ratio), Reason::Spike);
-        measure_beats(&detect(y, fs_hz)?, fs_hz, self.min_beats, &mut m);
         // A measure of numbers near the end of f64's range is not finite and counts as not taken.
         let taken = |v: Option<f64>| v.filter(|v| v.is_finite());
         match (taken(m.heart_rate_bpm), taken(m.template_correlation), taken(m.kurtosis)) {
@@ -255,14 +294,39 @@ impl QualitySettings {
             }
             _ => flag(true, Reason::FewBeats),
         }
-        m.powerline_share = powerline_share(y, fs_hz);
         flag(above(m.powerline_share, self.max_powerline_share), Reason::Powerline);
-        Ok(Verdict { reasons, measures: m })
     }
+}
 
+/// Fewer windows than this go through the detector one by one: eight lanes take about three times as long as one signal.
+const WORTH_LANES: usize = 3;
+
+/// The measures of one finite stretch in which beats were sought. A task, so that its loops run on wide vectors.
+struct Measuring<'a> {
+    settings: &'a QualitySettings,
+    y: &'a [f64],
+    detection: Detection,
+    fs_hz: f64,
+    hum: &'a Hum,
+}
+
+impl Task for Measuring<'_> {
+    type Out = Measures;
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Measures {
+        let Measuring { settings, y, detection, fs_hz, hum } = self;
+        let mut m = Measures::default();
+        settings.measure_amplitude(y, fs_hz, &mut m);
+        measure_beats(&detection, fs_hz, settings.min_beats, &mut m);
+        m.powerline_share = hum.share(y);
+        m
+    }
+}
+
+impl QualitySettings {
+    #[inline(always)]
     fn measure_amplitude(&self, y: &[f64], fs_hz: f64, m: &mut Measures) {
-        let (low, high) =
-            y.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+        let (low, high) = lanes::range(y);
         let range = high - low;
         let n = y.len() as f64;
         m.peak_to_peak = Some(range);
@@ -271,92 +335,223 @@ impl QualitySettings {
         let clip_run = ((self.clip_run_s * fs_hz).ceil() as usize).max(3);
         let at_limit = |a: f64, b: f64| a == b && (a == low || a == high);
         m.clip_share = Some(if range > 0.0 { in_runs(y, clip_run, at_limit) as f64 / n } else { 0.0 });
-        let mut sorted = y.to_vec();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let quantile = |q: f64| sorted[(q * (n - 1.0)).round() as usize];
-        let inner = quantile(0.99) - quantile(0.01);
+        let rank = |q: f64| (q * (n - 1.0)).round() as usize;
+        let inner = order_statistics(y, rank(0.01), rank(0.99));
         // An inner range of 0 with an outer range above 0 is the extreme case of a spike on a flat line.
-        m.spike_ratio = if range > 0.0 { Some(range / inner) } else { None };
+        m.spike_ratio = if range > 0.0 { Some(range / (inner.1 - inner.0)) } else { None };
     }
 }
 
-/// Share of the variance at 50 or 60 Hz, whichever is more: in each whole second, which holds a whole number of periods of
-/// either, the squared Fourier coefficient against the variance about the second's mean, both summed over the seconds.
-fn powerline_share(y: &[f64], fs_hz: f64) -> Option<f64> {
-    let second = fs_hz.round() as usize;
-    let share = |f_hz: f64| {
+/// The samples of ranks `low` and `high` of all, counted from the smallest.
+///
+/// Sorting would cost more than all other measures together. The samples are dealt into some hundred hands; of the hands'
+/// smallest samples the one of rank `low` is an upper bound for what is sought, and only hands that begin at or below
+/// it hold smaller samples: of those there are `low` + 1, if none are equal. Likewise from the top.
+#[inline(always)]
+fn order_statistics(y: &[f64], low: usize, high: usize) -> (f64, f64) {
+    const EACH: usize = 16;
+    let from_top = y.len() - 1 - high;
+    let hands = y.len() / EACH;
+    let pick = |v: &mut [f64], rank: usize| *v.select_nth_unstable_by(rank, f64::total_cmp).1;
+    if low.max(from_top) >= hands {
+        let mut all = y.to_vec();
+        return (pick(&mut all, low), pick(&mut all, high));
+    }
+    let (dealt, rest) = y.split_at(hands * EACH);
+    let (mut smallest, mut largest) = (dealt[..hands].to_vec(), dealt[..hands].to_vec());
+    for round in dealt.chunks_exact(hands).skip(1) {
+        for ((v, small), large) in round.iter().zip(&mut smallest).zip(&mut largest) {
+            *small = if *v < *small { *v } else { *small };
+            *large = if *v > *large { *v } else { *large };
+        }
+    }
+    let lower = pick(&mut smallest.clone(), low);
+    let upper = pick(&mut largest.clone(), hands - 1 - from_top);
+    let hand = |h: usize| dealt[h..].iter().step_by(hands).copied();
+    let mut small: Vec<f64> = rest.to_vec();
+    let mut large: Vec<f64> = rest.to_vec();
+    for h in 0..hands {
+        if smallest[h] <= lower {
+            small.extend(hand(h).filter(|v| *v <= lower));
+        }
+        if largest[h] >= upper {
+            large.extend(hand(h).filter(|v| *v >= upper));
+        }
+    }
+    let at = large.len() - 1 - from_top;
+    (pick(&mut small, low), pick(&mut large, at))
+}
+
+/// Hum from the mains: waves of 50 and 60 Hz over one second.
+struct Hum {
+    second: usize,
+    /// Cosine and sine of each frequency that the sampling rate can hold.
+    waves: Vec<[Vec<f64>; 2]>,
+}
+
+impl Hum {
+    fn new(fs_hz: f64) -> Self {
+        let second = fs_hz.round() as usize;
         // At half the sampling rate the coefficient depends on the hum's phase.
-        if f_hz > 0.45 * fs_hz {
-            return None;
-        }
-        let (mut hum, mut all) = (0.0, 0.0);
-        for part in y.chunks_exact(second) {
-            let n = part.len() as f64;
-            let mean = part.iter().sum::<f64>() / n;
-            let (mut re, mut im) = (0.0, 0.0);
-            for (i, v) in part.iter().enumerate() {
-                let (sin, cos) = (TAU * f_hz * i as f64 / fs_hz).sin_cos();
-                re += (v - mean) * cos;
-                im += (v - mean) * sin;
-                all += (v - mean) * (v - mean);
+        let held = [50.0, 60.0].into_iter().filter(|f_hz| *f_hz <= 0.45 * fs_hz);
+        let wave = |f_hz: f64| {
+            let angle = move |i: usize| TAU * f_hz * i as f64 / fs_hz;
+            [(0..second).map(|i| angle(i).cos()).collect(), (0..second).map(|i| angle(i).sin()).collect()]
+        };
+        Self { second, waves: held.map(wave).collect() }
+    }
+
+    /// Share of the variance at 50 or 60 Hz, whichever is more: in each whole second, which holds a whole number of
+    /// periods of either, the squared Fourier coefficient against the variance about the second's mean, both summed over
+    /// the seconds.
+    #[inline(always)]
+    fn share(&self, y: &[f64]) -> Option<f64> {
+        let n = self.second as f64;
+        let mut hum = [0.0; 2];
+        let mut all = 0.0;
+        let mut centred = vec![0.0; self.second];
+        for part in y.chunks_exact(self.second) {
+            let mean = lanes::sum(part, |v| v) / n;
+            centred.iter_mut().zip(part).for_each(|(c, v)| *c = v - mean);
+            all += lanes::dot(&centred, &centred);
+            for (hum, [cosine, sine]) in hum.iter_mut().zip(&self.waves) {
+                let (re, im) = (lanes::dot(&centred, cosine), lanes::dot(&centred, sine));
+                // A sine of amplitude a has |X| = n a / 2 and a sum of squares of n a^2 / 2.
+                *hum += 2.0 * (re * re + im * im) / n;
             }
-            // A sine of amplitude a has |X| = n a / 2 and a sum of squares of n a^2 / 2.
-            hum += 2.0 * (re * re + im * im) / n;
         }
-        (all > 0.0).then(|| (hum / all).min(1.0)).filter(|s| s.is_finite())
-    };
-    [share(50.0), share(60.0)].into_iter().flatten().reduce(f64::max)
+        let share = |hum: &f64| (all > 0.0).then(|| (hum / all).min(1.0)).filter(|s| s.is_finite());
+        hum.iter().take(self.waves.len()).filter_map(share).reduce(f64::max)
+    }
 }
 
 /// How many samples lie in runs of at least `shortest`, a run being samples of which each neighbouring pair is `alike`.
+///
+/// A run of that length holds one of the pairs number 0, s, 2 s, ... with s = `shortest` - 1, so only these are looked at,
+/// and around those that are alike the whole run.
+#[inline(always)]
 fn in_runs(y: &[f64], shortest: usize, alike: impl Fn(f64, f64) -> bool) -> usize {
-    let runs = y.chunk_by(|a, b| alike(*a, *b));
-    runs.map(<[f64]>::len).filter(|n| *n >= shortest.max(2)).sum()
+    let shortest = shortest.max(2);
+    let pair = |i: usize| alike(y[i], y[i + 1]);
+    let (mut total, pairs) = (0, y.len().saturating_sub(1));
+    let mut i = 0;
+    while i < pairs {
+        if !pair(i) {
+            i += shortest - 1;
+            continue;
+        }
+        let (mut first, mut last) = (i, i + 1);
+        while first > 0 && pair(first - 1) {
+            first -= 1;
+        }
+        while last < pairs && pair(last) {
+            last += 1;
+        }
+        if last - first + 1 >= shortest {
+            total += last - first + 1;
+        }
+        // On to the next pair of the grid: all up to `last` are done.
+        i += (last - i).div_ceil(shortest - 1) * (shortest - 1);
+    }
+    total
 }
 
+#[inline(always)]
 fn measure_beats(d: &Detection, fs_hz: f64, min_beats: usize, m: &mut Measures) {
     let (y, peaks) = (&d.filtered, &d.peaks);
     m.beats = peaks.len();
     let n = y.len() as f64;
-    let mean = y.iter().sum::<f64>() / n;
-    let moment = |k: i32| y.iter().map(|v| (v - mean).powi(k)).sum::<f64>() / n;
-    let variance = moment(2);
+    let mean = lanes::sum(y, |v| v) / n;
+    let squared = |v: f64| (v - mean) * (v - mean);
+    let variance = lanes::sum(y, squared) / n;
     if variance > 0.0 {
-        m.kurtosis = Some(moment(4) / (variance * variance));
+        m.kurtosis = Some(lanes::sum(y, |v| squared(v) * squared(v)) / n / (variance * variance));
     }
     let (before, after) = ((0.2 * fs_hz) as usize, (0.35 * fs_hz) as usize);
-    let mut beats: Vec<Vec<f64>> = peaks
-        .iter()
-        .filter(|&&p| p >= before && p + after < y.len())
-        .map(|&p| y[p - before..p + after].to_vec())
-        .collect();
-    if peaks.len() < min_beats.max(2) || beats.len() < min_beats.max(2) {
+    let width = before + after;
+    let starts: Vec<usize> =
+        peaks.iter().filter(|&&p| p >= before && p + after < y.len()).map(|p| p - before).collect();
+    let count = starts.len();
+    if peaks.len() < min_beats.max(2) || count < min_beats.max(2) {
         return;
     }
     let mut rr: Vec<f64> = peaks.windows(2).map(|w| (w[1] - w[0]) as f64 / fs_hz).collect();
     m.heart_rate_bpm = Some(60.0 / median_in_place(&mut rr));
-    for beat in &mut beats {
-        let mean = beat.iter().sum::<f64>() / beat.len() as f64;
-        beat.iter_mut().for_each(|v| *v -= mean);
+    // Beats about their means, side by side; rows are padded to whole vectors.
+    let row = width.next_multiple_of(LANES);
+    let mut beats = vec![0.0; count * row];
+    for (beat, start) in beats.chunks_exact_mut(row).zip(starts) {
+        let cut = &y[start..start + width];
+        let mean = lanes::sum(cut, |v| v) / width as f64;
+        beat.iter_mut().zip(cut).for_each(|(b, v)| *b = v - mean);
     }
-    let mut column = vec![0.0; beats.len()];
-    let template: Vec<f64> = (0..before + after)
-        .map(|i| {
-            column.iter_mut().zip(&beats).for_each(|(c, b)| *c = b[i]);
-            median_in_place(&mut column)
-        })
-        .collect();
-    let norm = |v: &[f64]| v.iter().map(|a| a * a).sum::<f64>().sqrt();
+    let template = median_beat(&beats, count, row);
+    let norm = |v: &[f64]| lanes::dot(v, v).sqrt();
     let size = norm(&template);
     let mut correlations: Vec<f64> = beats
-        .iter()
+        .chunks_exact(row)
         .map(|b| {
             let product = norm(b) * size;
-            let dot: f64 = b.iter().zip(&template).map(|(p, q)| p * q).sum();
-            if product > 0.0 { dot / product } else { 0.0 }
+            if product > 0.0 { lanes::dot(b, &template) / product } else { 0.0 }
         })
         .collect();
     m.template_correlation = Some(median_in_place(&mut correlations));
+}
+
+/// Beats up to which medians are taken by a sorting network.
+const NETWORK: usize = 64;
+
+/// The median over `count` beats at each of `row` samples, a multiple of [`LANES`].
+///
+/// Eight samples at a time are sorted over the beats by Batcher's merge exchange (Knuth, The Art of Computer Programming
+/// 3, 5.2.2, algorithm M), whose comparisons do not depend on the data and so serve all lanes. More than [`NETWORK`]
+/// beats are selected from sample by sample.
+#[inline(always)]
+fn median_beat(beats: &[f64], count: usize, row: usize) -> Vec<f64> {
+    if count > NETWORK {
+        let mut column = vec![0.0; count];
+        return (0..row)
+            .map(|i| {
+                column.iter_mut().enumerate().for_each(|(k, c)| *c = beats[k * row + i]);
+                median_in_place(&mut column)
+            })
+            .collect();
+    }
+    let pairs = merge_exchange(count);
+    let mut template = vec![0.0; row];
+    let mut column = [[0.0; LANES]; NETWORK];
+    for (g, out) in template.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        for (k, c) in column[..count].iter_mut().enumerate() {
+            c.copy_from_slice(&beats[k * row + g * LANES..][..LANES]);
+        }
+        for &(i, j) in &pairs {
+            let (a, b) = (column[usize::from(i) % NETWORK], column[usize::from(j) % NETWORK]);
+            column[usize::from(i) % NETWORK] = each(|l| a[l].min(b[l]));
+            column[usize::from(j) % NETWORK] = each(|l| a[l].max(b[l]));
+        }
+        let (lower, upper) = (column[(count - 1) / 2], column[count / 2]);
+        *out = each(|l| lower[l] + (upper[l] - lower[l]) / 2.0);
+    }
+    template
+}
+
+/// The comparisons that sort n numbers, n at most [`NETWORK`].
+fn merge_exchange(n: usize) -> Vec<(u8, u8)> {
+    let mut pairs = Vec::new();
+    let top = n.next_power_of_two() / 2;
+    let mut p = top;
+    while p > 0 {
+        let (mut q, mut r, mut d) = (top, 0, p);
+        loop {
+            pairs.extend((0..n.saturating_sub(d)).filter(|i| i & p == r).map(|i| (i as u8, (i + d) as u8)));
+            if q == p {
+                break;
+            }
+            (d, q, r) = (q - p, q / 2, p);
+        }
+        p /= 2;
+    }
+    pairs
 }
 
 /// How many stretches were judged, kept and dropped, and for which reasons.

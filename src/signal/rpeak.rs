@@ -24,8 +24,10 @@
 //! The first two are no test of generalisation, since settings were chosen on them. In ECG-ID ten beats of each recording
 //! are annotated, by a program and unaudited, so detections elsewhere say nothing.
 
-use super::{Band, butterworth, median_in_place, sosfiltfilt};
+use super::lanes::{self, LANES, Lanes, each};
+use super::{Band, Sos, butterworth, median_in_place, sosfilt_zi, sosfiltfilt};
 use crate::{Error, Result};
+use heartlore_kernels::isa::{Simd, Task};
 
 /// Lowest accepted sampling rate: below it the QRS band is cut.
 pub const MIN_FS_HZ: f64 = 50.0;
@@ -74,9 +76,7 @@ pub(crate) fn require_rate(fs_hz: f64) -> Result<()> {
 }
 
 pub(crate) fn detect(x: &[f64], fs_hz: f64) -> Result<Detection> {
-    let found = detect_humps(x, fs_hz)?;
-    let peaks = found.peaks(polarity(&found.extents()));
-    Ok(Detection { filtered: found.filtered, peaks })
+    Ok(detect_humps(x, fs_hz)?.detection())
 }
 
 /// The QRS-band signal with the humps of energy in it: one per beat, its peak not yet chosen.
@@ -87,37 +87,188 @@ pub(crate) struct Humps {
 }
 
 pub(crate) fn detect_humps(x: &[f64], fs_hz: f64) -> Result<Humps> {
-    require_rate(fs_hz)?;
-    let (low_hz, high_hz) = (QRS_BAND_HZ.0, QRS_BAND_HZ.1.min(0.45 * fs_hz));
-    let filtered = sosfiltfilt(&butterworth(3, Band::Bandpass { low_hz, high_hz }, fs_hz)?, x)?;
-    let largest = |v: &[f64]| v.iter().fold(0.0f64, |m, s| m.max(s.abs()));
-    if largest(&filtered) <= 1e-9 * largest(x) {
-        // A constant leaves only the filter's rounding noise, which has peaks, too.
-        return Ok(Humps { filtered, humps: vec![], reach: 0 });
+    Detector::new(fs_hz)?.humps(x)
+}
+
+/// The detector for one sampling rate: its filter is designed once for many signals.
+pub(crate) struct Detector {
+    sos: Sos,
+    settled: Vec<[f64; 2]>,
+    fs_hz: f64,
+}
+
+impl Detector {
+    pub(crate) fn new(fs_hz: f64) -> Result<Self> {
+        require_rate(fs_hz)?;
+        let (low_hz, high_hz) = (QRS_BAND_HZ.0, QRS_BAND_HZ.1.min(0.45 * fs_hz));
+        let sos = butterworth(3, Band::Bandpass { low_hz, high_hz }, fs_hz)?;
+        Ok(Self { settled: sosfilt_zi(&sos)?, sos, fs_hz })
     }
-    let samples = |seconds: f64| (seconds * fs_hz).round() as usize;
-    let squared: Vec<f64> = gradient(&filtered).into_iter().map(|d| d * d).collect();
-    let energy = moving_mean(&squared, samples(ENERGY_HALF_WIDTH_S));
-    let level = moving_mean(&energy, samples(LEVEL_HALF_WIDTH_S));
-    let mut humps = spaced_maxima(&energy, samples(REFRACTORY_S));
-    humps.retain(|&p| energy[p] > LEVEL_FACTOR * level[p]);
-    drop_t_waves(&mut humps, &energy, samples(T_WAVE_S));
-    Ok(Humps { filtered, humps, reach: samples(REFINE_S) })
+
+    fn samples(&self, seconds: f64) -> usize {
+        (seconds * self.fs_hz).round() as usize
+    }
+
+    /// A constant leaves only the filter's rounding noise, which has peaks, too.
+    #[inline(always)]
+    fn is_noise(filtered: &[f64], x: &[f64]) -> bool {
+        let largest = |v: &[f64]| {
+            let (low, high) = lanes::range(v);
+            high.abs().max(low.abs())
+        };
+        largest(filtered) <= 1e-9 * largest(x)
+    }
+
+    pub(crate) fn humps(&self, x: &[f64]) -> Result<Humps> {
+        let filtered = sosfiltfilt(&self.sos, x)?;
+        if Self::is_noise(&filtered, x) {
+            return Ok(Humps { filtered, humps: vec![], reach: 0 });
+        }
+        let squared: Vec<f64> = gradient(&filtered).into_iter().map(|d| d * d).collect();
+        let energy = moving_mean(&squared, self.samples(ENERGY_HALF_WIDTH_S));
+        let sums = running_sums(&energy);
+        let humps = self.choose(maxima(&energy), |i| energy[i], |i| sums[i], x.len());
+        Ok(Humps { filtered, humps, reach: self.samples(REFINE_S) })
+    }
+
+    /// Which maxima of the energy of `n` samples are beats; `sums(i)` is the sum of the first i energies.
+    fn choose(
+        &self,
+        maxima: Vec<usize>,
+        energy: impl Fn(usize) -> f64,
+        sums: impl Fn(usize) -> f64,
+        n: usize,
+    ) -> Vec<usize> {
+        let mut humps = spaced(maxima, &energy, self.samples(REFRACTORY_S));
+        let half = self.samples(LEVEL_HALF_WIDTH_S);
+        humps.retain(|&p| energy(p) > LEVEL_FACTOR * mean_around(&sums, p, half, n));
+        drop_t_waves(&mut humps, &energy, self.samples(T_WAVE_S));
+        humps
+    }
+
+    /// [`Detector::humps`] of up to [`LANES`] windows of one length side by side: the same bits.
+    ///
+    /// # Errors
+    /// None for finite windows longer than the filter's padding.
+    pub(crate) fn windows(&self, windows: &[&[f64]], scratch: &mut Scratch) -> Vec<Humps> {
+        lanes::best(Abreast { detector: self, windows, scratch })
+    }
+}
+
+/// Memory for [`Detector::windows`], to be used again.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    filtered: Vec<Lanes>,
+    sums: Vec<Lanes>,
+    energy: Vec<Lanes>,
+    energy_sums: Vec<Lanes>,
+}
+
+/// Windows through the detector, one in each lane. What differs from lane to lane (which maxima count) is left to
+/// [`Detector::choose`]; filter, gradient, running sums and the search for maxima are the same for all.
+struct Abreast<'a> {
+    detector: &'a Detector,
+    windows: &'a [&'a [f64]],
+    scratch: &'a mut Scratch,
+}
+
+impl Task for Abreast<'_> {
+    type Out = Vec<Humps>;
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Vec<Humps> {
+        let Abreast { detector, windows, scratch } = self;
+        let n = windows[0].len();
+        let pad = detector.sos.default_padlen();
+        let Scratch { filtered, sums, energy, energy_sums } = scratch;
+        // Lanes without a window repeat the first.
+        let window = |l: usize| windows.get(l).copied().unwrap_or(windows[0]);
+        filtered.resize(n + 2 * pad, [0.0; LANES]);
+        lanes::gather(&mut filtered[pad..pad + n], window);
+        for i in 1..=pad {
+            let (first, last) = (filtered[pad], filtered[pad + n - 1]);
+            let (after, before) = (filtered[pad + i], filtered[pad + n - 1 - i]);
+            filtered[pad - i] = each(|l| 2.0 * first[l] - after[l]);
+            filtered[pad + n - 1 + i] = each(|l| 2.0 * last[l] - before[l]);
+        }
+        let settled_at = |v: Lanes| -> Vec<[Lanes; 2]> {
+            detector.settled.iter().map(|s| s.map(|s| each(|l| s * v[l]))).collect()
+        };
+        let sections = detector.sos.sections();
+        lanes::cascade::<false>(sections, &mut settled_at(filtered[0]), filtered);
+        lanes::cascade::<true>(sections, &mut settled_at(filtered[n + 2 * pad - 1]), filtered);
+        let y = &filtered[pad..pad + n];
+
+        // Squared gradient, summed up to and without sample i.
+        let mut sum = [0.0; LANES];
+        sums.resize(n + 1, sum);
+        let mut add = |i: usize, d: Lanes| {
+            sum = each(|l| sum[l] + d[l] * d[l]);
+            sums[i + 1] = sum;
+        };
+        add(0, each(|l| y[1][l] - y[0][l]));
+        for i in 1..n - 1 {
+            let (a, b) = (y[i - 1], y[i + 1]);
+            add(i, each(|l| (b[l] - a[l]) * 0.5));
+        }
+        add(n - 1, each(|l| y[n - 1][l] - y[n - 2][l]));
+
+        // Its mean around each sample, and the sums of that.
+        let half = detector.samples(ENERGY_HALF_WIDTH_S);
+        let mut sum = [0.0; LANES];
+        energy.resize(n, sum);
+        energy_sums.resize(n + 1, sum);
+        for i in 0..n {
+            let (from, to) = (i.saturating_sub(half), (i + half + 1).min(n));
+            let (a, b, count) = (sums[from], sums[to], (to - from) as f64);
+            let e = each(|l| {
+                let mean = (b[l] - a[l]) / count;
+                if mean > 0.0 { mean } else { 0.0 }
+            });
+            energy[i] = e;
+            sum = each(|l| sum[l] + e[l]);
+            energy_sums[i + 1] = sum;
+        }
+
+        let mut maxima: [Vec<usize>; LANES] = std::array::from_fn(|_| Vec::with_capacity(n / 8));
+        for i in 1..n - 1 {
+            let (a, b, c) = (energy[i - 1], energy[i], energy[i + 1]);
+            // Bit l says that a maximum begins in lane l.
+            let mut tops = (0..LANES).fold(0u32, |m, l| m | u32::from((a[l] < b[l]) & (c[l] <= b[l])) << l);
+            while tops != 0 {
+                let l = tops.trailing_zeros() as usize % LANES;
+                tops &= tops - 1;
+                maxima[l].extend(plateau(i, n, |j| energy[j][l]).0);
+            }
+        }
+
+        let reach = detector.samples(REFINE_S);
+        let mut out = Vec::with_capacity(windows.len());
+        let mut signals: [Vec<f64>; LANES] = std::array::from_fn(|_| vec![0.0; n]);
+        lanes::scatter(y, &mut signals);
+        for (l, (maxima, filtered)) in maxima.into_iter().zip(signals).enumerate().take(windows.len()) {
+            if Detector::is_noise(&filtered, windows[l]) {
+                out.push(Humps { filtered, humps: vec![], reach: 0 });
+                continue;
+            }
+            let humps = detector.choose(maxima, |i| energy[i][l], |i| energy_sums[i][l], n);
+            out.push(Humps { filtered, humps, reach });
+        }
+        out
+    }
 }
 
 /// Central differences, one-sided at the ends (NumPy's `gradient`). At least two samples.
 fn gradient(y: &[f64]) -> Vec<f64> {
     let last = y.len() - 1;
-    (0..y.len())
-        .map(|i| {
-            let (a, b) = (i.saturating_sub(1), (i + 1).min(last));
-            (y[b] - y[a]) / (b - a) as f64
-        })
-        .collect()
+    let mut d: Vec<f64> = Vec::with_capacity(y.len());
+    d.push(y[1] - y[0]);
+    d.extend(y.windows(3).map(|w| (w[2] - w[0]) * 0.5));
+    d.push(y[last] - y[last - 1]);
+    d
 }
 
-/// Mean of the samples within `half` of each; of those that exist, at the ends.
-fn moving_mean(x: &[f64], half: usize) -> Vec<f64> {
+/// Sums of the first 0, 1, 2, ... samples.
+fn running_sums(x: &[f64]) -> Vec<f64> {
     let mut sums = Vec::with_capacity(x.len() + 1);
     let mut sum = 0.0;
     sums.push(0.0);
@@ -125,51 +276,85 @@ fn moving_mean(x: &[f64], half: usize) -> Vec<f64> {
         sum += v;
         sums.push(sum);
     }
-    (0..x.len())
-        .map(|i| {
-            let (a, b) = (i.saturating_sub(half), (i + half + 1).min(x.len()));
-            ((sums[b] - sums[a]) / (b - a) as f64).max(0.0)
-        })
-        .collect()
+    sums
 }
 
-/// Local maxima (the middle of a plateau) such that none lies nearer than `distance` to a larger one that is kept.
-fn spaced_maxima(x: &[f64], distance: usize) -> Vec<usize> {
-    let mut maxima = Vec::new();
+/// Mean of the samples within `half` of sample i, of those that exist among n, from their running sums.
+#[inline(always)]
+fn mean_around(sums: impl Fn(usize) -> f64, i: usize, half: usize, n: usize) -> f64 {
+    let (a, b) = (i.saturating_sub(half), (i + half + 1).min(n));
+    ((sums(b) - sums(a)) / (b - a) as f64).max(0.0)
+}
+
+/// Mean of the samples within `half` of each; of those that exist, at the ends.
+fn moving_mean(x: &[f64], half: usize) -> Vec<f64> {
+    let sums = running_sums(x);
+    (0..x.len()).map(|i| mean_around(|j| sums[j], i, half, x.len())).collect()
+}
+
+/// The maximum that begins at sample i, which is larger than the one before and not smaller than the next: the middle of
+/// its plateau, if that ends by falling; and the plateau's last sample.
+#[inline(always)]
+fn plateau(i: usize, n: usize, x: impl Fn(usize) -> f64) -> (Option<usize>, usize) {
+    let mut end = i;
+    while end + 1 < n && x(end + 1) == x(i) {
+        end += 1;
+    }
+    ((end + 1 < n && x(end + 1) < x(i)).then(|| i.midpoint(end)), end)
+}
+
+/// Local maxima, of a plateau the middle.
+fn maxima(x: &[f64]) -> Vec<usize> {
+    let mut found = Vec::new();
     let mut i = 1;
     while i + 1 < x.len() {
         if x[i - 1] < x[i] {
-            let mut end = i;
-            while end + 1 < x.len() && x[end + 1] == x[i] {
-                end += 1;
-            }
-            if end + 1 < x.len() && x[end + 1] < x[i] {
-                maxima.push(i.midpoint(end));
-            }
-            i = end + 1;
-        } else {
-            i += 1;
+            let (top, end) = plateau(i, x.len(), |j| x[j]);
+            found.extend(top);
+            i = end;
         }
+        i += 1;
     }
-    let mut by_height: Vec<usize> = (0..maxima.len()).collect();
-    by_height.sort_by(|&a, &b| x[maxima[b]].total_cmp(&x[maxima[a]]).then(a.cmp(&b)));
-    let mut keep = vec![true; maxima.len()];
-    for k in by_height {
-        if !keep[k] {
-            continue;
+    found
+}
+
+/// Those maxima such that none lies nearer than `distance` to a larger one that is kept; of equal ones the first is kept.
+///
+/// In principle: take the largest, strike out what is near, take the largest of the rest. The same without sorting: a
+/// maximum larger than all that are left near it is taken in any order, so each round takes all such and strikes out
+/// what is near them. Two or three rounds do, and most maxima are compared with a neighbour or two.
+fn spaced(maxima: Vec<usize>, height: impl Fn(usize) -> f64, distance: usize) -> Vec<usize> {
+    let mut left: Vec<(usize, f64)> = maxima.into_iter().map(|m| (m, height(m))).collect();
+    let mut kept = Vec::new();
+    while !left.is_empty() {
+        let before = kept.len();
+        for (k, &(at, high)) in left.iter().enumerate() {
+            let near = |other: &&(usize, f64)| other.0.abs_diff(at) < distance;
+            let lower_left = left[..k].iter().rev().take_while(near).all(|o| o.1 < high);
+            if lower_left && left[k + 1..].iter().take_while(near).all(|o| o.1 <= high) {
+                kept.push(at);
+            }
         }
-        let near = |j: usize| maxima[j].abs_diff(maxima[k]) < distance;
-        (0..k).rev().take_while(|&j| near(j)).for_each(|j| keep[j] = false);
-        (k + 1..maxima.len()).take_while(|&j| near(j)).for_each(|j| keep[j] = false);
+        let taken = &kept[before..];
+        let mut next = 0;
+        left.retain(|&(at, _)| {
+            // The first that was taken at or after this one, and the one before it.
+            while next < taken.len() && taken[next] < at {
+                next += 1;
+            }
+            let far = |t: Option<&usize>| t.is_none_or(|t| t.abs_diff(at) >= distance.max(1));
+            far(taken.get(next)) && far(next.checked_sub(1).and_then(|i| taken.get(i)))
+        });
     }
-    maxima.into_iter().zip(keep).filter_map(|(m, k)| k.then_some(m)).collect()
+    kept.sort_unstable();
+    kept
 }
 
 /// Drops humps that come within `reach` after a kept one and are much smaller.
-fn drop_t_waves(humps: &mut Vec<usize>, energy: &[f64], reach: usize) {
+fn drop_t_waves(humps: &mut Vec<usize>, energy: impl Fn(usize) -> f64, reach: usize) {
     let mut last: Option<usize> = None;
     humps.retain(|&p| {
-        let t_wave = last.is_some_and(|q| p - q < reach && energy[p] < T_WAVE_ENERGY * energy[q]);
+        let t_wave = last.is_some_and(|q| p - q < reach && energy(p) < T_WAVE_ENERGY * energy(q));
         if !t_wave {
             last = Some(p);
         }
@@ -178,6 +363,11 @@ fn drop_t_waves(humps: &mut Vec<usize>, energy: &[f64], reach: usize) {
 }
 
 impl Humps {
+    pub(crate) fn detection(self) -> Detection {
+        let peaks = self.peaks(polarity(&self.extents()));
+        Detection { filtered: self.filtered, peaks }
+    }
+
     fn around(&self, p: usize) -> std::ops::Range<usize> {
         p.saturating_sub(self.reach)..(p + self.reach + 1).min(self.filtered.len())
     }
@@ -220,10 +410,11 @@ mod tests {
     #[test]
     fn maxima_keep_their_distance_largest_first() {
         let x = [0.0, 3.0, 0.0, 5.0, 0.0, 4.0, 4.0, 4.0, 0.0, 1.0, 0.0, 2.0];
-        assert_eq!(spaced_maxima(&x, 1), [1, 3, 6, 9]);
-        assert_eq!(spaced_maxima(&x, 3), [3, 6, 9]);
-        assert_eq!(spaced_maxima(&x, 4), [3, 9]);
-        assert!(spaced_maxima(&[1.0, 1.0, 1.0], 1).is_empty());
+        let spaced_maxima = |distance| spaced(maxima(&x), |i| x[i], distance);
+        assert_eq!(spaced_maxima(1), [1, 3, 6, 9]);
+        assert_eq!(spaced_maxima(3), [3, 6, 9]);
+        assert_eq!(spaced_maxima(4), [3, 9]);
+        assert!(maxima(&[1.0, 1.0, 1.0]).is_empty());
     }
 
     #[test]
@@ -233,7 +424,7 @@ mod tests {
             energy[p] = e;
         }
         let mut humps = vec![10, 20, 30, 40, 45, 90];
-        drop_t_waves(&mut humps, &energy, 15);
+        drop_t_waves(&mut humps, |i| energy[i], 15);
         assert_eq!(humps, [10, 30, 40, 45, 90]);
     }
 

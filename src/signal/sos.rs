@@ -12,6 +12,7 @@
 //! The order of operations is SciPy's, so results agree to the last bits; coefficients and state are f64 because in f32
 //! the 0.8 Hz edge of the usual ECG band-pass loses four digits.
 
+use super::lanes::{self, LANES, Pass};
 use super::require_finite;
 use crate::{Error, Result};
 use std::f64::consts::TAU;
@@ -54,6 +55,18 @@ impl Sos {
             re.hypot(im)
         };
         self.sections.iter().map(|s| power(&s[..3]) / power(&s[3..])).product()
+    }
+
+    /// Samples after which what the filter remembers has shrunk by 10^-18; None if it never forgets.
+    fn settling(&self) -> Option<usize> {
+        let radius = |s: &[f64; 6]| {
+            let (half, product) = (-0.5 * s[4], s[5]);
+            let d = half * half - product;
+            if d < 0.0 { product.sqrt() } else { half.abs() + d.sqrt() }
+        };
+        let r = self.sections.iter().map(radius).fold(0.0, f64::max);
+        (r < 1.0)
+            .then(|| if r == 0.0 { 2 } else { (1e-18f64.ln() / r.ln()).ceil().clamp(2.0, 1e15) as usize })
     }
 
     /// Samples that [`sosfiltfilt`] adds at each end by default (SciPy's rule): three times the number of taps, sections
@@ -205,14 +218,33 @@ pub fn sosfiltfilt_padded(sos: &Sos, x: &[f64], padlen: usize) -> Result<Vec<f64
         ))
         .remedy("use a longer stretch, a lower order, or causal filtering"));
     }
-    let (first, last) = (x[0], x[x.len() - 1]);
-    let mut y = Vec::with_capacity(x.len() + 2 * padlen);
-    y.extend((1..=padlen).rev().map(|i| 2.0 * first - x[i]));
-    y.extend_from_slice(x);
-    y.extend((1..=padlen).map(|i| 2.0 * last - x[x.len() - 1 - i]));
-    SosFilter::settled_at(sos.clone(), y[0])?.run(y.iter_mut());
-    let end = y[y.len() - 1];
-    SosFilter::settled_at(sos.clone(), end)?.run(y.iter_mut().rev());
+    let settled = sosfilt_zi(sos)?;
+    let padded = || {
+        let (first, last) = (x[0], x[x.len() - 1]);
+        let mut y = Vec::with_capacity(x.len() + 2 * padlen);
+        y.extend((1..=padlen).rev().map(|i| 2.0 * first - x[i]));
+        y.extend_from_slice(x);
+        y.extend((1..=padlen).map(|i| 2.0 * last - x[x.len() - 1 - i]));
+        y
+    };
+    let mut y = padded();
+    // Parts must be long enough for their starts to settle, and are only taken if they meet where they join.
+    let warm = sos.settling().filter(|warm| y.len() / LANES >= 2 * warm);
+    let in_parts = warm.is_some();
+    let done = warm.is_some_and(|warm| {
+        [false, true].into_iter().all(|backward| {
+            let pass = Pass { sections: &sos.sections, settled: &settled, y: &mut y, warm, backward };
+            lanes::best(pass) < 1e-10
+        })
+    });
+    if !done {
+        if in_parts {
+            y = padded();
+        }
+        SosFilter::settled_at(sos.clone(), y[0])?.run(y.iter_mut());
+        let end = y[y.len() - 1];
+        SosFilter::settled_at(sos.clone(), end)?.run(y.iter_mut().rev());
+    }
     y.truncate(padlen + x.len());
     y.drain(..padlen);
     Ok(y)

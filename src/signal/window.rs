@@ -43,14 +43,20 @@ pub struct Windows {
 pub fn finite_runs(x: &[f64]) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let mut begin = None;
-    for (i, v) in x.iter().enumerate() {
-        match (v.is_finite(), begin) {
-            (true, None) => begin = Some(i),
-            (false, Some(b)) => {
-                runs.push(b..i);
-                begin = None;
+    for (b, block) in x.chunks(64).enumerate() {
+        // Within a run most blocks are finite as a whole, which needs no branch for each sample.
+        if begin.is_some() && super::all_finite(block) {
+            continue;
+        }
+        for (i, v) in block.iter().enumerate().map(|(i, v)| (64 * b + i, v)) {
+            match (v.is_finite(), begin) {
+                (true, None) => begin = Some(i),
+                (false, Some(b)) => {
+                    runs.push(b..i);
+                    begin = None;
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     if let Some(b) = begin {

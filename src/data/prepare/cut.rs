@@ -10,6 +10,7 @@
 //! 5. Normalisation last.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::PrepareSettings;
@@ -17,8 +18,8 @@ use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
 use crate::signal::{
-    Band, Normalisation, Resampler, Scaler, SosFilter, Windows, butterworth, finite_runs, sosfiltfilt,
-    windows,
+    Band, Normalisation, Resampler, Scaler, SosFilter, Window, Windows, butterworth, finite_runs,
+    sosfiltfilt, windows,
 };
 use crate::{Error, Result};
 
@@ -62,11 +63,11 @@ impl Cut {
     }
 }
 
-/// A stretch without missing samples: as recorded, and filtered and resampled.
+/// A stretch without missing samples.
 struct Stretch {
-    /// First sample, counted from the start of the part, at the recording's rate.
-    start: usize,
-    raw: Vec<f64>,
+    /// The samples as recorded, in [`Ready::mv`]; counted from the start of the part, at the recording's rate.
+    raw: Range<usize>,
+    /// Filtered and resampled.
     ready: Vec<f64>,
 }
 
@@ -74,8 +75,10 @@ struct Stretch {
 struct Ready {
     cut: Cut,
     fs_hz: f64,
-    /// Seconds from the recording's start to the part's.
-    offset_s: f64,
+    /// Samples of the recording, in mV if calibrated.
+    mv: Vec<f64>,
+    /// The part of them that was asked for.
+    part: Range<usize>,
     stretches: Vec<Stretch>,
 }
 
@@ -94,7 +97,7 @@ pub(super) fn open(item: &Item, settings: &PrepareSettings) -> Result<Recording>
 }
 
 /// The samples of the part from `start_s` to `end_s`, of `total`.
-pub(super) fn part(item: &Item, total: usize, fs_hz: f64) -> Result<std::ops::Range<usize>> {
+pub(super) fn part(item: &Item, total: usize, fs_hz: f64) -> Result<Range<usize>> {
     let at = |s: f64| (s * fs_hz).round().min(total as f64) as usize;
     let (from, to) = (item.start_s.map_or(0, at), item.end_s.map_or(total, at));
     if from >= to {
@@ -155,10 +158,10 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
         cut.warnings.push(format!("the part ends at {end_s} s, the recording at {total_s:.3} s"));
     }
     let part = part(item, total, fs_hz)?;
-    let from = part.start;
-    let part = &mv[part];
-    cut.duration_s = part.len() as f64 / fs_hz;
-    cut.missing = part.iter().filter(|x| !x.is_finite()).count();
+    let samples = &mv[part.clone()];
+    cut.duration_s = samples.len() as f64 / fs_hz;
+    let runs = finite_runs(samples);
+    cut.missing = samples.len() - runs.iter().map(Range::len).sum::<usize>();
     let filter = match &settings.filter {
         Some(f) => {
             let band = Band::Bandpass { low_hz: f.low_hz, high_hz: f.high_hz };
@@ -168,7 +171,7 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
     };
     let resampler = Resampler::between(fs_hz, settings.rate_hz)?;
     let mut stretches = Vec::new();
-    for run in finite_runs(part) {
+    for run in runs {
         let length = resampler.output_len(run.len());
         let padding =
             filter.as_ref().map_or(0, |(sos, zero_phase)| if *zero_phase { sos.default_padlen() } else { 0 });
@@ -176,19 +179,19 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
             cut.left_over += length;
             continue;
         }
-        let raw = part[run.clone()].to_vec();
-        let filtered = match &filter {
-            Some((sos, true)) => sosfiltfilt(sos, &raw)?,
+        let raw = &samples[run.clone()];
+        let ready = match &filter {
+            Some((sos, true)) => resampler.apply(&sosfiltfilt(sos, raw)?)?,
             Some((sos, false)) => {
-                let mut y = raw.clone();
+                let mut y = raw.to_vec();
                 SosFilter::settled_at(sos.clone(), raw[0])?.process(&mut y)?;
-                y
+                resampler.apply(&y)?
             }
-            None => raw.clone(),
+            None => resampler.apply(raw)?,
         };
-        stretches.push(Stretch { start: run.start, raw, ready: resampler.apply(&filtered)? });
+        stretches.push(Stretch { raw: run, ready });
     }
-    Ok(Ready { cut, fs_hz, offset_s: from as f64 / fs_hz, stretches })
+    Ok(Ready { cut, fs_hz, mv, part, stretches })
 }
 
 /// Cuts one recording. `subject` is the person's scaler, if windows are normalised by person; `quota` the most windows to
@@ -216,33 +219,44 @@ fn cut_or_flag(
     quota: usize,
     keep_flagged: bool,
 ) -> Result<Cut> {
-    let Ready { mut cut, fs_hz, offset_s, stretches } = ready(item, settings)?;
-    let mut kept: Vec<(f64, &'static str, Vec<f64>)> = Vec::new();
-    let mut quality = if settings.quality.is_some() { "ok" } else { "unchecked" };
-    let mv_per_unit = cut.calibrated.then_some(1.0);
-    let mut drop = |reason: String| *cut.dropped.entry(reason).or_insert(0usize) += 1;
+    let Ready { mut cut, fs_hz, mv, part, stretches } = ready(item, settings)?;
+    let offset_s = part.start as f64 / fs_hz;
+    let samples = &mv[part];
+    let mut places: Vec<(&Stretch, Window)> = Vec::new();
     for stretch in &stretches {
-        let Windows { windows: places, left_over, .. } =
-            windows(&stretch.ready, settings.window, settings.hop)?;
+        let Windows { windows, left_over, .. } = windows(&stretch.ready, settings.window, settings.hop)?;
         cut.left_over += left_over;
-        for place in places {
-            if let Some(gate) = &settings.quality {
-                quality = "ok";
+        places.extend(windows.into_iter().map(|w| (stretch, w)));
+    }
+    let mut drop = |reason: String| *cut.dropped.entry(reason).or_insert(0usize) += 1;
+    let verdicts = match &settings.quality {
+        Some(gate) => {
+            let as_recorded = |(stretch, place): &(&Stretch, Window)| {
+                let raw = &samples[stretch.raw.clone()];
                 let first = (place.start_s(settings.rate_hz) * fs_hz).round() as usize;
-                let last = ((place.end_s(settings.rate_hz) * fs_hz).round() as usize).min(stretch.raw.len());
-                let verdict = gate.judge(&stretch.raw[first.min(last)..last], fs_hz, mv_per_unit)?;
-                match verdict.reasons.first() {
-                    Some(reason) if keep_flagged => quality = reason.name(),
-                    Some(reason) => {
-                        drop(reason.to_string());
-                        continue;
-                    }
-                    None => {}
-                }
-            }
-            let start_s = offset_s + stretch.start as f64 / fs_hz + place.start_s(settings.rate_hz);
-            kept.push((start_s, quality, stretch.ready[place.range()].to_vec()));
+                let last = ((place.end_s(settings.rate_hz) * fs_hz).round() as usize).min(raw.len());
+                &raw[first.min(last)..last]
+            };
+            let windows: Vec<&[f64]> = places.iter().map(as_recorded).collect();
+            Some(gate.judge_all(&windows, fs_hz, cut.calibrated.then_some(1.0))?)
         }
+        None => None,
+    };
+    // Seconds from the recording's start, quality and samples.
+    let mut kept: Vec<(f64, &'static str, &[f64])> = Vec::with_capacity(places.len());
+    for (i, (stretch, place)) in places.into_iter().enumerate() {
+        let reason = verdicts.as_ref().map(|v| v[i].reasons.first());
+        let quality = match reason {
+            None => "unchecked",
+            Some(None) => "ok",
+            Some(Some(reason)) if keep_flagged => reason.name(),
+            Some(Some(reason)) => {
+                drop(reason.to_string());
+                continue;
+            }
+        };
+        let start_s = offset_s + stretch.raw.start as f64 / fs_hz + place.start_s(settings.rate_hz);
+        kept.push((start_s, quality, &stretch.ready[place.range()]));
     }
     if kept.len() > quota {
         // Evenly spaced: of n windows those numbered floor(i n / quota).
@@ -265,20 +279,21 @@ fn cut_or_flag(
         Normalisation::Subject => subject.copied(),
         _ => None,
     };
-    for (start_s, quality, mut window) in kept {
+    for (start_s, quality, window) in kept {
         let scaler = match settings.normalisation {
             Normalisation::None => None,
-            Normalisation::Window => Some(Scaler::z_score(&window)?),
+            Normalisation::Window => Some(Scaler::z_score(window)?),
             _ => whole,
         };
         if scaler.is_some_and(|s| s.flat) {
             drop("no variation to normalise by".into());
             continue;
         }
-        if let Some(scaler) = scaler {
-            scaler.apply(&mut window);
-        }
-        cut.windows.push((start_s, quality, window.iter().map(|x| *x as f32).collect()));
+        let scaled = match scaler {
+            Some(scaler) => scaler.applied(window),
+            None => window.iter().map(|x| *x as f32).collect(),
+        };
+        cut.windows.push((start_s, quality, scaled));
     }
     Ok(cut)
 }

@@ -1,9 +1,9 @@
 //! From recordings to a prepared store.
 //!
 //! Each recording goes alone through [`cut`]: read, unit, part, finite stretches, band-pass, resampling, windows, quality
-//! gate, normalisation. Recordings are worked on in parallel, as many at a time as there are threads, and written in the
-//! order of the items; so memory is bounded by the recordings in flight, and the bytes written do not depend on the
-//! number of threads.
+//! gate, normalisation. Recordings are worked on in parallel, a few for each thread at a time, while those before them are
+//! written in the order of the items; so memory is bounded by the recordings in flight, and the bytes written do not
+//! depend on the number of threads. Checksums of the sources and of the store are formed side by side at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -184,6 +184,7 @@ pub fn prepare(
         return Err(Error::data("there are no recordings to prepare"));
     }
     let doubts = checked(items, settings)?;
+    let items_in_all = items.items.len();
     let mut writer = StoreWriter::create(target, settings.window, &items.label_names, settings.overwrite)?;
     let scalers = subject_scalers(&items.items, settings)?;
     let quotas = quotas(&items.items, settings);
@@ -194,17 +195,8 @@ pub fn prepare(
     let mut subjects: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut units: BTreeSet<&'static str> = BTreeSet::new();
     let mut done = 0;
-    let in_flight = rayon::current_num_threads().max(1);
-    for (c, chunk) in items.items.chunks(in_flight).enumerate() {
-        let cuts: Vec<Result<cut::Cut>> = chunk
-            .par_iter()
-            .enumerate()
-            .map(|(j, item)| {
-                let scaler = scalers.get(&(item.dataset.as_str(), item.subject.as_str()));
-                cut::cut(item, settings, scaler, quotas[c * in_flight + j])
-            })
-            .collect();
-        for (item, cut) in chunk.iter().zip(cuts) {
+    let mut take = |first: usize, cuts: Vec<Result<cut::Cut>>| -> Result<()> {
+        for (item, cut) in items.items[first..].iter().zip(cuts) {
             let name = item_name(item);
             match cut {
                 Ok(cut) => {
@@ -251,11 +243,35 @@ pub fn prepare(
                 Err(e) => return Err(e.in_file(&item.file)),
             }
             done += 1;
-            let state = Progress { done, total: items.items.len(), windows: writer.len(), file: &item.file };
+            let state = Progress { done, total: items_in_all, windows: writer.len(), file: &item.file };
             if !progress(state) {
                 return Err(Error::new(Kind::Interrupted, "preparation stopped; nothing was written"));
             }
         }
+        Ok(())
+    };
+    // While some recordings are worked on, the ones before them are written.
+    let work = |first: usize, items: &[Item]| -> Vec<Result<cut::Cut>> {
+        let one = |(j, item): (usize, &Item)| {
+            let scaler = scalers.get(&(item.dataset.as_str(), item.subject.as_str()));
+            cut::cut(item, settings, scaler, quotas[first + j])
+        };
+        items.par_iter().enumerate().map(one).collect()
+    };
+    let threads = rayon::current_num_threads().max(1);
+    let (mut begun, mut ahead) = (0, threads);
+    let mut ready: (usize, Vec<Result<cut::Cut>>) = (0, Vec::new());
+    while begun < items_in_all || !ready.1.is_empty() {
+        let now = begun..items_in_all.min(begun + ahead);
+        let mut next = Vec::new();
+        rayon::in_place_scope(|scope| {
+            if !now.is_empty() {
+                scope.spawn(|_| next = work(now.start, &items.items[now.clone()]));
+            }
+            take(ready.0, std::mem::take(&mut ready.1))
+        })?;
+        ahead = threads * batches(&next, settings.window);
+        (begun, ready) = (now.end, (now.start, next));
     }
     report.counts.windows_kept = writer.len() as u64;
     if writer.is_empty() {
@@ -270,11 +286,14 @@ pub fn prepare(
         _ => "z-score",
     };
     let mut notes = settings.notes.clone();
-    let mut sources = Vec::new();
-    for file in &files {
+    let checksum = |file: &PathBuf| {
         let (sha256, bytes) = sha256_file(file)?;
-        sources.push(Source { file: file.display().to_string(), bytes, sha256 });
-    }
+        Ok(Source { file: file.display().to_string(), bytes, sha256 })
+    };
+    let (sealed, sources) =
+        rayon::join(|| writer.seal(), || files.par_iter().map(checksum).collect::<Vec<Result<Source>>>());
+    sealed?;
+    let sources = sources.into_iter().collect::<Result<Vec<_>>>()?;
     let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.parent()).collect();
     for folder in folders {
         let path = folder.join("LICENSE-NOTES.txt");
@@ -314,6 +333,16 @@ fn checked(items: &Items, settings: &PrepareSettings) -> Result<Vec<String>> {
         _ => Ok(doubts),
     }
 }
+
+/// How many recordings per thread to work on while these are written: enough that threads seldom wait for the longest,
+/// few enough that their windows, judged by these, take no more than some tens of MiB.
+fn batches(cuts: &[Result<cut::Cut>], window: usize) -> usize {
+    let largest = cuts.iter().flatten().map(|c| c.windows.len()).max().unwrap_or(0).max(1);
+    (BATCH_BYTES / (largest * window * size_of::<f32>())).clamp(1, 4)
+}
+
+/// Windows of one thread's share of a batch, in bytes.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// File and record, for messages.
 fn item_name(item: &Item) -> String {

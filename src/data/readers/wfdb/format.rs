@@ -75,7 +75,27 @@ impl Format {
         }
     }
 
+    /// The format as a constant of its own in each branch: `read` is then compiled for each, without asking for every
+    /// sample which it is.
+    pub(super) fn each<T>(self, read: impl ReadAll<T>) -> T {
+        match self {
+            // A stream is unpacked as a whole and read elsewhere.
+            Format::Null | Format::Flac(_) => read.all(|b, i| Format::Null.sample(b, i)),
+            Format::F8 => read.all(|b, i| Format::F8.sample(b, i)),
+            Format::F16 => read.all(|b, i| Format::F16.sample(b, i)),
+            Format::F24 => read.all(|b, i| Format::F24.sample(b, i)),
+            Format::F32 => read.all(|b, i| Format::F32.sample(b, i)),
+            Format::F61 => read.all(|b, i| Format::F61.sample(b, i)),
+            Format::F80 => read.all(|b, i| Format::F80.sample(b, i)),
+            Format::F160 => read.all(|b, i| Format::F160.sample(b, i)),
+            Format::F212 => read.all(|b, i| Format::F212.sample(b, i)),
+            Format::F310 => read.all(|b, i| Format::F310.sample(b, i)),
+            Format::F311 => read.all(|b, i| Format::F311.sample(b, i)),
+        }
+    }
+
     /// Sample `i` of the packed bytes, which hold it. For [`Format::F8`] this is the difference to the sample before.
+    #[inline(always)]
     pub(super) fn sample(self, bytes: &[u8], i: usize) -> i32 {
         let at = |n: usize| i32::from(bytes[n]);
         let word = |n: usize| at(n) | at(n + 1) << 8;
@@ -134,6 +154,12 @@ impl Format {
             Format::F310 | Format::F311 => -512,
         })
     }
+}
+
+/// Work on packed samples that is compiled once for each format; see [`Format::each`].
+pub(super) trait ReadAll<T> {
+    /// Does it; `sample` is [`Format::sample`] of one format.
+    fn all(self, sample: impl Fn(&[u8], usize) -> i32) -> T;
 }
 
 /// The lowest `bits` bits as a two's complement number.

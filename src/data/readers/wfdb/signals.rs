@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::flac;
-use super::format::Format;
+use super::format::{Format, ReadAll};
 use super::header::Signal;
 use crate::data::readers::{ReadOptions, read_whole};
 use crate::data::recording::{Channel, Unit};
@@ -97,15 +97,7 @@ pub(super) fn decode(
             if !wanted(m) {
                 continue;
             }
-            let (samples, sum) = match &source {
-                Source::Packed(bytes) => {
-                    let at = |f: usize, s: usize| signal.format.sample(bytes, f * frame + place + s);
-                    column(signal, frames, at)
-                }
-                Source::Unpacked(channels) => {
-                    column(signal, frames, |f, s| channels[k][f * signal.per_frame + s])
-                }
-            };
+            let (samples, sum) = column(signal, &source, frames, frame, (k, place));
             // The checksum is the sum of the samples as a signed 16-bit number.
             if let Some(checksum) = signal.checksum.filter(|c| whole && *c as i16 != sum) {
                 let label = &signal.label;
@@ -160,29 +152,30 @@ fn unpack(
     Ok(Source::Unpacked(channels))
 }
 
-/// One signal's physical values, and the sum of its digital ones in 16 bits. `at` gives a sample by its frame and its place
-/// among the signal's own in that frame.
-fn column(signal: &Signal, frames: usize, at: impl Fn(usize, usize) -> i32) -> (Vec<f64>, i16) {
-    let mut sum = 0i16;
-    // For differences; wraps as the WFDB library's int does, so damage cannot make it panic.
-    let mut running = signal.initial;
-    let differences = signal.format == Format::F8;
-    let mut samples = Vec::with_capacity(frames * signal.per_frame);
-    for f in 0..frames {
-        for s in 0..signal.per_frame {
-            let mut digital = at(f, s);
-            if differences {
-                running = running.wrapping_add(digital);
-                digital = running;
-            }
-            sum = sum.wrapping_add(digital as i16);
-            samples.push(if signal.format.missing() == Some(digital) {
-                f64::NAN
-            } else {
-                (f64::from(digital) - signal.baseline) / signal.gain
-            });
+/// One signal's physical values, and the sum of its digital ones in 16 bits. `k` is its number in the file, `place` its
+/// first sample in a frame of `frame`.
+fn column(
+    signal: &Signal,
+    source: &Source<'_>,
+    frames: usize,
+    frame: usize,
+    (k, place): (usize, usize),
+) -> (Vec<f64>, i16) {
+    let (mut samples, sum) = match source {
+        Source::Packed(bytes) if signal.format == Format::F16 && frame == 1 => {
+            words(signal, &bytes[..2 * frames])
         }
-    }
+        Source::Packed(bytes) => signal.format.each(Column { signal, bytes, frames, frame, place }),
+        Source::Unpacked(channels) => {
+            let own = channels[k][..frames * signal.per_frame].iter();
+            let sum = own.clone().fold(0i16, |sum, &d| sum.wrapping_add(d as i16));
+            let missing = signal.format.missing();
+            let physical = |&d: &i32| {
+                if missing == Some(d) { f64::NAN } else { (f64::from(d) - signal.baseline) / signal.gain }
+            };
+            (own.map(physical).collect(), sum)
+        }
+    };
     // A signal that is `skew` frames late in the file begins with what precedes the record's first sample.
     if signal.skew > 0 {
         let late = signal.skew.saturating_mul(signal.per_frame).min(samples.len());
@@ -190,4 +183,50 @@ fn column(signal: &Signal, frames: usize, at: impl Fn(usize, usize) -> i32) -> (
         samples.resize(frames * signal.per_frame, f64::NAN);
     }
     (samples, sum)
+}
+
+/// One signal alone in a file of format 16: no places to find, so the compiler makes vectors of it.
+fn words(signal: &Signal, bytes: &[u8]) -> (Vec<f64>, i16) {
+    let words = bytes.as_chunks::<2>().0;
+    let sum = words.iter().fold(0i16, |sum, w| sum.wrapping_add(i16::from_le_bytes(*w)));
+    let physical = |w: &[u8; 2]| {
+        let digital = i16::from_le_bytes(*w);
+        let value = (f64::from(digital) - signal.baseline) / signal.gain;
+        if digital == i16::MIN { f64::NAN } else { value }
+    };
+    (words.iter().map(physical).collect(), sum)
+}
+
+/// The loop of [`column`].
+struct Column<'a> {
+    signal: &'a Signal,
+    bytes: &'a [u8],
+    frames: usize,
+    frame: usize,
+    place: usize,
+}
+
+impl ReadAll<(Vec<f64>, i16)> for Column<'_> {
+    fn all(self, sample: impl Fn(&[u8], usize) -> i32) -> (Vec<f64>, i16) {
+        let Column { signal, bytes, frames, frame, place } = self;
+        let mut sum = 0i16;
+        // For differences; wraps as the WFDB library's int does, so damage cannot make it panic.
+        let mut running = signal.initial;
+        let differences = signal.format == Format::F8;
+        let missing = signal.format.missing();
+        let mut samples = Vec::with_capacity(frames * signal.per_frame);
+        for f in 0..frames {
+            for s in 0..signal.per_frame {
+                let mut digital = sample(bytes, f * frame + place + s);
+                if differences {
+                    running = running.wrapping_add(digital);
+                    digital = running;
+                }
+                sum = sum.wrapping_add(digital as i16);
+                let value = (f64::from(digital) - signal.baseline) / signal.gain;
+                samples.push(if missing == Some(digital) { f64::NAN } else { value });
+            }
+        }
+        (samples, sum)
+    }
 }
