@@ -194,7 +194,7 @@ impl Idle {
 /// Of three windows on two threads the third is better computed by both. Where nearly every thread would have a window of
 /// its own in the last round, or the model is too small to be cut, it is better to share them out too: parts have to wait
 /// for each other at the end of every operation, which costs about a tenth. On two cores of an Intel CPU with AVX-512,
-/// three windows of `paper` take 49 ms; two rounds of whole windows would be 63, twice the 31.4 of one.
+/// three windows of `paper` take less than two rounds of whole windows would, twice the time of one.
 fn shared_out(n: usize, threads: usize, share: f64) -> usize {
     let last = n % threads;
     if 1.1 * share * last as f64 >= 1.0 { n } else { n - last }

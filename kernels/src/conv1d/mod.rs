@@ -32,7 +32,7 @@
 //! | 64 to 128, kernel 33 | 4.8 | 10.9 | 0.5 | 1.2 | 0.6 to 1.2 |
 //! | 128 to 256, kernel 17 | 9.9 | 21 | 1.5 | 3.5 | 1.2 |
 //!
-//! The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
+//! The row of kernel 17 was timed before the rule left that kernel to the product. The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
 //! the two here.
 //!
 //! **Later.** bf16 enters through [`crate::gemm`].
