@@ -180,7 +180,7 @@ fn bad_input_is_explained() {
     fs::write(here.join("huge.csv"), csv(30, 1000.0).replace("ecg", "ecg_mV")).unwrap();
     fs::write(here.join("tiny.csv"), csv(30, 0.001).replace("ecg", "ecg_mV")).unwrap();
     fs::write(here.join("nounit.csv"), csv(30, 1.0)).unwrap();
-    fs::write(here.join("conductance.csv"), csv(30, 1.0).replace("ecg", "ecg_uS")).unwrap();
+    fs::write(here.join("conductance.csv"), csv(30, 1.0).replace("ecg", "ECG [uS]")).unwrap();
     let table = |name: &str, rows: &str| {
         let head = "file,subject,trial,start_s,end_s,unit\n";
         fs::write(here.join(name), format!("{head}{rows}")).unwrap();

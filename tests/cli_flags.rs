@@ -57,7 +57,7 @@ const TELL_IN_JSON: [(&str, &str); 8] = [
     ("inspect", "--preset tiny --program predict --batch 2"),
     ("beats", "study/sim01_01.csv --unit mV --out beats.csv"),
     ("features", "study/sim01_01.csv --window-s 10 --hop-s 5 --unit mV --out features.csv"),
-    ("quality", "study/sim01_01.csv --window-s 5 --channel #2 --out quality.csv"),
+    ("quality", "study/sim01_01.csv --window-s 5 --channel #1 --out quality.csv"),
     ("bench", "--preset tiny --what predict --threads 1 --batch 1 --seconds 0.1"),
 ];
 

@@ -5,8 +5,8 @@ else the machine does, ratios less. `pruned` peers are rewritten so that the las
 heartlore does by itself. `MiB` is the largest resident memory of the program (its VmHWM), interpreter and libraries
 included, for heartlore without the arrays that its `bench` command measures the machine with.
 
-`--list` names the rows. `--quick` leaves out what the targets do not need and what cannot be the best peer: candle, burn,
-torch.compile, PyTorch's prediction.
+`--list` names the rows. `--quick` leaves out the peers that no target names, and torch.compile, which compiles for long;
+where it would have counted, the closing table says that it is missing.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TARGET = os.environ.get("CARGO_TARGET_DIR", "target")
 HEARTLORE = os.path.join(TARGET, "release", "heartlore")
 RUST = os.path.join(TARGET, "peers-rust", "release", "heartlore-peers")
 PEERS = ["torch", "torch-compile", "onnxruntime", "openvino", "candle", "burn"]
-# Which programs can do what. candle and burn have no bf16 products on a CPU worth the name, ONNX Runtime none at all.
+# Which programs do what. bf16 is PyTorch's autocast and OpenVINO's precision hint; the others are run in f32 only.
 TRAIN, TRAIN_BF16 = ["torch", "torch-compile", "candle", "burn"], ["torch", "torch-compile"]
 INFER_BF16 = ["torch", "openvino"]
 # The rows of the closing table: row, peers that count, rewritten or not, ratio wanted.

@@ -13,6 +13,9 @@ use crate::report::plots::{DatasetOverview, LabelCounts, PersonHours, SetLine, d
 /// Name of the picture in a store.
 pub(super) const PICTURE: &str = "overview.svg";
 
+/// Name, values with counts, how many without.
+type LabelHours = (String, Vec<(String, f64)>, f64);
+
 /// What the picture shows, in values of its own.
 #[derive(Default)]
 struct Facts {
@@ -20,8 +23,7 @@ struct Facts {
     sets: Vec<(String, String)>,
     /// (data set, person, kept, dropped), hours.
     people: Vec<(String, String, f64, f64)>,
-    /// Name, values with counts, how many without.
-    labels: Vec<(String, Vec<(String, f64)>, f64)>,
+    labels: Vec<LabelHours>,
     counted: &'static str,
     left_out: Vec<(String, f64)>,
     remarks: Vec<String>,

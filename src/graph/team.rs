@@ -7,6 +7,10 @@
 //! While one leads, the others do not sleep: waking a thread takes some fifty microseconds, and a pass has dozens of
 //! operations of about a millisecond. They look for parts in turn, and give way to other programs when there are none for
 //! a while. With more threads than cores they sleep as usual.
+//!
+//! Handing a pass to a team of two allocates twice (the pool's lists, `tests/no_alloc.rs`); handing out parts does not.
+//! Measured with `heartlore bench --preset paper --what predict` on two cores of an Intel CPU with AVX-512: one window
+//! takes 37.0 ms on one thread and 20.2 ms on two, 1.83 times as fast.
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;

@@ -193,7 +193,8 @@ impl Idle {
 ///
 /// Of three windows on two threads the third is better computed by both. Where nearly every thread would have a window of
 /// its own in the last round, or the model is too small to be cut, it is better to share them out too: parts have to wait
-/// for each other at the end of every operation, which costs about a tenth.
+/// for each other at the end of every operation, which costs about a tenth. On two cores of an Intel CPU with AVX-512,
+/// three windows of `paper` take less than two rounds of whole windows would, twice the time of one.
 fn shared_out(n: usize, threads: usize, share: f64) -> usize {
     let last = n % threads;
     if 1.1 * share * last as f64 >= 1.0 { n } else { n - last }
@@ -237,8 +238,8 @@ impl Model {
         };
         let result = match &team {
             None => {
-                let rows = out.chunks_exact_mut(width).enumerate();
-                rows.map(|(i, row)| work(&mut sessions[0], None, i, row)).collect::<Result<()>>()
+                let mut rows = out.chunks_exact_mut(width).enumerate();
+                rows.try_for_each(|(i, row)| work(&mut sessions[0], None, i, row))
             }
             Some(team) => {
                 let all = shared_out(n, threads, sessions[0].exec.share_of_time(threads));
@@ -257,15 +258,15 @@ impl Model {
                     items.push((session, first, rows, Ok(())));
                 }
                 team.each(&mut items, |_, (session, first, rows, result)| {
-                    let rows = (*first..).zip(rows.chunks_exact_mut(width));
-                    *result = rows.map(|(i, row)| work(session, None, i, row)).collect();
+                    let mut rows = (*first..).zip(rows.chunks_exact_mut(width));
+                    *result = rows.try_for_each(|(i, row)| work(session, None, i, row));
                 });
                 // The error of the first window is reported, whichever thread met one first.
-                let result = items.into_iter().map(|item| item.3).collect::<Result<()>>();
+                let result = items.into_iter().try_for_each(|item| item.3);
                 let session = &mut sessions[0];
                 result.and_then(|()| {
-                    let rows = (all..).zip(rest.chunks_exact_mut(width));
-                    rows.map(|(i, row)| work(session, Some(team), i, row)).collect()
+                    let mut rows = (all..).zip(rest.chunks_exact_mut(width));
+                    rows.try_for_each(|(i, row)| work(session, Some(team), i, row))
                 })
             }
         };

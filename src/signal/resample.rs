@@ -249,7 +249,8 @@ impl Resampling<'_> {
                     let v = at(*place);
                     rest = std::array::from_fn(|i| rest[i] + tap * v[i]);
                 }
-                *out = std::array::from_fn(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]) + rest[i]);
+                *out =
+                    std::array::from_fn(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]) + rest[i]);
             }
         }
     }
@@ -365,7 +366,8 @@ mod tests {
     fn outputs_side_by_side_are_those_one_by_one() {
         for down in [1, 2, 3, 4, 7, 32, 33] {
             let r = Resampler::new(1, down, 5.0).unwrap();
-            for n in [0, 1, 10 * down, 20 * down, 276 * down, 276 * down + 1, 277 * down - 1, 540 * down + 5] {
+            for n in [0, 1, 10 * down, 20 * down, 276 * down, 276 * down + 1, 277 * down - 1, 540 * down + 5]
+            {
                 let x: Vec<f64> = (0..n).map(|i| ((i * i) as f64 * 0.13).sin()).collect();
                 let y = r.apply(&x).unwrap();
                 assert_eq!(y.len(), n.div_ceil(down));

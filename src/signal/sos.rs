@@ -65,7 +65,8 @@ impl Sos {
             if d < 0.0 { product.sqrt() } else { half.abs() + d.sqrt() }
         };
         let r = self.sections.iter().map(radius).fold(0.0, f64::max);
-        (r < 1.0).then(|| if r == 0.0 { 2 } else { (1e-18f64.ln() / r.ln()).ceil().max(2.0).min(1e15) as usize })
+        (r < 1.0)
+            .then(|| if r == 0.0 { 2 } else { (1e-18f64.ln() / r.ln()).ceil().clamp(2.0, 1e15) as usize })
     }
 
     /// Samples that [`sosfiltfilt`] adds at each end by default (SciPy's rule): three times the number of taps, sections
@@ -227,15 +228,19 @@ pub fn sosfiltfilt_padded(sos: &Sos, x: &[f64], padlen: usize) -> Result<Vec<f64
         y
     };
     let mut y = padded();
-    let warm = sos.settling();
-    let in_parts = warm.is_some_and(|warm| y.len() / LANES >= 2 * warm);
-    let done = in_parts && [false, true].into_iter().all(|backward| {
-        let pass = Pass { sections: &sos.sections, settled: &settled, y: &mut y, warm: warm.unwrap(), backward };
-        let e = lanes::best(pass); if std::env::var_os("DBG").is_some() { println!("{e:e}"); }
-        e < 1e-10
+    // Parts must be long enough for their starts to settle, and are only taken if they meet where they join.
+    let warm = sos.settling().filter(|warm| y.len() / LANES >= 2 * warm);
+    let in_parts = warm.is_some();
+    let done = warm.is_some_and(|warm| {
+        [false, true].into_iter().all(|backward| {
+            let pass = Pass { sections: &sos.sections, settled: &settled, y: &mut y, warm, backward };
+            lanes::best(pass) < 1e-10
+        })
     });
     if !done {
-        if in_parts { y = padded(); }
+        if in_parts {
+            y = padded();
+        }
         SosFilter::settled_at(sos.clone(), y[0])?.run(y.iter_mut());
         let end = y[y.len() - 1];
         SosFilter::settled_at(sos.clone(), end)?.run(y.iter_mut().rev());

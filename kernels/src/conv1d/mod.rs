@@ -15,8 +15,8 @@
 //! **Method.** One of two, by sizes and type alone, so that nothing depends on the batch or its neighbours:
 //!
 //! * *Frequency domain* (`overlap_save.rs`, after `fft.rs` and `spectrum.rs`), in f32 with stride and dilation 1 where its
-//!   expected cost is at most half: long kernels between many channels. The paper's kernels 33 and 17 are its case, with
-//!   transforms of length 128 and 64.
+//!   expected cost is at most half and the kernel has 32 taps or more: long kernels between many channels. The paper's kernel
+//!   33 is its case, with transforms of length 128; its kernel 17 would be by cost (length 64), see `TAPS` there.
 //! * *Implicit product* everywhere else, and always in f64, which makes it the oracle of the other. Row (n, t) of the patch
 //!   matrix is the stretch of x under the kernel at t
 //!   (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
@@ -25,14 +25,14 @@
 //!   rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
 //!
 //! **Measured.** A window of 1280 positions with ReLU, one thread of an Intel CPU with AVX-512 and 180 GFLOP/s at most,
-//! weights prepared; milliseconds:
+//! milliseconds; the frequency domain with weights prepared, fastest of 25, preparing one direction apart:
 //!
-//! | | product y | dx | dW | frequency domain y | dx | dW | weights, each direction |
-//! |---|---|---|---|---|---|---|---|
-//! | 64 to 128, kernel 33 | 4.8 | 5.4 | 5.5 | 0.58 | 0.57 | 0.82 | 0.6 to 1.3 |
-//! | 128 to 256, kernel 17 | 9.9 | 10 | 11 | 1.8 | 1.8 | 2.3 | 0.8 to 1.2 |
+//! | | product: forward | backward | frequency domain: forward | backward | weights |
+//! |---|---|---|---|---|---|
+//! | 64 to 128, kernel 33 | 4.8 | 10.9 | 0.5 | 1.2 | 0.6 to 1.2 |
+//! | 128 to 256, kernel 17 | 9.9 | 21 | 1.5 | 3.5 | 1.2 |
 //!
-//! The products of spectra run at 150 to 170 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
+//! The row of kernel 17 was timed before the rule left that kernel to the product. The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
 //! the two here.
 //!
 //! **Later.** bf16 enters through [`crate::gemm`].

@@ -22,6 +22,12 @@ pub(super) const CHUNK: usize = 16;
 /// Real parts of a chunk of channels, then the imaginary parts.
 pub(super) type Block = [f32; 2 * CHUNK];
 
+/// Chunks of channels that are summed in registers before they are added to the result: an error grows as the root of the
+/// terms summed in a row. Of the whole convolution it is, at
+/// 128 channels, 3.2e-7 of the rms of the result with all in a row, 2.1e-7 with 2 (3.4e-7 in the implicit product), and
+/// no slower.
+const SEGMENT: usize = 2;
+
 /// Where the blocks of a matrix of spectra are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -146,27 +152,33 @@ fn these_rows<S: Simd, const R: usize, const REAL: bool>(
     lane: usize,
     z: &mut [Block],
 ) {
-    let mut acc = [(s.splat(0.0), s.splat(0.0)); R];
-    for (x, w) in x.chunks(stride).zip(w.chunks(CHUNK)) {
-        // Arrays of constant length: the rows' offsets are constants and the index needs no check.
-        let Some(x) = x.first_chunk::<R>() else { return };
-        for (c, w) in (0..CHUNK).zip(w) {
-            let (re, im) = (s.load(&w[lane..]), s.load(&w[CHUNK + lane..]));
-            for r in 0..R {
-                let (xr, xi) = (s.splat(x[r][c]), s.splat(x[r][CHUNK + c]));
-                let a = &mut acc[r];
-                if REAL {
-                    *a = (s.fma(xr, re, a.0), s.fma(xi, im, a.1));
-                } else {
-                    *a = (s.fma(xr, re, a.0), s.fma(xr, im, a.1));
-                    *a = (s.fnma(xi, im, a.0), s.fma(xi, re, a.1));
+    let parts = x.chunks(SEGMENT * stride).zip(w.chunks(SEGMENT * CHUNK));
+    for (segment, (x, w)) in parts.enumerate() {
+        let mut acc = [(s.splat(0.0), s.splat(0.0)); R];
+        for (x, w) in x.chunks(stride).zip(w.chunks(CHUNK)) {
+            // Arrays of constant length: the rows' offsets are constants and the index needs no check.
+            let Some(x) = x.first_chunk::<R>() else { return };
+            for (c, w) in (0..CHUNK).zip(w) {
+                let (re, im) = (s.load(&w[lane..]), s.load(&w[CHUNK + lane..]));
+                for r in 0..R {
+                    let (xr, xi) = (s.splat(x[r][c]), s.splat(x[r][CHUNK + c]));
+                    let a = &mut acc[r];
+                    if REAL {
+                        *a = (s.fma(xr, re, a.0), s.fma(xi, im, a.1));
+                    } else {
+                        *a = (s.fma(xr, re, a.0), s.fma(xr, im, a.1));
+                        *a = (s.fnma(xi, im, a.0), s.fma(xi, re, a.1));
+                    }
                 }
             }
         }
-    }
-    for (acc, z) in acc.into_iter().zip(z) {
-        s.store(acc.0, &mut z[lane..]);
-        s.store(acc.1, &mut z[CHUNK + lane..]);
+        for (acc, z) in acc.iter_mut().zip(&mut *z) {
+            if segment > 0 {
+                *acc = (s.add(s.load(&z[lane..]), acc.0), s.add(s.load(&z[CHUNK + lane..]), acc.1));
+            }
+            s.store(acc.0, &mut z[lane..]);
+            s.store(acc.1, &mut z[CHUNK + lane..]);
+        }
     }
 }
 

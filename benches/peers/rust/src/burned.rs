@@ -10,9 +10,7 @@ use burn::tensor::activation::{relu, softmax};
 use burn::tensor::module::{attention, linear};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::{
-    CONVOLUTIONS, Call, EPS, HEADS, HIDDEN, LAYERS, RATE, Result, Task, WIDTH, WINDOW, positions,
-};
+use crate::{CONVOLUTIONS, Call, EPS, HEADS, HIDDEN, LAYERS, RATE, Result, Task, WIDTH, WINDOW, positions};
 
 #[derive(Module, Debug)]
 struct Block {
@@ -120,7 +118,8 @@ impl Model {
         for (i, (inputs, outputs, width)) in CONVOLUTIONS.into_iter().enumerate() {
             let padding = PaddingConfig1d::Explicit(width / 2, width / 2);
             let mut made = Conv1dConfig::new(inputs, outputs, width).with_padding(padding).init(m.device);
-            made.weight = Param::from_tensor(m.get(&format!("encoder.conv.{i}.weight"), [outputs, inputs, width])?);
+            made.weight =
+                Param::from_tensor(m.get(&format!("encoder.conv.{i}.weight"), [outputs, inputs, width])?);
             made.bias = Some(Param::from_tensor(m.get(&format!("encoder.conv.{i}.bias"), [outputs])?));
             convolutions.push(made);
         }
@@ -179,7 +178,7 @@ impl Model {
             }
             x = relu(x);
         }
-        let cls = self.cls.val().reshape([1, 1, WIDTH]).expand([batch, 1, WIDTH]);
+        let cls: Tensor<3> = self.cls.val().reshape([1, 1, WIDTH]).expand([batch, 1, WIDTH]);
         let x = Tensor::cat(vec![cls, x.swap_dims(1, 2)], 1) + self.positions.clone().unsqueeze::<3>();
         let mut x = self.dropout.forward(self.embed_norm.forward(x));
         for (i, block) in self.blocks.iter().enumerate() {
@@ -200,7 +199,7 @@ impl Model {
 }
 
 fn numbers<const N: usize>(x: Tensor<N>) -> Result<Vec<f32>> {
-    x.into_data().to_vec::<f32>().map_err(|e| format!("{e:?}").into())
+    x.into_data().try_to_vec::<f32>().map_err(|e| format!("{e:?}").into())
 }
 
 /// The job as a function to call repeatedly.

@@ -104,7 +104,8 @@ fn time(call: &mut Call, warm: usize, seconds: f64, batch: usize) -> Result<Stri
     }
     let (begin, mut repetitions) = (Instant::now(), Vec::new());
     let clean = |r: &[(f64, bool)]| r.iter().filter(|r| r.1).map(|r| r.0).collect::<Vec<f64>>();
-    while repetitions.is_empty() || (clean(&repetitions).len() < 9 && begin.elapsed().as_secs_f64() < seconds) {
+    while repetitions.is_empty() || (clean(&repetitions).len() < 9 && begin.elapsed().as_secs_f64() < seconds)
+    {
         let (wait, start) = (waited(), Instant::now());
         call()?;
         let took = start.elapsed().as_secs_f64();

@@ -244,7 +244,7 @@ fn residual(r: &mut Bits<'_>, order: usize, size: usize, out: &mut Vec<i64>) -> 
         _ => return Err("a residual of no kind"),
     };
     let partitions = 1usize << r.take(4)?;
-    if size % partitions != 0 || size / partitions < order {
+    if !size.is_multiple_of(partitions) || size / partitions < order {
         return Err("partitions that do not fit their block");
     }
     for p in 0..partitions {
@@ -352,7 +352,7 @@ mod tests {
     impl Writer {
         fn put(&mut self, value: i64, count: u32) {
             for i in (0..count).rev() {
-                if self.bits % 8 == 0 {
+                if self.bits.is_multiple_of(8) {
                     self.bytes.push(0);
                 }
                 let last = self.bytes.len() - 1;
