@@ -2,7 +2,7 @@
 
 use super::builder::Graph;
 use super::op::{Id, Op};
-use heartlore_kernels::gemm::Precision;
+use heartlore_kernels::gemm::MatmulPrecision;
 use heartlore_kernels::{
     attention, conv1d, dropout, embed, feed_forward, layer_norm, linear, losses, pool, softmax,
 };
@@ -64,7 +64,7 @@ fn bad(id: Id) -> ! {
 pub(crate) fn linear_dims(graph: &Graph, id: Id) -> linear::Dims {
     let Op::Linear { x, .. } = graph.node(id).op else { bad(id) };
     let (xs, ys) = (graph.shape(x), graph.shape(id));
-    linear::Dims { rows: xs.rows(), inputs: xs.last(), outputs: ys.last(), precision: Precision::F32 }
+    linear::Dims { rows: xs.rows(), inputs: xs.last(), outputs: ys.last(), precision: MatmulPrecision::F32 }
 }
 
 pub(crate) fn conv1d_dims(graph: &Graph, id: Id) -> conv1d::Dims {
@@ -92,7 +92,13 @@ pub(crate) fn attention_dims(graph: &Graph, id: Id) -> attention::Dims {
 pub(crate) fn feed_forward_dims(graph: &Graph, id: Id) -> feed_forward::Dims {
     let Op::FeedForward { w1, .. } = graph.node(id).op else { bad(id) };
     let (samples, rows, width) = graph.shape(id).samples_rows_cols();
-    feed_forward::Dims { samples, rows, width, hidden: graph.shape(w1).dims()[0], precision: Precision::F32 }
+    feed_forward::Dims {
+        samples,
+        rows,
+        width,
+        hidden: graph.shape(w1).dims()[0],
+        precision: MatmulPrecision::F32,
+    }
 }
 
 pub(crate) fn dropout_dims(graph: &Graph, id: Id) -> dropout::Dims {

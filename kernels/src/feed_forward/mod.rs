@@ -26,7 +26,7 @@
 
 use crate::activation::Activation;
 use crate::contract::{at_least, len, product};
-use crate::gemm::{self, Epilogue, Precision};
+use crate::gemm::{self, Epilogue, MatmulPrecision};
 use crate::linear;
 use crate::rng::{Dropout, Key};
 use crate::{Beta, GradMut, Isa, Real};
@@ -54,7 +54,7 @@ pub struct Dims {
     pub hidden: usize,
     /// What the operands of the products are rounded to before they are multiplied: x, g, the weights and the gradients
     /// that meet them. Sums, biases, saved values and results are not.
-    pub precision: Precision,
+    pub precision: MatmulPrecision,
 }
 
 impl Dims {

@@ -136,7 +136,7 @@ fn every_size_activation_and_dropout_equals_the_composed_layers() {
             rows: upto(12),
             width: upto(20),
             hidden: upto(40),
-            precision: Precision::F32,
+            precision: MatmulPrecision::F32,
         };
         let act = Activation::ALL[i % 5];
         let dropout = if i % 2 == 0 { Dropout::NONE } else { Dropout::new(0.3) };
@@ -151,7 +151,7 @@ fn every_size_activation_and_dropout_equals_the_composed_layers() {
 #[test]
 fn tiles_meet_within_and_across_samples() {
     for (samples, rows) in [(1, TILE + 1), (3, 100), (0, 5), (2, 0)] {
-        let d = Dims { samples, rows, width: 6, hidden: 130, precision: Precision::F32 };
+        let d = Dims { samples, rows, width: 6, hidden: 130, precision: MatmulPrecision::F32 };
         for act in [Activation::Relu, Activation::GeluTanh] {
             each_isa(|isa| check_case::<f32>(isa, &mut Rng(32), d, act, Dropout::new(0.1), Beta::Zero));
         }
@@ -163,7 +163,7 @@ fn gradients_match_central_differences() {
     let mut rng = Rng(33);
     let isa = Isa::best();
     for act in Activation::ALL {
-        let d = Dims { samples: 2, rows: 2, width: 3, hidden: 5, precision: Precision::F32 };
+        let d = Dims { samples: 2, rows: 2, width: 3, hidden: 5, precision: MatmulPrecision::F32 };
         let dropout = Dropout::new(0.4);
         let mut p = [rng.vec(12), rng.vec(15), rng.vec(5), rng.vec(15), rng.vec(3)];
         let dy = rng.vec(12);
@@ -218,7 +218,7 @@ fn gradients_match_central_differences() {
 #[test]
 fn dropout_zeroes_the_right_hidden_elements() {
     // Identity layers: y is the dropped activation itself.
-    let d = Dims { samples: 2, rows: 3, width: 4, hidden: 4, precision: Precision::F32 };
+    let d = Dims { samples: 2, rows: 3, width: 4, hidden: 4, precision: MatmulPrecision::F32 };
     let identity: Vec<f32> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
     let dropout = Dropout::new(0.5);
     each_isa(|isa| {
@@ -252,7 +252,7 @@ fn dropout_zeroes_the_right_hidden_elements() {
 #[test]
 #[should_panic(expected = "feed_forward: b1 has 3 elements, expected 4")]
 fn a_bias_of_another_size_is_refused() {
-    let d = Dims { samples: 1, rows: 1, width: 2, hidden: 4, precision: Precision::F32 };
+    let d = Dims { samples: 1, rows: 1, width: 2, hidden: 4, precision: MatmulPrecision::F32 };
     let (act, none) = (Activation::Relu, Dropout::NONE);
     forward(
         Isa::PORTABLE,
@@ -275,7 +275,7 @@ fn a_bias_of_another_size_is_refused() {
 #[test]
 fn bf16_gives_the_bits_of_the_layers_one_after_the_other() {
     let mut rng = Rng(34);
-    let d = Dims { samples: 2, rows: 20, width: 17, hidden: 39, precision: Precision::Bf16 };
+    let d = Dims { samples: 2, rows: 20, width: 17, hidden: 39, precision: MatmulPrecision::Bf16 };
     let (n, act, dropout) = (40, Activation::Relu, Dropout::new(0.2));
     let mut f32s = |n: usize| cast::<f32>(&rng.vec(n));
     let (x, dy) = (f32s(n * d.width), f32s(n * d.width));

@@ -1,34 +1,44 @@
 //! Products of operands rounded to bfloat16 (8 significant bits, the exponents of f32), accumulated in f32.
 //!
-//! **Rounding.** To the nearest, ties to even; a NaN stays a NaN, and beyond the largest bf16 lies infinity. Operands are
-//! rounded while they are packed; everything else (bias, sums, results) is f32.
+//! **Formula.** C = act(r(A) r(B) + bias + beta C), r rounding to the nearest bf16, ties to even; a NaN stays a NaN, and
+//! beyond the largest bf16 lies infinity. Everything else (bias, sums, results) is f32. The reference is
+//! [`super::gemm_reference`] on rounded operands.
 //!
-//! **Two bodies**, chosen by [`Isa::bf16_dot`]:
+//! **Accuracy.** r(x) = x (1 + d), |d| <= 2^-8 / 2, so rounding moves a sum by at most 2^-8 (1 + 2^-10) sum_p |a_p b_p|:
+//! 0.4 % of the terms' magnitude, and of the order of 0.4 % / sqrt(k) where their errors are independent. A product of two
+//! bf16 has 16 significant bits and is exact in f32, so beyond that only sums err, by k + 4 units of f32 rounding of
+//! sum_p |a_p b_p| at most. Both are tested.
 //!
-//! * *Dot products*: panels hold two neighbours along k in the two halves of a word ([`PairsAlong`], [`PairsAcross`]), and
-//!   the micro-kernel's multiply-add is `vdpbf16ps`, which adds two products to each lane: half the bytes, half the
-//!   steps. AMD's Zen 4 and 5 issue it as often as an FMA (twice the f32 rate; measured on Zen 4: 214 against 100
-//!   GFLOP/s); Intel's cores at a quarter of that (measured on a Xeon of model 207: half the f32 rate), so it is used on
-//!   AMD's only.
+//! **Three bodies** compute it:
+//!
+//! * *Dot products* ([`Isa::bf16_dot`]): panels hold two neighbours along k in the two halves of a word
+//!   ([`PairsAlong`], [`PairsAcross`]), and the micro-kernel's multiply-add is `vdpbf16ps` (AVX512-BF16), which adds two
+//!   products to each lane: half the bytes, half the steps. AMD's Zen 4 issues it as often as an FMA (measured: 214
+//!   against 100 GFLOP/s), Intel's Emerald Rapids at a quarter of that (92 against 180), so it is used on AMD's only.
 //! * *Rounded panels*: elsewhere the rounded operands stay f32 in the panels, and the f32 micro-kernel runs on them, at
 //!   its own speed but for the rounding in the copies.
+//! * *In place*: products with few rows or columns (`small.rs`) round what they read, on any CPU.
 //!
-//! **Differences between the two.** A product of two bf16 is exact in f32, so both err only in the sums. `vdpbf16ps` takes
-//! subnormal operands and results as 0, and adds the two products of a pair in an order of its own; the last bits of the
-//! sums differ.
+//! So a program means the same on every CPU. The bodies differ in the last bits of their sums: `vdpbf16ps` takes
+//! subnormal operands and results as 0 (an error of at most k 2^-126 max(1, |a|, |b|)), and adds the two products of a
+//! pair one after the other without fusing them.
 //!
 //! **f64.** The precision is a property of f32 programs: a product of f64 ignores it, so that the derivatives of a
-//! program can be checked in f64. Products with few rows or columns, which are not packed (`small.rs`), are not rounded:
-//! they are bound by memory, and rounding would only cost.
+//! program can be checked in f64.
+//!
+//! **Not in bf16**: convolutions (in the frequency domain the small coefficients would drown in the rounding of the
+//! large ones; the direct ones that are left are a small part of a model) and attention (its scores go through an
+//! exponential, and the tile's data come from the first-level cache).
 
 use super::Epilogue;
 use super::blocked;
 use super::pack::Matrix;
+use crate::isa::Simd;
 use crate::{Beta, Isa};
 
 /// What the operands of a product are rounded to before they are multiplied; sums are f32 in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
+pub enum MatmulPrecision {
     /// Not rounded.
     #[default]
     F32,
@@ -51,6 +61,17 @@ fn rounded_bits(x: f32) -> u32 {
 #[inline(always)]
 pub fn round_to_bf16(x: f32) -> f32 {
     f32::from_bits(rounded_bits(x) & 0xffff_0000)
+}
+
+/// [`round_to_bf16`] of every lane.
+#[inline(always)]
+pub(super) fn round<S: Simd>(s: S, x: S::V) -> S::V {
+    let bits = s.to_bits(x);
+    let odd = s.and_u32(s.shr_u32::<16>(bits), s.splat_u32(1));
+    let nearest = s.from_bits(s.add_u32(bits, s.add_u32(odd, s.splat_u32(0x7fff))));
+    let nan = s.lt_u31(s.splat_u32(0x7f80_0000), s.and_u32(bits, s.splat_u32(0x7fff_ffff)));
+    let quiet = s.from_bits(s.or_u32(bits, s.splat_u32(0x0040_0000)));
+    s.from_bits(s.and_u32(s.to_bits(s.select(nan, quiet, nearest)), s.splat_u32(0xffff_0000)))
 }
 
 /// Two bf16 in one word, the first in the lower half.

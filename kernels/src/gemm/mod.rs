@@ -16,7 +16,7 @@
 //! depends on the dimensions and the instruction set only. NaN and infinity propagate as in the plain sum, except that an
 //! ISA may fuse multiply and add. ReLU maps NaN to NaN.
 //!
-//! **Precision.** Operands may be rounded to bfloat16 when they are packed ([`Precision`], `bf16.rs`).
+//! **MatmulPrecision.** Operands may be rounded to bfloat16 when they are packed ([`MatmulPrecision`], `bf16.rs`).
 
 use crate::contract::{at_least, len, product, require};
 use crate::{Beta, Isa, Real, real};
@@ -31,7 +31,7 @@ mod small;
 #[cfg(test)]
 mod tests;
 
-pub use bf16::{Precision, round_to_bf16};
+pub use bf16::{MatmulPrecision, round_to_bf16};
 pub use blocked::KC;
 pub(crate) use blocked::{multiply, multiply_packed, pack};
 pub(crate) use column_sums::add_column_sums;
@@ -127,7 +127,7 @@ pub fn gemm<T: Real>(
     rsc: usize,
     scratch: &mut [T],
 ) {
-    let (precision, none) = (Precision::F32, Epilogue::NONE);
+    let (precision, none) = (MatmulPrecision::F32, Epilogue::NONE);
     gemm_with(isa, precision, (m, n, k), a, a_strides, b, b_strides, beta, c, rsc, none, scratch);
 }
 
@@ -138,7 +138,7 @@ pub fn gemm<T: Real>(
 #[track_caller]
 pub fn gemm_with<T: Real>(
     isa: Isa,
-    precision: Precision,
+    precision: MatmulPrecision,
     (m, n, k): (usize, usize, usize),
     a: &[T],
     a_strides: Strides,
@@ -158,10 +158,22 @@ pub fn gemm_with<T: Real>(
     if real::is_f32::<T>() {
         let few = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
         let (shape, af, bf) = ((m, n, k), real::same(a), real::same(b));
-        if small::multiply(isa, shape, af, a_strides, bf, b_strides, beta, real::same_mut(c), rsc, few) {
+        if small::multiply(
+            isa,
+            precision,
+            shape,
+            af,
+            a_strides,
+            bf,
+            b_strides,
+            beta,
+            real::same_mut(c),
+            rsc,
+            few,
+        ) {
             return;
         }
-        if precision == Precision::Bf16 {
+        if precision == MatmulPrecision::Bf16 {
             let (a, b) = (Strided { data: af, strides: a_strides }, Strided { data: bf, strides: b_strides });
             let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
             bf16::multiply(isa, shape, a, b, beta, c, rsc, few, scratch);
@@ -197,15 +209,16 @@ pub(crate) fn panels<'a, T>(
     (panels, scratch)
 }
 
-/// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set and in the same precision; `packed`: [`packed_len`] elements. A `packed` that
-/// begins at a multiple of 64 bytes is read faster (3 % of a product, measured), with the same bits.
+/// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set and in the same precision; `packed`: [`packed_len`]
+/// elements. A `packed` that begins at a multiple of 64 bytes is read faster (3 % of a product, measured), with the same
+/// bits.
 ///
 /// # Panics
 /// If a slice is too short.
 #[track_caller]
 pub fn pack_b<T: Real>(
     isa: Isa,
-    precision: Precision,
+    precision: MatmulPrecision,
     k: usize,
     n: usize,
     b: &[T],
@@ -214,7 +227,7 @@ pub fn pack_b<T: Real>(
 ) {
     at_least("gemm", "b", extent(k, n, strides), b.len());
     at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
-    if precision == Precision::Bf16 && real::is_f32::<T>() {
+    if precision == MatmulPrecision::Bf16 && real::is_f32::<T>() {
         let b = Strided { data: real::same(b), strides };
         bf16::pack(isa, k, n, b, real::same_mut(packed));
         return;
@@ -229,7 +242,7 @@ pub fn pack_b<T: Real>(
 #[track_caller]
 pub fn gemm_packed<T: Real>(
     isa: Isa,
-    precision: Precision,
+    precision: MatmulPrecision,
     (m, n, k): (usize, usize, usize),
     a: &[T],
     strides: Strides,
@@ -246,7 +259,7 @@ pub fn gemm_packed<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    if precision == Precision::Bf16 && real::is_f32::<T>() {
+    if precision == MatmulPrecision::Bf16 && real::is_f32::<T>() {
         let (a, packed) = (Strided { data: real::same(a), strides }, real::same(packed));
         let epilogue = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
         let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));

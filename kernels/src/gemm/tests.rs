@@ -90,7 +90,7 @@ fn run<T: Real>(
     let mut scratch = Guarded::<T>::new(scratch_len::<T>(m, n, k), (shift + 3) % 4);
     gemm_with(
         isa,
-        Precision::F32,
+        MatmulPrecision::F32,
         (m, n, k),
         at.get(),
         a.strides,
@@ -117,7 +117,7 @@ fn run<T: Real>(
 
     // The same with B packed first, twice, to the bit.
     let mut packed = Guarded::<T>::new(packed_len::<T>(k, n), shift);
-    pack_b(isa, Precision::F32, k, n, bt.get(), b.strides, packed.get_mut());
+    pack_b(isa, MatmulPrecision::F32, k, n, bt.get(), b.strides, packed.get_mut());
     packed.check(&name);
     let mut again: Option<Vec<T>> = None;
     for _ in 0..2 {
@@ -125,7 +125,7 @@ fn run<T: Real>(
         let mut scratch = Guarded::<T>::new(packed_scratch_len::<T>(m), shift);
         gemm_packed(
             isa,
-            Precision::F32,
+            MatmulPrecision::F32,
             (m, n, k),
             at.get(),
             a.strides,
@@ -210,7 +210,7 @@ fn nan_reaches_its_row_only_and_infinity_survives() {
         let epilogue = Epilogue { bias: None, relu: true };
         gemm_with(
             isa,
-            Precision::F32,
+            MatmulPrecision::F32,
             (16, 33, 20),
             &a,
             (20, 1),
@@ -343,6 +343,31 @@ fn rounding_to_bf16_is_to_the_nearest_even_and_keeps_nan() {
 }
 
 #[test]
+fn every_set_rounds_lanes_as_single_numbers_are_rounded() {
+    struct Lanes<'a>(&'a [f32], &'a mut [f32]);
+    impl Task for Lanes<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            for (x, out) in self.0.chunks(S::LANES).zip(self.1.chunks_mut(S::LANES)) {
+                s.store_partial(bf16::round(s, s.load_partial(x)), out);
+            }
+        }
+    }
+    let tails = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let x: Vec<f32> = (0..=u32::from(u16::MAX))
+        .flat_map(|upper| tails.map(|tail| f32::from_bits(upper << 16 | tail)))
+        .collect();
+    each_isa(|isa| {
+        let mut got = vec![0.0; x.len()];
+        isa.run(Lanes(&x, &mut got));
+        for (x, got) in x.iter().zip(&got) {
+            assert_eq!(got.to_bits(), round_to_bf16(*x).to_bits(), "{isa} {:#x}", x.to_bits());
+        }
+    });
+}
+
+#[test]
 fn bf16_products_equal_the_definition_of_rounded_operands() {
     let mut rng = Rng(21);
     let sizes = [1, 2, 5, 7, 8, 9, 13, 14, 15, 16, 17, 29, 31, 32, 33, 48, 65, 170];
@@ -362,17 +387,27 @@ fn bf16_products_equal_the_definition_of_rounded_operands() {
         let beta = if case % 3 == 0 { Beta::One } else { Beta::Zero };
         let relu = case % 2 == 0;
         let (at, bt) = (to_f32(&a.data), to_f32(&b.data));
-        let reference = |rounded: bool| {
-            let round = |x: &f32| f64::from(if rounded { round_to_bf16(*x) } else { *x });
-            let (a64, b64): (Vec<f64>, Vec<f64>) =
-                (at.iter().map(round).collect(), bt.iter().map(round).collect());
-            let mut want: Vec<f64> = to_f32(&before).iter().map(|&x| x.into()).collect();
-            let bias: Vec<f64> = to_f32(&bias).iter().map(|&x| x.into()).collect();
-            let epilogue = Epilogue { bias: Some(&bias[..]), relu };
-            gemm_reference((m, n, k), &a64, a.strides, &b64, b.strides, beta, &mut want, n, epilogue);
-            want
-        };
-        let (want, plain) = (reference(true), reference(false));
+        let rounded = |x: &[f32]| x.iter().map(|&x| round_to_bf16(x).into()).collect::<Vec<f64>>();
+        let wide = |x: &[f64]| to_f32(x).iter().map(|&x| x.into()).collect::<Vec<f64>>();
+        let (mut want, a64, b64, bias64) = (wide(&before), rounded(&at), rounded(&bt), wide(&bias));
+        let exact = Epilogue { bias: Some(&bias64[..]), relu };
+        gemm_reference((m, n, k), &a64, a.strides, &b64, b.strides, beta, &mut want, n, exact);
+        // The stated bound on what rounding does to a sum: 2^-8 (1 + 2^-10) of the sum of magnitudes.
+        if !relu && beta == Beta::Zero {
+            let (a_strides, b_strides) = (a.strides, b.strides);
+            let (aw, bw) = (wide(&a.data), wide(&b.data));
+            let abs = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<_>>();
+            let product = |a: &[f64], b: &[f64], bias| {
+                let (mut c, epilogue) = (vec![0.0; m * n], Epilogue { bias, relu: false });
+                gemm_reference((m, n, k), a, a_strides, b, b_strides, Beta::Zero, &mut c, n, epilogue);
+                c
+            };
+            let (plain, size) = (product(&aw, &bw, Some(&bias64[..])), product(&abs(&aw), &abs(&bw), None));
+            for ((rounded, plain), size) in want.iter().zip(&plain).zip(&size) {
+                let bound = size * 2f64.powi(-8) * (1.0 + 2f64.powi(-10)) + 1e-14;
+                assert!((rounded - plain).abs() <= bound, "{rounded} {plain} {size}");
+            }
+        }
         let bias = to_f32(&bias);
         let epilogue = Epilogue { bias: Some(&bias[..]), relu };
         let tolerance = f64::from(f32::EPSILON) * (k as f64 + 4.0);
@@ -388,7 +423,7 @@ fn bf16_products_equal_the_definition_of_rounded_operands() {
                 let mut scratch = Guarded::<f32>::new(scratch_len::<f32>(m, n, k), (case + 1) % 4);
                 gemm_with(
                     isa,
-                    Precision::Bf16,
+                    MatmulPrecision::Bf16,
                     (m, n, k),
                     &at,
                     a.strides,
@@ -401,17 +436,16 @@ fn bf16_products_equal_the_definition_of_rounded_operands() {
                     scratch.get_mut(),
                 );
                 scratch.check(&name);
-                let in_place = in_place::<f32>((m, n, k), a.strides, b.strides);
-                assert_close(&name, c.check(&name), if in_place { &plain } else { &want }, tolerance, 0.0);
+                assert_close(&name, c.check(&name), &want, tolerance, 0.0);
 
                 let mut packed = Guarded::<f32>::new(packed_len::<f32>(k, n), case % 4);
-                pack_b(isa, Precision::Bf16, k, n, &bt, b.strides, packed.get_mut());
+                pack_b(isa, MatmulPrecision::Bf16, k, n, &bt, b.strides, packed.get_mut());
                 packed.check(&name);
                 let mut c = Guarded::of(&start, case % 4);
                 let mut scratch = Guarded::<f32>::new(packed_scratch_len::<f32>(m), (case + 2) % 4);
                 gemm_packed(
                     isa,
-                    Precision::Bf16,
+                    MatmulPrecision::Bf16,
                     (m, n, k),
                     &at,
                     a.strides,
@@ -441,10 +475,10 @@ fn bf16_products_keep_nan_and_infinity_in_their_rows() {
     each_isa(|isa| {
         for isa in bodies(isa) {
             let mut packed = vec![f32::NAN; packed_len::<f32>(k, n)];
-            pack_b(isa, Precision::Bf16, k, n, &b, (n, 1), &mut packed);
+            pack_b(isa, MatmulPrecision::Bf16, k, n, &b, (n, 1), &mut packed);
             let (mut c, mut scratch) = (vec![0.0; m * n], vec![f32::NAN; packed_scratch_len::<f32>(m)]);
             let none = Epilogue::NONE;
-            let (precision, beta) = (Precision::Bf16, Beta::Zero);
+            let (precision, beta) = (MatmulPrecision::Bf16, Beta::Zero);
             gemm_packed(isa, precision, (m, n, k), &a, (k, 1), &packed, beta, &mut c, n, none, &mut scratch);
             for (i, row) in c.chunks_exact(n).enumerate() {
                 match i {
@@ -482,5 +516,5 @@ fn f64_products_ignore_the_precision() {
         );
         c
     };
-    assert_eq!(product(Precision::F32), product(Precision::Bf16));
+    assert_eq!(product(MatmulPrecision::F32), product(MatmulPrecision::Bf16));
 }

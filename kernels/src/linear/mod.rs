@@ -18,7 +18,7 @@
 
 use crate::activation::{self, Activation};
 use crate::contract::{at_least, len, product};
-use crate::gemm::{self, Epilogue, Precision};
+use crate::gemm::{self, Epilogue, MatmulPrecision};
 use crate::{Beta, GradMut, Isa, Real};
 
 mod reference;
@@ -42,7 +42,7 @@ pub struct Dims {
     /// Columns of y.
     pub outputs: usize,
     /// What x, w and the gradient of z are rounded to before they are multiplied. Sums, b and results are not.
-    pub precision: Precision,
+    pub precision: MatmulPrecision,
 }
 
 /// True if the backward pass needs z.

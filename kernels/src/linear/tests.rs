@@ -95,7 +95,7 @@ fn every_size_activation_and_precision_equals_the_reference() {
     let acts: Vec<_> = std::iter::once(None).chain(Activation::ALL.into_iter().map(Some)).collect();
     for i in 0..240usize {
         let mut pick = || sizes[rng.next() as usize % sizes.len()];
-        let d = Dims { rows: pick(), inputs: pick(), outputs: pick(), precision: Precision::F32 };
+        let d = Dims { rows: pick(), inputs: pick(), outputs: pick(), precision: MatmulPrecision::F32 };
         let beta = if i % 2 == 0 { Beta::Zero } else { Beta::One };
         let case = Case { d, act: acts[i % acts.len()], bias: i % 5 != 0, beta };
         each_isa(|isa| {
@@ -112,14 +112,14 @@ fn rows_beyond_a_tile_and_no_rows_at_all() {
         [(TILE + 1, Some(Activation::Relu)), (2 * TILE + 3, Some(Activation::Gelu)), (300, None), (0, None)]
     {
         let case = Case {
-            d: Dims { rows, inputs: 9, outputs: 19, precision: Precision::F32 },
+            d: Dims { rows, inputs: 9, outputs: 19, precision: MatmulPrecision::F32 },
             act,
             bias: true,
             beta: Beta::One,
         };
         each_isa(|isa| check_case::<f32>(isa, &mut Rng(12), &case));
         let case = Case {
-            d: Dims { rows: rows.min(1), inputs: 700, outputs: 300, precision: Precision::F32 },
+            d: Dims { rows: rows.min(1), inputs: 700, outputs: 300, precision: MatmulPrecision::F32 },
             ..case
         };
         each_isa(|isa| check_case::<f32>(isa, &mut Rng(12), &case));
@@ -132,7 +132,7 @@ fn gradients_match_central_differences() {
     let isa = Isa::best();
     for act in std::iter::once(None).chain(Activation::ALL.into_iter().map(Some)) {
         for (rows, inputs, outputs) in [(1, 1, 1), (3, 4, 2), (2, 5, 7)] {
-            let d = Dims { rows, inputs, outputs, precision: Precision::F32 };
+            let d = Dims { rows, inputs, outputs, precision: MatmulPrecision::F32 };
             let mut p = [rng.vec(rows * inputs), rng.vec(outputs * inputs), rng.vec(outputs)];
             let dy = rng.vec(rows * outputs);
             let mut scratch = vec![f64::NAN; scratch_len::<f64>(d, act)];
@@ -167,7 +167,7 @@ fn gradients_match_central_differences() {
 #[test]
 fn unwanted_gradients_do_not_change_the_others() {
     let mut rng = Rng(14);
-    let d = Dims { rows: 20, inputs: 10, outputs: 18, precision: Precision::F32 };
+    let d = Dims { rows: 20, inputs: 10, outputs: 18, precision: MatmulPrecision::F32 };
     let act = Some(Activation::Relu);
     let (x, w, dy) = (rng.vec(200), rng.vec(180), rng.vec(360));
     each_isa(|isa| {
@@ -192,7 +192,7 @@ fn rows_cut_at_the_grain_give_the_same_bits() {
     for act in [None, Some(Activation::Relu), Some(Activation::Gelu)] {
         each_isa(|isa| {
             let (grain, mut rng) = (gemm::row_grain::<f32>(isa), Rng(15));
-            let d = Dims { rows: 5 * grain + 3, inputs: 70, outputs: 45, precision: Precision::F32 };
+            let d = Dims { rows: 5 * grain + 3, inputs: 70, outputs: 45, precision: MatmulPrecision::F32 };
             let (x, w) = (cast::<f32>(&rng.vec(d.rows * 70)), cast::<f32>(&rng.vec(45 * 70)));
             let mut scratch = vec![f32::NAN; scratch_len::<f32>(d, act)];
             let (mut whole, mut parts) = (vec![f32::NAN; d.rows * 45], vec![f32::NAN; d.rows * 45]);
@@ -210,7 +210,7 @@ fn rows_cut_at_the_grain_give_the_same_bits() {
 #[test]
 #[should_panic(expected = "linear: prepared has 5 elements, needs at least")]
 fn prepared_weights_of_another_size_are_refused() {
-    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: Precision::F32 };
+    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: MatmulPrecision::F32 };
     let mut s = vec![0.0; scratch_len::<f32>(d, None)];
     forward(Isa::PORTABLE, d, None, &[0.0; 2], &[0.0; 6], &[0.0; 5], None, &mut [0.0; 3], &mut [], &mut s);
 }
@@ -218,14 +218,14 @@ fn prepared_weights_of_another_size_are_refused() {
 #[test]
 #[should_panic(expected = "linear: w has 5 elements, expected 6")]
 fn weights_of_another_size_are_refused() {
-    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: Precision::F32 };
+    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: MatmulPrecision::F32 };
     forward(Isa::PORTABLE, d, None, &[0.0f32; 2], &[0.0; 5], &[], None, &mut [0.0; 3], &mut [], &mut []);
 }
 
 #[test]
 #[should_panic(expected = "linear backward: saved has 0 elements, needs at least 3")]
 fn a_missing_pre_activation_is_refused() {
-    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: Precision::F32 };
+    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: MatmulPrecision::F32 };
     let act = Some(Activation::Gelu);
     backward(
         Isa::PORTABLE,
@@ -247,7 +247,7 @@ fn a_missing_pre_activation_is_refused() {
 #[test]
 fn bf16_rounds_the_operands_of_every_product_and_nothing_else() {
     let mut rng = Rng(15);
-    let d = Dims { rows: 40, inputs: 19, outputs: 23, precision: Precision::Bf16 };
+    let d = Dims { rows: 40, inputs: 19, outputs: 23, precision: MatmulPrecision::Bf16 };
     let f32s = |rng: &mut Rng, n: usize| cast::<f32>(&rng.vec(n));
     let (x, w, b) = (f32s(&mut rng, 40 * 19), f32s(&mut rng, 23 * 19), f32s(&mut rng, 23));
     let dy = f32s(&mut rng, 40 * 23);
