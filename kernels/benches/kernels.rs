@@ -251,7 +251,9 @@ fn packed_product(what: &str, m: usize, n: usize, k: usize, precision: MatmulPre
             black_box(&c);
         })
     };
-    entry(format!("gemm packed {m}x{n}x{k} ({what})"), 2 * m * n * k, m * k + k * n + m * n, kernel, None)
+    let bf16 = if precision == MatmulPrecision::Bf16 { "bf16 " } else { "" };
+    let name = format!("gemm {bf16}packed {m}x{n}x{k} ({what})");
+    entry(name, 2 * m * n * k, m * k + k * n + m * n, kernel, None)
 }
 
 fn double(m: usize, n: usize, k: usize) -> Entry {

@@ -21,7 +21,7 @@
 //!
 //! So a program means the same on every CPU. The bodies differ in the last bits of their sums: `vdpbf16ps` takes
 //! subnormal operands and results as 0 (an error of at most k 2^-126 max(1, |a|, |b|)), and adds the two products of a
-//! pair one after the other without fusing them.
+//! pair in an order of its own.
 //!
 //! **f64.** The precision is a property of f32 programs: a product of f64 ignores it, so that the derivatives of a
 //! program can be checked in f64.

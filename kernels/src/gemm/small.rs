@@ -61,10 +61,16 @@ fn run<const ROUND: bool>(
     }
 }
 
-/// An operand as the product takes it.
+/// Operands as the product takes them. A loop, because the closure of `array::map` would be compiled on its own, without
+/// the instruction set (25 times as slow).
 #[inline(always)]
-fn operand<S: Simd, const ROUND: bool>(s: S, x: S::V) -> S::V {
-    if ROUND { bf16::round(s, x) } else { x }
+fn operands<S: Simd, const ROUND: bool, const N: usize>(s: S, mut x: [S::V; N]) -> [S::V; N] {
+    if ROUND {
+        for x in &mut x {
+            *x = bf16::round(s, *x);
+        }
+    }
+    x
 }
 
 /// Whether [`multiply`] does a product of this shape.
@@ -166,9 +172,9 @@ impl<const ROUND: bool> Dots<'_, ROUND> {
         let mut acc = [[s.splat(0.0); F]; M];
         let whole = k / S::LANES * S::LANES;
         for p in (0..whole).step_by(S::LANES) {
-            let y: [S::V; F] = std::array::from_fn(|r| operand::<S, ROUND>(s, s.load(&few[r][p..])));
+            let y: [S::V; F] = operands::<S, ROUND, F>(s, std::array::from_fn(|r| s.load(&few[r][p..])));
             for q in 0..M {
-                let x = operand::<S, ROUND>(s, s.load(&many[q][p..]));
+                let [x] = operands::<S, ROUND, 1>(s, [s.load(&many[q][p..])]);
                 for r in 0..F {
                     acc[q][r] = s.fma(x, y[r], acc[q][r]);
                 }
@@ -176,9 +182,9 @@ impl<const ROUND: bool> Dots<'_, ROUND> {
         }
         if whole < k {
             let y: [S::V; F] =
-                std::array::from_fn(|r| operand::<S, ROUND>(s, s.load_partial(&few[r][whole..])));
+                operands::<S, ROUND, F>(s, std::array::from_fn(|r| s.load_partial(&few[r][whole..])));
             for q in 0..M {
-                let x = operand::<S, ROUND>(s, s.load_partial(&many[q][whole..]));
+                let [x] = operands::<S, ROUND, 1>(s, [s.load_partial(&many[q][whole..])]);
                 for r in 0..F {
                     acc[q][r] = s.fma(x, y[r], acc[q][r]);
                 }
@@ -238,10 +244,11 @@ impl<const ROUND: bool> Rows<'_, ROUND> {
         for p in 0..self.k {
             let b = &self.b[p * self.rsb + j..][..cols];
             let b: [S::V; V] = if cols == V * S::LANES {
-                std::array::from_fn(|v| operand::<S, ROUND>(s, s.load(&b[v * S::LANES..])))
+                std::array::from_fn(|v| s.load(&b[v * S::LANES..]))
             } else {
-                [operand::<S, ROUND>(s, s.load_partial(b)); V]
+                [s.load_partial(b); V]
             };
+            let b = operands::<S, ROUND, V>(s, b);
             for r in 0..R {
                 let x = self.a[(i + r) * rsa + p * csa];
                 let x = s.splat(if ROUND { round_to_bf16(x) } else { x });

@@ -1,4 +1,5 @@
 use super::*;
+use crate::isa::{Simd, Task};
 use crate::testing::{Guarded, Rng, assert_close, each_isa, to_f32};
 
 /// A matrix of random numbers laid out by columns or by rows with `gap` unused elements between lines (NaN there).
