@@ -21,7 +21,8 @@
 //! Both weight matrices are packed once per call, or once for many calls ([`prepare`]; packing costs 8 %; panels that
 //! begin at a cache line give another 3 %).
 //!
-//! **Numerics.** As [`crate::gemm`]; parameter gradients add tile after tile in order of rows. A dropped element counts
+//! **Numerics.** As [`crate::gemm`], and with [`MatmulPrecision::Bf16`] the bits of the layers one after the other in that
+//! precision; parameter gradients add tile after tile in order of rows. A dropped element counts
 //! as exactly 0 unless h is infinite or NaN (0 times infinity is NaN).
 
 use crate::activation::Activation;

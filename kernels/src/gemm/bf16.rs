@@ -4,10 +4,10 @@
 //! beyond the largest bf16 lies infinity. Everything else (bias, sums, results) is f32. The reference is
 //! [`super::gemm_reference`] on rounded operands.
 //!
-//! **Accuracy.** r(x) = x (1 + d), |d| <= 2^-8 / 2, so rounding moves a sum by at most 2^-8 (1 + 2^-10) sum_p |a_p b_p|:
-//! 0.4 % of the terms' magnitude, and of the order of 0.4 % / sqrt(k) where their errors are independent. A product of two
-//! bf16 has 16 significant bits and is exact in f32, so beyond that only sums err, by k + 4 units of f32 rounding of
-//! sum_p |a_p b_p| at most. Both are tested.
+//! **Accuracy.** r(x) = x (1 + d), |d| <= 2^-8 (but for numbers near f32's smallest), so rounding moves a sum by at most
+//! 2^-7 (1 + 2^-9) sum_p |a_p b_p|: 0.8 % of the terms' magnitude, and far less where their errors are independent. A
+//! product of two bf16 has 16 significant bits and is exact in f32, so beyond that only sums err, by k + 4 units of f32
+//! rounding of sum_p |a_p b_p| at most. Both are tested.
 //!
 //! **Three bodies** compute it:
 //!

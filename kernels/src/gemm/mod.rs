@@ -93,7 +93,7 @@ pub fn scratch_len<T: Real>(m: usize, n: usize, k: usize) -> usize {
     blocked::a_len(m) + blocked::b_len(n, k)
 }
 
-/// Length of B packed by [`pack_b`], in elements.
+/// Length of B packed by [`pack_b`], in elements, in any precision: pairs of bf16 fill the first half.
 ///
 /// # Panics
 /// If the product overflows.

@@ -14,7 +14,9 @@
 //! at a time, so that the tile is still in the second-level cache when it is used again. Weights may be packed before
 //! ([`prepare`]), once for many calls; few rows are multiplied with the plain weights in either case.
 //!
-//! **Numerics.** Sums over `inputs` as in [`crate::gemm`]; dW and db add tile after tile in order of rows.
+//! **Numerics.** Sums over `inputs` as in [`crate::gemm`]; dW and db add tile after tile in order of rows. With
+//! [`MatmulPrecision::Bf16`] the operands of the three products are rounded: x and W, dz and W, dz and x. b, z, y, dx, dW and
+//! db are f32; db sums dz as it was before rounding.
 
 use crate::activation::{self, Activation};
 use crate::contract::{at_least, len, product};
