@@ -44,11 +44,6 @@ const TRANSFORMED: f64 = 32.0;
 /// What one number of the weights' spectra costs, in multiply-adds: made for several windows and read for each group.
 const WEIGHT: f64 = 24.0;
 
-/// Fewest taps for which the method is chosen. It is faster from 17 on, but with the `paper` model's 17 taps as well as its
-/// 33 some gradients differ from PyTorch's by up to 1.6e-4 of their rms, where 1e-4 is promised (`tests/nn_parity.rs`), and
-/// whether that is more than a ReLU on its corner has not been shown. With the 33 alone they agree to 1e-4.
-const TAPS: usize = 32;
-
 /// How a convolution is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -70,9 +65,6 @@ impl Plan {
     /// transform as [`TRANSFORMED`], a number of the weights' spectra as [`WEIGHT`]. To be chosen, the plan must cost at
     /// most half of the direct product: then it is the faster one also where nothing was prepared, or nearly as fast.
     pub(super) fn of(d: Dims) -> Option<Self> {
-        if d.kernel < TAPS {
-            return None;
-        }
         let padded = |channels: usize| channels.next_multiple_of(CHUNK) as f64;
         let (wide, deep) = (padded(d.out_channels), padded(d.in_channels));
         let cost = |p: &Self| {
