@@ -91,6 +91,16 @@ impl Plan {
         self.m
     }
 
+    /// FLOPs of the forward and of the backward pass: 8 for a complex multiply-add, 2.5 n log2 n for a real transform.
+    /// Left out are the weights' transforms, which serve many windows, and what rounding up to [`CHUNK`] channels adds.
+    pub(super) fn flops(&self) -> (u64, u64) {
+        let (ins, outs) = (self.d.in_channels as u64, self.d.out_channels as u64);
+        let (n, tiles) = (self.n as u64, (self.d.batch * self.tiles) as u64);
+        let (products, transform) = (4 * n * ins * outs, 5 * n * u64::from(self.n.ilog2()) / 2);
+        // Backward: spectra of dz and of x, dx back; products for dx and for dw.
+        (tiles * (products + transform * (ins + outs)), tiles * (2 * products + transform * (2 * ins + outs)))
+    }
+
     /// Tiles of a group: groups are almost equal.
     fn group(&self) -> usize {
         let all = self.d.batch * self.tiles;

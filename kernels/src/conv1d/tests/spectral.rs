@@ -216,6 +216,17 @@ fn the_rule_takes_the_paper_s_kernels_in_f32_and_leaves_the_others() {
     }
 }
 
+#[test]
+fn fewer_flops_are_executed_than_the_sum_has() {
+    let sum = |d: Dims| 2 * (d.batch * d.length * d.in_channels * d.out_channels * d.kernel) as u64;
+    for (d, fewer) in [(K33, 9..13), (K17, 6..9)] {
+        assert_eq!(executed_flops::<f64>(d), (sum(d), 2 * sum(d)));
+        let (forward, backward) = executed_flops::<f32>(d);
+        assert!(fewer.contains(&(sum(d) / forward)), "{d:?}: {forward} of {}", sum(d));
+        assert!(backward > 3 * forward / 2 && backward < 2 * forward, "{d:?}: {forward}, {backward}");
+    }
+}
+
 /// Worst difference over the rms of `want`.
 fn worst(got: &[f32], want: &[f64]) -> f64 {
     let rms = (want.iter().map(|w| w * w).sum::<f64>() / want.len() as f64).sqrt();
