@@ -50,7 +50,7 @@ fn weights<T: Real>(layout: &Layout) -> Vec<T> {
 /// lies nearer to its corner than f32 rounds; see the script.
 fn data(c: &ModelConfig, batch: usize) -> (Vec<f64>, Vec<f64>) {
     let w = c.window;
-    let names: &[_] = if w == 1280 { &["window.AAA", "window.BBB"] } else { &["windows"] };
+    let names: &[_] = if w == 1280 { &["window.1280", "window.228"] } else { &["windows"] };
     let x = names.iter().flat_map(|name| numbers(name, batch * w / names.len()));
     let x = x.map(|u| f64::from((1.5 * u) as f32)).collect();
     let blocks = w.div_ceil(20);
