@@ -9,6 +9,11 @@
 //! they depend on neither threads nor groups. See [`crate::graph`] for the memory of one group's pass: it does not grow
 //! with the batch.
 //!
+//! **Precision.** [`Run::precision`] lets the products of linear layers and feed-forward blocks take bf16 operands, forward
+//! and backward; sums, values, gradients, parameters and moments stay f32. Pre-training `tiny` for 60 epochs on the shipped
+//! recordings (414 windows, a quarter of the people held out), three seeds: the validation loss ends at 0.8748, 0.8557,
+//! 0.8440 in f32 and 0.8733, 0.8561, 0.8452 in bf16, and differs by at most 0.25 % at any epoch; the seeds differ by 3.5 %.
+//!
 //! **Memory.** A run holds the parameters (with moments, and one gradient per shard), one group's activations per thread,
 //! and of the store its index, some 50 bytes per window; windows are read when they are needed. Peak resident memory of
 //! `heartlore pretrain --preset tiny --threads 2`, 320 windows of 10 s per epoch, measured by
@@ -34,7 +39,7 @@ pub use fit::{Control, Event, Observer, Silent};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
 
 use crate::error::{Error, Result};
-use crate::graph::Layout;
+use crate::graph::{Layout, MatmulPrecision};
 use crate::optim::Schedule;
 use heartlore_kernels::Isa;
 
@@ -81,6 +86,10 @@ pub struct Run {
     pub adam: AdamSettings,
     /// Largest norm of the gradient; larger ones are scaled down.
     pub clip_norm: Option<f64>,
+    /// What the operands of matrix products are rounded to, forward and backward, in training, validation and test; see
+    /// [`crate::graph::Plan::with_precision`]. Parameters, moments and all sums are f32 in either case. Part of what a
+    /// resumed run must share; a checkpoint's weights are f32 and may start a new run in any precision.
+    pub precision: MatmulPrecision,
     /// Steps between checkpoints; 0 saves at the end of epochs only.
     pub checkpoint_every: u64,
     /// Instruction set by name; `None` takes the widest.
