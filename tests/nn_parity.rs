@@ -47,11 +47,12 @@ fn weights<T: Real>(layout: &Layout) -> Vec<T> {
 }
 
 /// Windows `[batch, window]` and their masks, 1 where a point is hidden. Those of 1280 samples are chosen so that no ReLU
-/// of the encoder lies nearer to its corner than f32 rounds; see the script.
+/// lies nearer to its corner than f32 rounds; see the script.
 fn data(c: &ModelConfig, batch: usize) -> (Vec<f64>, Vec<f64>) {
     let w = c.window;
-    let name = if w == 1280 { "windows.46" } else { "windows" };
-    let x = numbers(name, batch * w).into_iter().map(|u| f64::from((1.5 * u) as f32)).collect();
+    let names: &[_] = if w == 1280 { &["window.1280", "window.228"] } else { &["windows"] };
+    let x = names.iter().flat_map(|name| numbers(name, batch * w / names.len()));
+    let x = x.map(|u| f64::from((1.5 * u) as f32)).collect();
     let blocks = w.div_ceil(20);
     let hit = numbers("mask", batch * blocks);
     let masked = |i: usize| {

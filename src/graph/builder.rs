@@ -106,9 +106,14 @@ impl Graph {
         (0..self.nodes.len() as u32).map(Id)
     }
     /// FLOPs of an operation's forward and backward pass: a multiply-add counts as two, a transcendental function as one.
-    /// Products are exact; elementwise work is counted to its order of magnitude.
+    /// Products are exact, a convolution is counted as the sum that defines it; elementwise work is counted to its order of
+    /// magnitude.
     pub fn flops(&self, id: Id) -> (u64, u64) {
         super::cost::flops(self, id)
+    }
+    /// As [`Self::flops`], of what the f32 kernels really execute: a convolution in the frequency domain needs fewer.
+    pub fn executed_flops(&self, id: Id) -> (u64, u64) {
+        super::cost::executed_flops(self, id)
     }
     /// The input or parameter with this name.
     pub fn find(&self, name: &str) -> Option<Id> {

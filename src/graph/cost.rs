@@ -129,8 +129,8 @@ pub(crate) fn cross_entropy_dims(graph: &Graph, id: Id) -> losses::cross_entropy
 }
 
 /// FLOPs of the forward and the backward pass of an operation, a multiply-add counted as two, transcendental functions
-/// as one. Products are exact, a convolution counted as the sum that defines it, whichever way it is computed; elementwise
-/// work is counted to its order of magnitude (a few per element).
+/// as one. Products are exact, a convolution counted as the sum that defines it, whichever way it is computed (see
+/// [`executed_flops`]); elementwise work is counted to its order of magnitude (a few per element).
 pub(crate) fn flops(graph: &Graph, id: Id) -> (u64, u64) {
     let n = graph.shape(id).elements() as u64;
     match graph.node(id).op {
@@ -174,4 +174,12 @@ pub(crate) fn flops(graph: &Graph, id: Id) -> (u64, u64) {
             (5 * n, 5 * n)
         }
     }
+}
+
+/// As [`flops`], with a convolution counted as the f32 kernels execute it: fewer in the frequency domain.
+pub(crate) fn executed_flops(graph: &Graph, id: Id) -> (u64, u64) {
+    let Op::Conv1d { .. } = graph.node(id).op else { return flops(graph, id) };
+    let n = graph.shape(id).elements() as u64;
+    let (forward, backward) = conv1d::executed_flops::<f32>(conv1d_dims(graph, id));
+    (forward + n, backward + n)
 }

@@ -59,7 +59,7 @@ impl Cuts {
 
 /// How an operation is cut for a team of `threads`; `None` if it runs whole.
 fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -> Option<Cuts> {
-    if !plan.steps[id.index()].saved.is_empty() || cost::flops(graph, id).0 < WORTHWHILE {
+    if !plan.steps[id.index()].saved.is_empty() || cost::executed_flops(graph, id).0 < WORTHWHILE {
         return None;
     }
     let products = gemm::row_grain::<T>(isa);
@@ -94,7 +94,7 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
 pub(super) fn share_of_time<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, threads: usize) -> f64 {
     let (mut alone, mut together) = (0.0, 0.0);
     for id in graph.ids().filter(|id| plan.steps[id.index()].live) {
-        let flops = cost::flops(graph, id).0 as f64;
+        let flops = cost::executed_flops(graph, id).0 as f64;
         alone += flops;
         together += match cuts::<T>(graph, plan, isa, id, threads) {
             Some(cuts) => flops * cuts.parts.div_ceil(threads) as f64 / cuts.parts as f64,

@@ -15,8 +15,8 @@
 //! **Method.** One of two, by sizes and type alone, so that nothing depends on the batch or its neighbours:
 //!
 //! * *Frequency domain* (`overlap_save.rs`, after `fft.rs` and `spectrum.rs`), in f32 with stride and dilation 1 where its
-//!   expected cost is at most half and the kernel has 32 taps or more: long kernels between many channels. The paper's kernel
-//!   33 is its case, with transforms of length 128; its kernel 17 would be by cost (length 64), see `TAPS` there.
+//!   expected cost is at most half: long kernels between many channels. The paper's kernels 33 and 17 are its cases, with
+//!   transforms of length 128 and 64.
 //! * *Implicit product* everywhere else, and always in f64, which makes it the oracle of the other. Row (n, t) of the patch
 //!   matrix is the stretch of x under the kernel at t
 //!   (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
@@ -32,7 +32,7 @@
 //! | 64 to 128, kernel 33 | 4.8 | 10.9 | 0.5 | 1.2 | 0.6 to 1.2 |
 //! | 128 to 256, kernel 17 | 9.9 | 21 | 1.5 | 3.5 | 1.2 |
 //!
-//! The row of kernel 17 was timed before the rule left that kernel to the product. The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
+//! The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
 //! the two here.
 //!
 //! **Later.** bf16 enters through [`crate::gemm`].
@@ -184,6 +184,18 @@ fn spectral<T: Real>(d: Dims) -> Option<Plan> {
 pub fn row_grain<T: Real>(d: Dims) -> usize {
     d.sizes("conv1d");
     spectral::<T>(d).map_or(ROWS, |plan| plan.grain())
+}
+
+/// FLOPs that [`forward`] and [`backward`] (dx and dw) really execute in products and transforms: of the method that serves
+/// these sizes in `T`, with weights prepared.
+///
+/// # Panics
+/// If the kernel does not fit.
+#[track_caller]
+pub fn executed_flops<T: Real>(d: Dims) -> (u64, u64) {
+    let (_, _, _, out) = d.sizes("conv1d");
+    let sum = 2 * (d.batch * out * d.out_channels * d.in_channels * d.kernel) as u64;
+    spectral::<T>(d).map_or((sum, 2 * sum), |plan| plan.flops())
 }
 
 /// Panels of the forward product.

@@ -44,11 +44,6 @@ const TRANSFORMED: f64 = 32.0;
 /// What one number of the weights' spectra costs, in multiply-adds: made for several windows and read for each group.
 const WEIGHT: f64 = 24.0;
 
-/// Fewest taps for which the method is chosen. It is faster from 17 on, but with the `paper` model's 17 taps as well as its
-/// 33 some gradients differ from PyTorch's by up to 1.6e-4 of their rms, where 1e-4 is promised (`tests/nn_parity.rs`), and
-/// whether that is more than a ReLU on its corner has not been shown. With the 33 alone they agree to 1e-4.
-const TAPS: usize = 32;
-
 /// How a convolution is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -70,9 +65,6 @@ impl Plan {
     /// transform as [`TRANSFORMED`], a number of the weights' spectra as [`WEIGHT`]. To be chosen, the plan must cost at
     /// most half of the direct product: then it is the faster one also where nothing was prepared, or nearly as fast.
     pub(super) fn of(d: Dims) -> Option<Self> {
-        if d.kernel < TAPS {
-            return None;
-        }
         let padded = |channels: usize| channels.next_multiple_of(CHUNK) as f64;
         let (wide, deep) = (padded(d.out_channels), padded(d.in_channels));
         let cost = |p: &Self| {
@@ -97,6 +89,16 @@ impl Plan {
     /// Outputs of a tile: a sample cut at multiples of it is the same tiles.
     pub(super) fn grain(&self) -> usize {
         self.m
+    }
+
+    /// FLOPs of the forward and of the backward pass: 8 for a complex multiply-add, 2.5 n log2 n for a real transform.
+    /// Left out are the weights' transforms, which serve many windows, and what rounding up to [`CHUNK`] channels adds.
+    pub(super) fn flops(&self) -> (u64, u64) {
+        let (ins, outs) = (self.d.in_channels as u64, self.d.out_channels as u64);
+        let (n, tiles) = (self.n as u64, (self.d.batch * self.tiles) as u64);
+        let (products, transform) = (4 * n * ins * outs, 5 * n * u64::from(self.n.ilog2()) / 2);
+        // Backward: spectra of dz and of x, dx back; products for dx and for dw.
+        (tiles * (products + transform * (ins + outs)), tiles * (2 * products + transform * (2 * ins + outs)))
     }
 
     /// Tiles of a group: groups are almost equal.

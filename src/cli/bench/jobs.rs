@@ -247,9 +247,9 @@ pub(super) fn growth(model: &ModelConfig, precision: Precision, limit: Duration)
         .collect()
 }
 
-/// FLOPs of a program's forward pass, and of its backward pass if `train`.
+/// FLOPs really executed in a program's forward pass, and of its backward pass if `train`.
 fn total_flops(graph: &Graph, train: bool) -> f64 {
-    graph.ids().map(|id| graph.flops(id)).map(|(f, b)| f + if train { b } else { 0 }).sum::<u64>() as f64
+    graph.ids().map(|id| graph.executed_flops(id)).map(|(f, b)| f + if train { b } else { 0 }).sum::<u64>() as f64
 }
 
 /// The median time of every operation in a pre-training pass over `group` windows, on one thread, dropout on.
@@ -306,7 +306,7 @@ pub(super) fn operations(
     for id in p.graph.ids() {
         let node = p.graph.node(id);
         let seconds = times[id.index()].each_mut().map(median);
-        let (forward, backward) = p.graph.flops(id);
+        let (forward, backward) = p.graph.executed_flops(id);
         let elements = p.graph.shape(id).elements()
             + node.op.inputs().map(|i| p.graph.shape(i).elements()).sum::<usize>();
         if seconds != [0.0; 2] && forward + backward > 0 {

@@ -195,9 +195,9 @@ const K17: Dims = Dims { in_channels: 128, out_channels: 256, kernel: 17, paddin
 const SMALL: Dims = Dims { length: 400, in_channels: 31, out_channels: 47, ..K33 };
 
 #[test]
-fn the_rule_takes_long_kernels_in_f32_and_leaves_the_others() {
+fn the_rule_takes_the_paper_s_kernels_in_f32_and_leaves_the_others() {
     assert_eq!(Plan::of(K33), Plan::with_length(K33, 128));
-    assert_eq!(Plan::of(K17), None);
+    assert_eq!(Plan::of(K17), Plan::with_length(K17, 64));
     assert!(Plan::of(SMALL).is_some());
     assert_eq!((row_grain::<f32>(K33), row_grain::<f64>(K33)), (96, ROWS));
     let first = Dims { in_channels: 1, out_channels: 64, kernel: 65, padding: 32, ..K33 };
@@ -210,8 +210,21 @@ fn the_rule_takes_long_kernels_in_f32_and_leaves_the_others() {
     }
     // Scratch does not grow with the batch.
     let act = Some(Activation::Relu);
-    let scratch = scratch_len::<f32>(Dims { batch: 64, ..K33 }, act);
-    assert!(scratch < 5 << 20, "{scratch}");
+    for d in [K33, K17] {
+        let scratch = scratch_len::<f32>(Dims { batch: 64, ..d }, act);
+        assert!(scratch < 5 << 20, "{d:?}: {scratch}");
+    }
+}
+
+#[test]
+fn fewer_flops_are_executed_than_the_sum_has() {
+    let sum = |d: Dims| 2 * (d.batch * d.length * d.in_channels * d.out_channels * d.kernel) as u64;
+    for (d, fewer) in [(K33, 9..13), (K17, 6..9)] {
+        assert_eq!(executed_flops::<f64>(d), (sum(d), 2 * sum(d)));
+        let (forward, backward) = executed_flops::<f32>(d);
+        assert!(fewer.contains(&(sum(d) / forward)), "{d:?}: {forward} of {}", sum(d));
+        assert!(backward > 3 * forward / 2 && backward < 2 * forward, "{d:?}: {forward}, {backward}");
+    }
 }
 
 /// Worst difference over the rms of `want`.
