@@ -89,10 +89,10 @@ impl Clock {
 }
 
 /// A directory for what a training run writes, removed at the end.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("heartlore-bench-{}", std::process::id()));
         std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, e))?;
         Ok(Self(dir))
@@ -249,7 +249,8 @@ pub(super) fn growth(model: &ModelConfig, precision: Precision, limit: Duration)
 
 /// FLOPs really executed in a program's forward pass, and of its backward pass if `train`.
 fn total_flops(graph: &Graph, train: bool) -> f64 {
-    graph.ids().map(|id| graph.executed_flops(id)).map(|(f, b)| f + if train { b } else { 0 }).sum::<u64>() as f64
+    graph.ids().map(|id| graph.executed_flops(id)).map(|(f, b)| f + if train { b } else { 0 }).sum::<u64>()
+        as f64
 }
 
 /// The median time of every operation in a pre-training pass over `group` windows, on one thread, dropout on.

@@ -9,6 +9,7 @@
 
 mod jobs;
 mod show;
+mod start;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use heartlore_kernels::Isa;
 use heartlore_kernels::measure::{self, Timing};
 use jobs::{finetune_steps, growth, operations, outputs, pretrain_steps};
 use show::{as_json, as_text, plot, report};
+use start::start;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,9 +44,9 @@ with other work to do, times are still too long where caches and memory are shar
 bench.json, and the result with --json, hold every flag as `settings`.";
 
 /// What can be timed.
-const JOBS: [&str; 6] = ["pretrain", "finetune", "predict", "reconstruct", "growth", "operations"];
+const JOBS: [&str; 7] = ["pretrain", "finetune", "predict", "reconstruct", "start", "growth", "operations"];
 /// What is timed unless the user says otherwise: everything but growth, whose longest window takes seconds.
-const USUAL: [&str; 5] = ["pretrain", "finetune", "predict", "reconstruct", "operations"];
+const USUAL: [&str; 6] = ["pretrain", "finetune", "predict", "reconstruct", "start", "operations"];
 
 /// Flags of `bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,8 +55,8 @@ pub struct Args {
     /// The model
     #[arg(long, default_value = "paper", value_parser = PRESETS)]
     pub preset: String,
-    /// What to time: training steps, prediction, full outputs, full outputs of windows 2 to 16 times as long, every
-    /// operation of a pre-training pass
+    /// What to time: training steps, prediction, full outputs, `heartlore predict` on a recording of 10 minutes from its
+    /// start to its end, full outputs of windows 2 to 16 times as long, every operation of a pre-training pass
     #[arg(long, value_delimiter = ',', default_values = USUAL, value_parser = JOBS)]
     pub what: Vec<String>,
     /// Numbers of threads, 0 for all cores
@@ -103,6 +105,18 @@ struct Line {
     flops: f64,
     /// The most memory the process held meanwhile, in MiB; `None` where the system does not tell.
     peak_mib: Option<f64>,
+}
+
+/// The command `predict` on one recording.
+struct Start {
+    precision: Precision,
+    threads: usize,
+    /// Windows of the recording.
+    windows: usize,
+    /// From the start of the process to its end.
+    whole: Timing,
+    /// The passes alone.
+    bare: Timing,
 }
 
 /// Full outputs of one window of this length on one thread.
@@ -166,7 +180,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut threads: Vec<usize> =
         args.threads.0.iter().map(|&t| if t == 0 { machine.cores } else { t }).collect();
     threads.dedup();
-    let mut lines = Vec::new();
+    let (mut lines, mut starts) = (Vec::new(), Vec::new());
     let wanted = |what: &str| args.what.iter().any(|w| w == what);
     for (&threads, &precision) in threads.iter().flat_map(|t| args.precision.iter().map(move |p| (t, p))) {
         let run = Run { threads, precision: precision.0, ..run.clone() };
@@ -190,6 +204,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
                 add(&|| outputs(what, &model, task.clone(), precision, threads, batch, limit))?;
             }
         }
+        if wanted("start") {
+            starts.push(start(&model, precision, threads, limit)?);
+        }
     }
     let (mut longer, mut parts) = (Vec::new(), Vec::new());
     for &precision in &args.precision {
@@ -200,7 +217,14 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             parts.extend(operations(&model, precision, isa, args.group, limit)?);
         }
     }
-    let figures = Figures { args, machine: &machine, lines: &lines, growth: &longer, operations: &parts };
+    let figures = Figures {
+        args,
+        machine: &machine,
+        lines: &lines,
+        starts: &starts,
+        growth: &longer,
+        operations: &parts,
+    };
     let mut json = as_json(&figures);
     json["settings"] = context.settings();
     if let Some(out) = &args.out {
@@ -217,6 +241,7 @@ struct Figures<'a> {
     args: &'a Args,
     machine: &'a Machine,
     lines: &'a [Line],
+    starts: &'a [Start],
     growth: &'a [Growth],
     operations: &'a [OpLine],
 }
@@ -257,6 +282,13 @@ fn machine(isa: Isa, limit: Duration) -> Machine {
 impl Line {
     fn per_window(&self) -> f64 {
         self.time.seconds / self.windows as f64
+    }
+}
+
+impl Start {
+    /// The whole command over its bare passes.
+    fn ratio(&self) -> f64 {
+        self.whole.seconds / self.bare.seconds
     }
 }
 

@@ -44,6 +44,25 @@ pub(super) fn as_text(f: &Figures<'_>) -> String {
             l.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
         );
     }
+    if !f.starts.is_empty() {
+        let _ = writeln!(
+            t,
+            "\nheartlore predict on a recording of 10 minutes, from its start to its end\n{:>9} {:>7} {:>8} {:>10} {:>14} {:>6}",
+            "precision", "threads", "windows", "ms", "passes alone", "ratio"
+        );
+    }
+    for s in f.starts {
+        let _ = writeln!(
+            t,
+            "{:>9} {:>7} {:>8} {:>10.0} {:>14.0} {:>6.2}",
+            s.precision.to_string(),
+            s.threads,
+            s.windows,
+            1e3 * s.whole.seconds,
+            1e3 * s.bare.seconds,
+            s.ratio()
+        );
+    }
     if !f.growth.is_empty() {
         let _ = writeln!(
             t,
@@ -100,7 +119,7 @@ pub(super) fn as_text(f: &Figures<'_>) -> String {
 }
 
 pub(super) fn as_json(f: &Figures<'_>) -> serde_json::Value {
-    let Figures { args, machine, lines, growth, operations } = *f;
+    let Figures { args, machine, lines, starts, growth, operations } = *f;
     serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "preset": args.preset,
@@ -115,6 +134,10 @@ pub(super) fn as_json(f: &Figures<'_>) -> serde_json::Value {
             "best_seconds_per_window": l.time.best / l.windows as f64, "flops_per_window": l.flops,
             "gflops": l.flops / l.per_window() / 1e9, "clean": l.time.clean, "total": l.time.total,
             "peak_mib": l.peak_mib,
+        })).collect::<Vec<_>>(),
+        "start": starts.iter().map(|s| serde_json::json!({
+            "precision": s.precision.to_string(), "threads": s.threads, "windows": s.windows,
+            "seconds": s.whole.seconds, "passes_seconds": s.bare.seconds, "ratio": s.ratio(),
         })).collect::<Vec<_>>(),
         "growth": growth.iter().map(|g| serde_json::json!({
             "precision": g.precision.to_string(), "samples": g.samples, "seconds": g.time.seconds, "flops": g.flops, "bytes": g.bytes,
@@ -186,6 +209,24 @@ pub(super) fn report(f: &Figures<'_>, command_line: &str) -> Report {
             ]);
         }
         page = page.section(Section::new("Training and prediction").table(table));
+    }
+    if !f.starts.is_empty() {
+        let caption =
+            "A CSV recording of 10 minutes at 256 Hz: reading, filtering, resampling, judging, predicting.";
+        let columns = ["threads", "windows", "ms", "passes alone, ms", "ratio"];
+        let mut table = Table::new(caption).column("precision", Align::Left);
+        table = columns.into_iter().fold(table, |t, c| t.column(c, Align::Right));
+        for s in f.starts {
+            table = table.row([
+                s.precision.to_string(),
+                s.threads.to_string(),
+                s.windows.to_string(),
+                format!("{:.0}", 1e3 * s.whole.seconds),
+                format!("{:.0}", 1e3 * s.bare.seconds),
+                format!("{:.2}", s.ratio()),
+            ]);
+        }
+        page = page.section(Section::new("heartlore predict, from its start to its end").table(table));
     }
     if !f.growth.is_empty() {
         let columns = ["precision", "ms", "microseconds per sample", "GFLOP/s", "MiB planned"];
