@@ -3,19 +3,21 @@
 
 mod common;
 
-use common::{Encoder, Given, Outcome, Sizes, bits, run, run_in, transformer, uniform};
+use common::{Encoder, Given, Outcome, Sizes, bits, run_in, transformer, uniform};
 use heartlore::Model;
 use heartlore::data::batch::Sampling;
 use heartlore::data::source::MemoryWindows;
+use heartlore::data::split::{Group, Keys, Protocol, Split};
 use heartlore::error::Kind;
-use heartlore::graph::{Graph, Id, MatmulPrecision};
+use heartlore::graph::{Graph, Id, Layout, MatmulPrecision};
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
 use heartlore::model::Task;
-use heartlore::nn::{MaskConfig, ModelConfig};
+use heartlore::nn::{self, MaskConfig, ModelConfig};
 use heartlore::optim::Schedule;
 use heartlore::train::{
-    AdamSettings, Augment, Control, Event, Observer, PretrainData, PretrainSettings, Run, Weights, pretrain,
+    AdamSettings, Augment, Control, Event, FinetuneSettings, Labelled, Observer, PretrainData,
+    PretrainSettings, Run, Silent, Weights, classify, finetune, pretrain,
 };
 use std::path::Path;
 
@@ -95,7 +97,7 @@ fn f64_is_not_rounded() {
     }
     // And f32 is what it is without a word about precision.
     let said: Outcome<f32> = run_in(&g, loss, &given, Isa::best(), MatmulPrecision::F32);
-    assert_eq!(bits(&said.value), bits(&run::<f32>(&g, loss, &given, Isa::best()).value));
+    assert_eq!(bits(&said.value), bits(&common::run::<f32>(&g, loss, &given, Isa::best()).value));
 }
 
 fn model() -> ModelConfig {
@@ -112,6 +114,23 @@ fn model() -> ModelConfig {
     }
 }
 
+fn run(precision: MatmulPrecision, threads: usize) -> Run {
+    Run {
+        seed: 3,
+        threads,
+        shards: 4,
+        group: 2,
+        batch: 8,
+        epochs: 12,
+        schedule: Schedule::Constant { rate: 3e-3 },
+        adam: AdamSettings::default(),
+        clip_norm: Some(1.0),
+        precision,
+        checkpoint_every: 0,
+        isa: None,
+    }
+}
+
 /// Pre-trains on waves of many rates; the losses of its steps and the weights.
 fn train(
     dir: &Path,
@@ -125,24 +144,8 @@ fn train(
         (t * (0.2 + 0.01 * w) + w).sin()
     });
     let source = MemoryWindows::new(waves.collect(), 128)?;
-    let settings = PretrainSettings {
-        model: model(),
-        run: Run {
-            seed: 3,
-            threads,
-            shards: 4,
-            group: 2,
-            batch: 8,
-            epochs: 12,
-            schedule: Schedule::Constant { rate: 3e-3 },
-            adam: AdamSettings::default(),
-            clip_norm: Some(1.0),
-            precision,
-            checkpoint_every: 0,
-            isa: None,
-        },
-        augment: Augment::default(),
-    };
+    let settings =
+        PretrainSettings { model: model(), run: run(precision, threads), augment: Augment::default() };
     let data = PretrainData {
         source: &source,
         train: (0..40).collect(),
@@ -201,6 +204,65 @@ fn neither_threads_nor_interruptions_change_a_bit() {
     assert!(error.contains("precision: Bf16") && error.contains("precision: F32"), "{error}");
     let (_, rest) = train(&stopped, MatmulPrecision::Bf16, 2, true, None).unwrap();
     assert!(weight_bits(&one.1) == weight_bits(&rest), "stopped after step 23");
+}
+
+#[test]
+fn fine_tuning_and_its_test_windows_take_the_precision() {
+    let dir = tempfile::tempdir().unwrap();
+    // Slow and fast waves of ten people: the rate is the label.
+    let waves = (0..40 * 128).map(|i| {
+        let (w, t) = (i / 128, (i % 128) as f32);
+        (t * if w % 2 == 0 { 0.3 } else { 0.5 } + w as f32).sin()
+    });
+    let source = MemoryWindows::new(waves.collect(), 128).unwrap();
+    let keys = Keys {
+        subject: (0..40).map(|i| i / 4).collect(),
+        trial: (0..40).map(|i| i / 2).collect(),
+        stimulus: vec![],
+        class: (0..40).map(|i| i % 2).collect(),
+    };
+    let protocol = Protocol::KFold { group: Group::Subject, k: 2 };
+    let data = Labelled {
+        source: &source,
+        windows: (0..40).collect(),
+        labels: (0..40).map(|i| i % 2 == 1).collect(),
+        split: Split::new(&keys, protocol, 0.2, 1).unwrap(),
+        fingerprint: "waves".into(),
+    };
+    let fine_tuned = |precision| {
+        let settings = FinetuneSettings {
+            model: model(),
+            run: Run { epochs: 3, ..run(precision, 2) },
+            augment: Augment::default(),
+            balance: true,
+            patience: None,
+            encoder_rate: 1.0,
+            final_model: false,
+        };
+        let initial = |layout: &Layout| Ok((layout.init(3), Vec::new()));
+        let out = dir.path().join(format!("{precision:?}"));
+        let summary = finetune(&settings, &data, &initial, &out, false, &mut Silent).unwrap();
+        let probabilities: Vec<f64> = summary.predictions.iter().map(|p| p.probability).collect();
+        (summary.folds, probabilities)
+    };
+    let [f32, bf16] = BOTH.map(fine_tuned);
+    for (a, b) in f32.0.iter().zip(&bf16.0) {
+        let losses = [(a.train_loss, b.train_loss), (a.validation_loss.unwrap(), b.validation_loss.unwrap())];
+        for (a, b) in losses {
+            assert!(a != b && (a - b).abs() < 0.05 * a, "loss {a} in f32, {b} in bf16");
+        }
+    }
+    for (a, b) in f32.1.iter().zip(&bf16.1) {
+        assert!(a != b && (a - b).abs() < 0.05, "probability {a} in f32, {b} in bf16");
+    }
+
+    // What the test windows get is the setting's doing too, not the weights' alone.
+    let program = nn::classify(&model(), 1, 1.0).unwrap();
+    let layout = program.graph.layout().clone();
+    let weights = Weights { values: layout.init(3), layout };
+    let of = |precision| classify(&model(), &weights, &source, &[0, 1, 2], &run(precision, 1)).unwrap();
+    let [f32, bf16] = BOTH.map(of);
+    assert!(f32.iter().zip(&bf16).all(|(a, b)| a != b && (a - b).abs() < 0.01), "{f32:?} {bf16:?}");
 }
 
 #[test]
