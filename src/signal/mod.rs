@@ -56,6 +56,7 @@ pub use resample::{DEFAULT_KAISER_BETA, MAX_FACTOR, Resampler, rational_factor, 
 pub use respiration::{Respiration, respiration};
 pub use rng::Rng;
 pub use rpeak::{MIN_FS_HZ, detect_r_peaks};
+pub(crate) use sos::zero_phase;
 pub use sos::{Sos, SosFilter, sosfilt, sosfilt_zi, sosfiltfilt, sosfiltfilt_padded};
 pub use window::{Window, Windows, finite_runs, windows};
 
@@ -63,18 +64,15 @@ use crate::{Error, Result};
 
 /// Fails naming the first sample that is not finite; `offset` is the index of `x[0]` in what the caller calls the signal.
 fn require_finite(x: &[f64], offset: usize) -> Result<()> {
-    let bad = x.chunks(64).position(|block| !all_finite(block));
-    match bad.and_then(|b| x[64 * b..].iter().position(|v| !v.is_finite()).map(|i| 64 * b + i)) {
+    if lanes::all_finite(x) {
+        return Ok(());
+    }
+    match x.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
         Some(i) => Err(Error::data(format!("the signal holds {} there", x[i]))
             .at(format!("sample {}", offset + i))
             .remedy("process the stretches between non-finite samples on their own (signal::finite_runs)")),
     }
-}
-
-/// Whether all samples are finite, found without a branch for each.
-fn all_finite(x: &[f64]) -> bool {
-    x.iter().fold(true, |all, v| all & v.is_finite())
 }
 
 /// Median of a non-empty slice, which is reordered; the mean of the middle two for an even count.

@@ -135,10 +135,15 @@ impl Resampler {
     /// [`Kind::Data`](crate::error::Kind::Data) naming the first sample that is not finite.
     pub fn apply(&self, x: &[f64]) -> Result<Vec<f64>> {
         require_finite(x, 0)?;
+        Ok(self.apply_finite(x))
+    }
+
+    /// [`Resampler::apply`] for samples known to be finite.
+    pub(crate) fn apply_finite(&self, x: &[f64]) -> Vec<f64> {
         if self.up == self.down {
-            return Ok(x.to_vec());
+            return x.to_vec();
         }
-        Ok(lanes::best(Resampling { resampler: self, x }))
+        lanes::best(Resampling { resampler: self, x })
     }
 
     /// How many samples an output depends on, and how many of them come after the one it lies at.
@@ -249,7 +254,8 @@ impl Resampling<'_> {
                     let v = at(*place);
                     rest = std::array::from_fn(|i| rest[i] + tap * v[i]);
                 }
-                *out = std::array::from_fn(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]) + rest[i]);
+                *out =
+                    std::array::from_fn(|i| (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]) + rest[i]);
             }
         }
     }
@@ -365,7 +371,8 @@ mod tests {
     fn outputs_side_by_side_are_those_one_by_one() {
         for down in [1, 2, 3, 4, 7, 32, 33] {
             let r = Resampler::new(1, down, 5.0).unwrap();
-            for n in [0, 1, 10 * down, 20 * down, 276 * down, 276 * down + 1, 277 * down - 1, 540 * down + 5] {
+            for n in [0, 1, 10 * down, 20 * down, 276 * down, 276 * down + 1, 277 * down - 1, 540 * down + 5]
+            {
                 let x: Vec<f64> = (0..n).map(|i| ((i * i) as f64 * 0.13).sin()).collect();
                 let y = r.apply(&x).unwrap();
                 assert_eq!(y.len(), n.div_ceil(down));

@@ -267,10 +267,8 @@ pub fn prepare(
         let (sha256, bytes) = sha256_file(file)?;
         Ok(Source { file: file.display().to_string(), bytes, sha256 })
     };
-    let (sealed, sources) = rayon::join(
-        || writer.seal(),
-        || files.par_iter().map(checksum).collect::<Vec<Result<Source>>>(),
-    );
+    let (sealed, sources) =
+        rayon::join(|| writer.seal(), || files.par_iter().map(checksum).collect::<Vec<Result<Source>>>());
     sealed?;
     let sources = sources.into_iter().collect::<Result<Vec<_>>>()?;
     let folders: BTreeSet<&Path> = files.iter().filter_map(|f| f.parent()).collect();
