@@ -338,4 +338,54 @@ mod tests {
         let integrator = Sos::new(vec![[1.0, 0.0, 0.0, 1.0, -1.0, 0.0]]).unwrap();
         assert_eq!(sosfilt_zi(&integrator).unwrap_err().kind(), Kind::Numeric);
     }
+
+    /// Forward and backward in one piece, as the definition has it.
+    fn one_piece(sos: &Sos, x: &[f64]) -> Vec<f64> {
+        let pad = sos.default_padlen();
+        let (first, last) = (x[0], x[x.len() - 1]);
+        let mut y: Vec<f64> = (1..=pad).rev().map(|i| 2.0 * first - x[i]).collect();
+        y.extend_from_slice(x);
+        y.extend((1..=pad).map(|i| 2.0 * last - x[x.len() - 1 - i]));
+        for _ in 0..2 {
+            SosFilter::settled_at(sos.clone(), y[0]).unwrap().process(&mut y).unwrap();
+            y.reverse();
+        }
+        y[pad..pad + x.len()].to_vec()
+    }
+
+    /// An offset a thousand times the signal, and lengths that leave the last part short.
+    #[test]
+    fn a_long_signal_in_parts_is_that_in_one_piece() {
+        let bands = [Band::Bandpass { low_hz: 5.0, high_hz: 30.0 }, Band::Lowpass { high_hz: 40.0 }];
+        for (band, order) in bands.into_iter().flat_map(|b| [1, 2, 3, 4, 5, 8].map(|o| (b, o))) {
+            let sos = butterworth(order, band, 256.0).unwrap();
+            let warm = sos.settling().unwrap();
+            for n in [LANES * MIN_PARTS * warm, 30_001, 30_006] {
+                let x: Vec<f64> = (0..n)
+                    .map(|i| 1e3 + ((i * i % 1009) as f64 * 0.01).sin() + (i as f64 * 0.02).cos())
+                    .collect();
+                assert!(
+                    (n + 2 * sos.default_padlen()) / LANES >= MIN_PARTS * warm,
+                    "{band:?} {order}: one piece"
+                );
+                let (got, want) = (sosfiltfilt(&sos, &x).unwrap(), one_piece(&sos, &x));
+                // Of the input, since the offset takes its digits from the rounding of either.
+                let size = x.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+                    assert!((g - w).abs() <= 1e-13 * size, "{band:?} {order} of {n}: {i} is {g}, not {w}");
+                }
+            }
+        }
+    }
+
+    /// Many equal sections forget more slowly than the pole nearest to the circle tells: it must be noticed.
+    #[test]
+    fn a_filter_that_has_not_settled_is_run_in_one_piece() {
+        let (r, n) = (0.9f64, 20_000);
+        let gain = (1.0 - r) * (1.0 - r);
+        let sos = Sos::new(vec![[gain, 0.0, 0.0, 1.0, -2.0 * r, r * r]; 20]).unwrap();
+        assert!(n / LANES >= MIN_PARTS * sos.settling().unwrap());
+        let x: Vec<f64> = (0..n).map(|i| (i as f64 * 1e-3).sin() + (i as f64 * 0.3).sin()).collect();
+        assert_eq!(sosfiltfilt(&sos, &x).unwrap(), one_piece(&sos, &x));
+    }
 }
