@@ -2,6 +2,10 @@
 //!
 //! Run it on the signal as recorded where possible: filtering and resampling round off clipped and flat stretches, which
 //! are then harder to see. The beat measures filter for themselves. [`Verdict::index`] sums a judgement up in one number.
+//!
+//! Many windows are best judged by one call of [`QualitySettings::judge_all`]: filter and tables are made once, eight windows
+//! pass the detector side by side (`rpeak.rs`), and no measure sorts a window or asks for a sine. On one core of an Intel
+//! Emerald Rapids VM (`cargo bench --bench signal`) the gate takes 16 ns a sample where the plain loops took 142.
 
 use super::lanes::{self, LANES, each};
 use super::rpeak::{Detection, Detector, Scratch};
