@@ -204,14 +204,14 @@ fn kernel(
     let mut scratch = vec![f32::NAN; linear::scratch_len::<f32>(d, relu)];
     let mut y = vec![f32::NAN; ROWS * OUTPUTS];
     // ReLU keeps nothing for the backward pass (`saved` is empty): y > 0 exactly where z > 0, so y is enough.
-    linear::forward(isa, d, relu, &x, &w, Some(&b), &mut y, &mut [], &mut scratch);
+    linear::forward(isa, d, relu, &x, &w, &[], Some(&b), &mut y, &mut [], &mut scratch);
 
     // dx is overwritten here because we say so. Gradients of parameters always add up, so they start at 0: that is how
     // the gradients of several groups of examples become one.
     let mut dx = vec![f32::NAN; ROWS * INPUTS];
     let (mut dw, mut db) = (vec![0.0f32; OUTPUTS * INPUTS], vec![0.0f32; OUTPUTS]);
     let mut pass = |dx: GradMut<'_, f32>, dw: &mut [f32], db: &mut [f32]| {
-        linear::backward(isa, d, relu, &x, &w, &y, &[], &dy, Some(dx), Some(dw), Some(db), &mut scratch);
+        linear::backward(isa, d, relu, &x, &w, &[], &y, &[], &dy, Some(dx), Some(dw), Some(db), &mut scratch);
     };
     pass(GradMut::overwrite(&mut dx), &mut dw, &mut db);
     let once = dw.clone();

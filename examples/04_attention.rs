@@ -316,13 +316,15 @@ fn memory(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
             bytes(4 * t * d.width())
         )?;
         assert_eq!(saved, 4 * heads * t);
-        assert_eq!(scratch, 4 * attention::scratch_len::<f32>(Dims { tq: 1281, tk: 1281, ..d }));
+        // From a tile on it grows by a row of head_dim and two numbers per token.
+        let double = 4 * attention::scratch_len::<f32>(Dims { tq: 2 * t, tk: 2 * t, ..d });
+        assert!(t < 1281 || double - scratch == 4 * t * (head_dim + 2));
     }
     writeln!(
         out,
-        "\n   Left: grows with the square. Tiled: one number per query and head, and a scratch that does not grow"
+        "\n   Left: grows with the square. Tiled: one number per query and head, and a scratch of one head's rows"
     )?;
-    writeln!(out, "   at all. Both do the same multiplications.\n")?;
+    writeln!(out, "   beside tiles of fixed size. Both do the same multiplications.\n")?;
     Ok(())
 }
 

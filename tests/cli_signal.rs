@@ -115,7 +115,7 @@ fn features_per_recording_window_and_store() {
 
     let (out, note) =
         p.ok("features ecg.csv --fs-hz 128 --window-s 20 --hop-s 10 --json --plot windows.svg --out f.csv");
-    let value = json(&out);
+    let value = &json(&out)["windows"];
     assert_eq!(value.as_array().unwrap().len(), 8);
     assert_eq!((value[1]["start_s"].as_f64(), value[1]["end_s"].as_f64()), (Some(10.0), Some(30.0)));
     assert!(value[0]["rmssd_ms"].as_f64().unwrap() > 0.0 && value[0]["lomb_hf_ms2"].is_null());

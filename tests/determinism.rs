@@ -1,13 +1,15 @@
-//! The same bits: from run to run, for a sample alone or in a group, in any place of the batch.
+//! The same bits: from run to run, for a sample alone or in a group, in any place of the batch, with weights prepared
+//! before or not, and for a forward pass shared by any number of threads.
 //!
-//! Numbers of threads are compared in tests/train.rs: below the training room nothing starts a thread.
+//! Numbers of threads in training are compared in tests/train.rs.
 
 mod common;
 
 use common::{Encoder, Given, Sizes, bits, fill, run, transformer};
-use heartlore::graph::{Exec, Graph, Id, Plan, Precision, Want};
+use heartlore::graph::{Aids, Exec, Graph, Id, Plan, Precision, Prepared, Team, Want};
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
+use heartlore::tensor::Init;
 use std::sync::Arc;
 
 fn sizes(batch: usize, dropout: f64) -> Sizes {
@@ -149,6 +151,104 @@ fn a_sample_alone_and_in_a_group_gives_the_same_bits() {
     }
     check::<f32>();
     check::<f64>();
+}
+
+#[test]
+fn prepared_weights_change_no_bit() {
+    fn check<T: Precision>() {
+        let (g, root) = model(3, 0.2);
+        let graph = Arc::new(g);
+        let want = Want { keep: vec![root], root: Some(root), gradients: Vec::new(), params: true };
+        let plan = Arc::new(Plan::new(&graph, want).unwrap());
+        // A program of another batch and another purpose shares what was prepared for this one.
+        let (other, other_root) = model(1, 0.0);
+        let other = Arc::new(other);
+        let other_plan = Arc::new(Plan::new(&other, Want::values(&[other_root])).unwrap());
+        let mut given = given(3, 4);
+        given.dropout = Some((2, 1, 0));
+        let one = samples(&Given { dropout: None, ..given.clone() }, 3, &[1]);
+        sets(|isa| {
+            let mut exec = Exec::<T>::with_isa(Arc::clone(&graph), Arc::clone(&plan), isa);
+            let mut small = Exec::<T>::with_isa(Arc::clone(&other), Arc::clone(&other_plan), isa);
+            let params = fill(&mut exec, &given);
+            fill(&mut small, &one);
+            let mut prepared = Prepared::new(&graph, &plan, isa);
+            prepared.update(&params);
+            assert!(prepared.bytes() > 0);
+            let mut run = |aids: Aids<'_, T>| {
+                let mut grads = vec![T::ZERO; params.len()];
+                exec.poison();
+                exec.forward_with(&params, aids);
+                exec.backward_with(&params, aids, &common::cast(&given.cotangent), &mut grads);
+                small.forward_with(&params, aids);
+                (bits(exec.value(root)), bits(&grads), bits(small.value(other_root)))
+            };
+            assert_eq!(run(Aids::NONE), run(Aids::prepared(&prepared)), "{isa}");
+        });
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+#[test]
+#[should_panic(expected = "the prepared weights are not those of the parameters")]
+fn weights_prepared_before_a_step_are_refused_after_it() {
+    let (g, root) = model(1, 0.0);
+    let plan = Plan::new(&g, Want::values(&[root])).unwrap();
+    let mut prepared = Prepared::new(&g, &plan, Isa::best());
+    let mut exec = Exec::<f32>::new(Arc::new(g), Arc::new(plan));
+    let mut params = fill(&mut exec, &given(1, 6));
+    prepared.update(&params);
+    exec.forward_with(&params, Aids::prepared(&prepared));
+    params.iter_mut().for_each(|p| *p *= 1.5);
+    exec.forward_with(&params, Aids::prepared(&prepared));
+}
+
+/// A program's forward pass alone and on teams.
+fn check_teams<T: Precision>(g: &Graph, root: Id, isa: Isa) {
+    let mut given = Given::random(g, root, 7);
+    given.indices.clear();
+    let plan = Plan::new(g, Want::values(&[root])).unwrap();
+    let mut prepared = Prepared::new(g, &plan, isa);
+    let mut exec = Exec::<T>::with_isa(Arc::new(g.clone()), Arc::new(plan), isa);
+    let params = fill(&mut exec, &given);
+    prepared.update(&params);
+    // The parts are not a few small operations only.
+    assert!(exec.share_of_time(2) < 0.6, "{isa}: {}", exec.share_of_time(2));
+    exec.forward(&params);
+    let alone = bits(exec.value(root));
+    for threads in [1, 2, 3, 8] {
+        let team = Team::new(threads).unwrap();
+        exec.poison();
+        team.lead(|| exec.forward_with(&params, Aids { prepared: Some(&prepared), team: Some(&team) }));
+        let together = bits(exec.value(root));
+        let first = alone.iter().zip(&together).position(|(a, b)| a != b);
+        assert_eq!(first, None, "{isa} {}: {threads} threads", T::NAME);
+    }
+}
+
+#[test]
+fn a_team_of_any_size_changes_no_bit() {
+    let mut sizes = sizes(1, 0.1);
+    (sizes.length, sizes.channels, sizes.encoder.width, sizes.encoder.heads) = (1399, 12, 64, 4);
+    let m = transformer(sizes);
+    // Everything that the model cuts too small to be cut there.
+    let mut g = Graph::new();
+    let x = g.input("x", [1, 4099, 64]).unwrap();
+    let table = g.param("table", [4099, 64], Init::Normal(1.0)).unwrap();
+    let a = g.add_rows(x, table).unwrap();
+    let b = g.activate(a, Activation::Gelu).unwrap();
+    let c = g.add(a, b).unwrap();
+    let gamma = g.param("gamma", [64], Init::Normal(1.0)).unwrap();
+    let beta = g.param("beta", [64], Init::Normal(1.0)).unwrap();
+    let d = g.layer_norm(c, gamma, beta, 1e-5).unwrap();
+    let root = g.residual_norm(d, a, 0.1, gamma, beta, 1e-5).unwrap();
+    sets(|isa| {
+        check_teams::<f32>(&m.graph, m.logits, isa);
+        check_teams::<f64>(&m.graph, m.logits, isa);
+        check_teams::<f32>(&g, root, isa);
+        check_teams::<f64>(&g, root, isa);
+    });
 }
 
 #[test]

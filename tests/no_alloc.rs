@@ -1,4 +1,5 @@
-//! Forward, backward and the Adam step allocate nothing once the executor exists: a counting allocator looks on.
+//! Preparing weights, forward, backward and the Adam step allocate nothing once the executor exists: a counting allocator
+//! looks on. So does a forward pass shared by a team, apart from what hands the pass to its threads.
 #![allow(
     unsafe_code,
     reason = "a global allocator can only be written with unsafe; this one forwards to the system's"
@@ -7,12 +8,23 @@
 mod common;
 
 use common::{Model, Sizes, transformer, uniform};
-use heartlore::graph::{Exec, Plan, Precision, Want};
+use heartlore::graph::{Aids, Exec, Plan, Precision, Prepared, Team, Want};
 use heartlore::kernels::Isa;
 use heartlore::kernels::adam::{self, Adam, clip};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Allocations of all threads.
+static ALL: AtomicUsize = AtomicUsize::new(0);
+
+/// Held by every test: one of them counts the allocations of all threads.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 thread_local! {
     /// Allocations of this thread. Per thread, so that the test harness's own threads do not count.
@@ -24,6 +36,7 @@ struct Counting;
 fn count() {
     // A thread that is ending has no counter any more, and nothing to measure.
     let _ = COUNT.try_with(|c| c.set(c.get() + 1));
+    ALL.fetch_add(1, Ordering::Relaxed);
 }
 
 // SAFETY: every call is handed to the system's allocator unchanged; the counter is a plain thread-local cell without
@@ -64,6 +77,7 @@ fn training_steps<T: Precision>(sizes: Sizes, isa: Isa) -> (usize, usize) {
     let Model { graph, x, labels, loss, .. } = transformer(sizes);
     let graph = Arc::new(graph);
     let plan = Arc::new(Plan::new(&graph, Want::training(loss)).unwrap());
+    let mut prepared = Prepared::new(&graph, &plan, isa);
     let mut exec = Exec::<T>::with_isa(Arc::clone(&graph), plan, isa);
     exec.set_dropout(true);
     let mut params: Vec<T> = graph.layout().init(1);
@@ -75,9 +89,14 @@ fn training_steps<T: Precision>(sizes: Sizes, isa: Isa) -> (usize, usize) {
         exec.set_key(1, t, 0);
         exec.input_mut(x).unwrap().copy_from_slice(&input);
         exec.set_index(labels, &classes).unwrap();
-        exec.forward(&params);
+        // Alone in the first steps, prepared in the last.
+        if t > 2 {
+            prepared.update(&params);
+        }
+        let aids = if t > 2 { Aids::prepared(&prepared) } else { Aids::NONE };
+        exec.forward_with(&params, aids);
         grads.fill(T::ZERO);
-        exec.backward(&params, &[T::ONE], &mut grads);
+        exec.backward_with(&params, aids, &[T::ONE], &mut grads);
         let scale = clip::scale_for(clip::squared_norm(isa, &grads).sqrt(), 1.0);
         adam::step(isa, &Adam::default(), t, scale, &mut params, &grads, &mut m, &mut v);
     };
@@ -89,6 +108,7 @@ fn training_steps<T: Precision>(sizes: Sizes, isa: Isa) -> (usize, usize) {
 
 #[test]
 fn a_training_step_allocates_nothing() {
+    let _alone = alone();
     let small = Sizes::small(3, 0.1);
     // Wide enough for the packed products, long enough for several attention tiles.
     let mut larger = Sizes { length: 300, ..Sizes::small(2, 0.1) };
@@ -108,7 +128,33 @@ fn a_training_step_allocates_nothing() {
 }
 
 #[test]
+fn a_pass_on_a_team_allocates_a_few_words_only() {
+    let _alone = alone();
+    let mut sizes = Sizes { length: 1400, ..Sizes::small(1, 0.0) };
+    (sizes.encoder.width, sizes.encoder.hidden) = (64, 96);
+    let Model { graph, x, logits, .. } = transformer(sizes);
+    let graph = Arc::new(graph);
+    let plan = Arc::new(Plan::new(&graph, Want::values(&[logits])).unwrap());
+    let mut prepared = Prepared::new(&graph, &plan, Isa::best());
+    let mut exec = Exec::<f32>::new(Arc::clone(&graph), plan);
+    let params: Vec<f32> = graph.layout().init(1);
+    prepared.update(&params);
+    exec.set_input(x, &common::cast::<f32>(&uniform(graph.shape(x).elements(), 3))).unwrap();
+    assert!(exec.share_of_time(2) < 0.6, "nothing is shared");
+    let team = Team::new(2).unwrap();
+    let aids = Aids { prepared: Some(&prepared), team: Some(&team) };
+    let mut pass = || team.lead(|| exec.forward_with(&params, aids));
+    pass();
+    let before = ALL.load(Ordering::Relaxed);
+    (0..100).for_each(|_| pass());
+    let mean = (ALL.load(Ordering::Relaxed) - before) as f64 / 100.0;
+    println!("allocations of a pass on a team of two, all threads: {mean}");
+    assert!(mean < 20.0, "{mean}");
+}
+
+#[test]
 fn the_counter_counts() {
+    let _alone = alone();
     let n = allocations(|| drop(std::hint::black_box(vec![0u8; 100])));
     assert_eq!(n, 1);
     let n = allocations(|| {

@@ -1,5 +1,5 @@
 //! The house's arrows: which room may name which. Reads the sources of `src/` and `kernels/src/`, without comments, strings
-//! and test modules, and fails on a path that runs backwards, on a thread pool outside its two places, and on `unsafe`
+//! and test modules, and fails on a path that runs backwards, on a thread pool outside its places, and on `unsafe`
 //! outside the instruction-set tokens and the matrix product.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,8 +48,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Where threads are started: shards of a batch, added in a fixed order, and recordings prepared one by one. Anywhere else
 /// a parallel sum could make results depend on the number of threads. The prepare command makes the pool, as large as its
-/// flag says, that the recordings are prepared in.
-const MAY_NAME_RAYON: &[&str] = &["src/train/shard.rs", "src/data/prepare", "src/cli/prepare.rs"];
+/// flag says, that the recordings are prepared in. A team shares one forward pass: its parts write apart from each other and
+/// nothing is summed across them.
+const MAY_NAME_RAYON: &[&str] =
+    &["src/graph/team.rs", "src/train/shard.rs", "src/data/prepare", "src/cli/prepare.rs"];
 
 /// Where `unsafe` may stand: the tokens' intrinsics, the matrix product, and one measurement among the tests, which calls
 /// matrixmultiply for comparison.

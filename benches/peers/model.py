@@ -1,5 +1,6 @@
 """The model of the `paper` preset in PyTorch, by its fused building blocks: what its users would write for speed."""
 
+import logging
 import math
 
 import torch
@@ -48,8 +49,10 @@ class Model(nn.Module):
         )
         self.conv_norm = nn.LayerNorm(64)
         self.cls = nn.Parameter(torch.zeros(WIDTH))
-        angle = torch.arange(WINDOW + 1)[:, None] * torch.exp(torch.arange(0, WIDTH, 2) * (-math.log(1e4) / WIDTH))
-        self.register_buffer("positions", torch.stack([angle.sin(), angle.cos()], -1).flatten(1))
+        # In f64: an angle of 1280 rounded to f32 is off by up to 6e-5.
+        frequency = torch.exp(torch.arange(0, WIDTH, 2, dtype=torch.float64) * (-math.log(1e4) / WIDTH))
+        angle = torch.arange(WINDOW + 1)[:, None] * frequency
+        self.register_buffer("positions", torch.stack([angle.sin(), angle.cos()], -1).flatten(1).float())
         self.embed_norm = nn.LayerNorm(WIDTH)
         self.blocks = nn.ModuleList(Block(dropout, attention_dropout) for _ in range(LAYERS))
         self.dropout, self.head_kind, self.pruned = dropout, head, pruned
@@ -73,3 +76,34 @@ class Model(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, "first" if self.pruned and i == LAYERS - 1 else "all")
         return self.head(x[:, 1:] if self.head_kind == "reconstruct" else x[:, 0]).squeeze(-1)
+
+
+HEAD = {"0": "0", "3": "1", "6": "2"}  # places of the linear layers in `head` and their numbers in heartlore
+
+
+def heartlore_name(name, head):
+    """The name of a parameter of `Model` in heartlore's model directory."""
+    part, _, rest = name.partition(".")
+    if part == "convolutions":
+        return f"encoder.conv.{rest}"
+    if part == "conv_norm":
+        return f"encoder.norm.0.{rest}"
+    if part == "head":
+        place, _, what = rest.partition(".")
+        return f"reconstruct.{rest}" if head == "reconstruct" else f"head.{HEAD[place]}.{what}"
+    if part == "blocks":
+        layer, what, kind = rest.split(".")
+        what = {
+            "qkv": "self_attn.in_proj_", "out": "self_attn.out_proj.", "up": "linear1.", "down": "linear2.",
+            "norm1": "norm1.", "norm2": "norm2.",
+        }[what]
+        return f"transformer.layers.{layer}.{what}{kind}"
+    return name
+
+
+def to_onnx(model, batch, path):
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it regrets that torchvision is missing
+    torch.onnx.export(
+        model, (torch.zeros(batch, WINDOW),), path, input_names=["x"], output_names=["y"], dynamo=True,
+        external_data=False, verbose=False,
+    )

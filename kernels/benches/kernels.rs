@@ -83,12 +83,14 @@ fn table() -> Vec<Entry> {
             padding,
             dilation,
         };
-        t.push(conv_forward(d));
-        // The signal itself needs no gradient.
-        if in_channels > 1 {
-            t.push(conv_backward(d, "dx", true, false));
+        for path in [Path::Chosen, Path::Prepared, Path::Direct] {
+            t.push(conv_forward(d, path));
+            // The signal itself needs no gradient.
+            if in_channels > 1 {
+                t.push(conv_backward(d, path, "dx", true, false));
+            }
+            t.push(conv_backward(d, path, "dw", false, true));
         }
-        t.push(conv_backward(d, "dw", false, true));
     }
     for act in [Activation::Relu, Activation::Gelu] {
         for dropout in [Dropout::NONE, Dropout::new(0.1)] {
@@ -97,9 +99,11 @@ fn table() -> Vec<Entry> {
             t.push(ff_backward(d, act, dropout));
         }
     }
-    for tq in [1281, 128, 16, 1] {
+    // The whole sequence, the masked half of it, a part, the class row alone; then the small and the tiny preset.
+    let wide = [1281, 640, 128, 16, 1].map(|tq| (tq, 1281, 2, 128));
+    for (tq, tk, heads, head_dim) in wide.into_iter().chain([(161, 161, 4, 32), (81, 81, 2, 32)]) {
         for dropout in [Dropout::NONE, Dropout::new(0.1)] {
-            let d = attention::Dims { batch: 1, tq, tk: 1281, heads: 2, head_dim: 128 };
+            let d = attention::Dims { batch: 1, tq, tk, heads, head_dim };
             t.push(attention_forward(d, dropout));
             t.push(attention_backward(d, dropout));
         }
@@ -226,7 +230,7 @@ fn linear_forward(d: linear::Dims, act: Option<Activation>) -> Entry {
         let mut saved = vec![0.0; linear::saved_len(d, act)];
         let mut scratch = vec![0.0; linear::scratch_len::<f32>(d, act)];
         Box::new(move || {
-            linear::forward(isa, d, act, &x, &w, Some(&b), &mut y, &mut saved, &mut scratch);
+            linear::forward(isa, d, act, &x, &w, &[], Some(&b), &mut y, &mut saved, &mut scratch);
             black_box(&y);
         })
     };
@@ -250,7 +254,7 @@ fn linear_backward(d: linear::Dims, act: Option<Activation>) -> Entry {
         let mut scratch = vec![0.0; linear::scratch_len::<f32>(d, act)];
         Box::new(move || {
             let (gx, gw, gb) = (Some(GradMut::overwrite(&mut dx)), Some(&mut dw[..]), Some(&mut db[..]));
-            linear::backward(isa, d, act, &x, &w, &y, &saved, &dy, gx, gw, gb, &mut scratch);
+            linear::backward(isa, d, act, &x, &w, &[], &y, &saved, &dy, gx, gw, gb, &mut scratch);
         })
     };
     let name = format!("linear backward {m}x{k}->{n} {}", act_name(act));
@@ -264,14 +268,52 @@ fn conv_sizes(d: conv1d::Dims) -> (usize, usize, usize, usize) {
     (x, w, y, 2 * d.batch * out * w)
 }
 
-fn conv_forward(d: conv1d::Dims) -> Entry {
+/// How a convolution is called: as its sizes choose, the same with weights prepared before, or by the implicit product.
+#[derive(Clone, Copy, PartialEq)]
+enum Path {
+    Chosen,
+    Prepared,
+    Direct,
+}
+
+impl Path {
+    fn name(self) -> &'static str {
+        match self {
+            Path::Chosen => "",
+            Path::Prepared => " prepared",
+            Path::Direct => " direct",
+        }
+    }
+
+    fn prepared(self, isa: Isa, d: conv1d::Dims, w: &[f32]) -> Vec<f32> {
+        if self != Path::Prepared {
+            return vec![];
+        }
+        let mut to = vec![0.0; conv1d::prepared_len::<f32>(d, true)];
+        conv1d::prepare(isa, d, w, true, &mut to);
+        to
+    }
+
+    fn scratch(self, d: conv1d::Dims, act: Option<Activation>) -> Vec<f32> {
+        let direct = self == Path::Direct;
+        let len = if direct { conv1d::scratch_len_direct::<f32> } else { conv1d::scratch_len::<f32> };
+        vec![0.0; len(d, act)]
+    }
+}
+
+fn conv_forward(d: conv1d::Dims, path: Path) -> Entry {
     let (x_len, w_len, y_len, flops) = conv_sizes(d);
     let act = Some(Activation::Relu);
     let kernel = move |isa| -> Run {
         let (x, w, b, mut y) = (numbers(x_len), numbers(w_len), numbers(d.out_channels), vec![0.0; y_len]);
-        let mut scratch = vec![0.0; conv1d::scratch_len::<f32>(d, act)];
+        let (mut scratch, prepared) = (path.scratch(d, act), path.prepared(isa, d, &w));
         Box::new(move || {
-            conv1d::forward(isa, d, act, &x, &w, Some(&b), &mut y, &mut [], &mut scratch);
+            let (y, scratch) = (&mut y[..], &mut scratch[..]);
+            if path == Path::Direct {
+                conv1d::forward_direct(isa, d, act, &x, &w, Some(&b), y, &mut [], scratch);
+            } else {
+                conv1d::forward(isa, d, act, &x, &w, &prepared, Some(&b), y, &mut [], scratch);
+            }
             black_box(&y);
         })
     };
@@ -282,24 +324,30 @@ fn conv_forward(d: conv1d::Dims) -> Entry {
             black_box(&y);
         })
     };
-    let name = format!("conv1d forward {}->{} k{}", d.in_channels, d.out_channels, d.kernel);
-    entry(name, flops, x_len + w_len + y_len, kernel, Some(Box::new(reference)))
+    let name = format!("conv1d forward {}->{} k{}{}", d.in_channels, d.out_channels, d.kernel, path.name());
+    let reference = (path == Path::Chosen).then(|| Box::new(reference) as _);
+    entry(name, flops, x_len + w_len + y_len, kernel, reference)
 }
 
-fn conv_backward(d: conv1d::Dims, what: &str, want_dx: bool, want_dw: bool) -> Entry {
+fn conv_backward(d: conv1d::Dims, path: Path, what: &str, want_dx: bool, want_dw: bool) -> Entry {
     let (x_len, w_len, y_len, flops) = conv_sizes(d);
     let act = Some(Activation::Relu);
     let kernel = move |isa| -> Run {
         let (x, w, y, dy) = (numbers(x_len), numbers(w_len), numbers(y_len), numbers(y_len));
         let (mut dx, mut dw, mut db) = (vec![0.0; x_len], vec![0.0; w_len], vec![0.0; d.out_channels]);
-        let mut scratch = vec![0.0; conv1d::scratch_len::<f32>(d, act)];
+        let (mut scratch, prepared) = (path.scratch(d, act), path.prepared(isa, d, &w));
         Box::new(move || {
+            let scratch = &mut scratch[..];
             let gx = want_dx.then(|| GradMut::overwrite(&mut dx));
             let (gw, gb) = (want_dw.then_some(&mut dw[..]), want_dw.then_some(&mut db[..]));
-            conv1d::backward(isa, d, act, &x, &w, &y, &[], &dy, gx, gw, gb, &mut scratch);
+            if path == Path::Direct {
+                conv1d::backward_direct(isa, d, act, &x, &w, &y, &[], &dy, gx, gw, gb, scratch);
+            } else {
+                conv1d::backward(isa, d, act, &x, &w, &prepared, &y, &[], &dy, gx, gw, gb, scratch);
+            }
         })
     };
-    let name = format!("conv1d {what} {}->{} k{}", d.in_channels, d.out_channels, d.kernel);
+    let name = format!("conv1d {what} {}->{} k{}{}", d.in_channels, d.out_channels, d.kernel, path.name());
     let flops = flops * (usize::from(want_dx) + usize::from(want_dw));
     entry(name, flops, x_len + w_len + y_len, kernel, None)
 }
@@ -318,7 +366,7 @@ fn ff_forward(d: feed_forward::Dims, act: Activation, dropout: Dropout) -> Entry
         let (mut scratch, key) = (vec![0.0; feed_forward::scratch_len::<f32>(d)], Key::default());
         Box::new(move || {
             let (y, saved, scratch) = (&mut y[..], &mut saved[..], &mut scratch[..]);
-            feed_forward::forward(isa, d, act, dropout, key, &x, &w1, &b1, &w2, &b2, y, saved, scratch);
+            feed_forward::forward(isa, d, act, dropout, key, &x, &w1, &b1, &w2, &b2, &[], y, saved, scratch);
         })
     };
     let flops = 4 * d.samples * d.rows * w;
@@ -337,7 +385,24 @@ fn ff_backward(d: feed_forward::Dims, act: Activation, dropout: Dropout) -> Entr
             let (gx, g1, g2) = (Some(GradMut::overwrite(&mut dx)), Some(&mut dw1[..]), Some(&mut dw2[..]));
             let (h1, h2, s) = (Some(&mut db1[..]), Some(&mut db2[..]), &mut scratch[..]);
             feed_forward::backward(
-                isa, d, act, dropout, key, &x, &w1, &b1, &w2, &saved, &dy, gx, g1, h1, g2, h2, s,
+                isa,
+                d,
+                act,
+                dropout,
+                key,
+                &x,
+                &w1,
+                &b1,
+                &w2,
+                &[],
+                &saved,
+                &dy,
+                gx,
+                g1,
+                h1,
+                g2,
+                h2,
+                s,
             );
         })
     };

@@ -48,6 +48,19 @@ fn wait_in(schedstat: &std::path::Path) -> Option<u64> {
     std::fs::read_to_string(schedstat).ok()?.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Bytes that this process held in memory at most since it started or since [`reset_peak_memory`]; `None` where the
+/// system does not tell (only Linux does).
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
+}
+
+/// Lets [`peak_memory`] begin anew from what is held now. Does nothing where the system has no such switch.
+pub fn reset_peak_memory() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// Times one call: repeats until `wanted` clean repetitions are in or `limit` is over, at least once.
 pub fn time(run: &mut dyn FnMut(), limit: Duration, wanted: usize) -> Timing {
     let begin = Instant::now();
@@ -147,6 +160,15 @@ mod tests {
         let t = Timing::of(&[(9.0, false), (2.0, false), (3.0, false)]).unwrap();
         assert_eq!((t.seconds, t.best, t.clean), (3.0, 2.0, 0));
         assert!(Timing::of(&[]).is_none());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_peak_of_memory_sees_a_large_buffer() {
+        reset_peak_memory();
+        let before = peak_memory().unwrap();
+        drop(std::hint::black_box(vec![1u8; 64 << 20]));
+        assert!(peak_memory().unwrap() >= before + (48 << 20), "{before}");
     }
 
     #[test]

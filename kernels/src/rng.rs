@@ -110,35 +110,76 @@ impl Stream {
     /// Multipliers of the elements `block * BLOCK ..` of `row`: `1 / keep` where kept, 0 where dropped.
     #[inline(always)]
     pub fn multipliers<S: Simd>(&self, s: S, d: Dropout, row: u32, block: u32, out: &mut [f32; BLOCK]) {
-        let (scale, zero) = (s.splat(d.scale::<f32>()), s.splat(0.0));
-        let threshold = s.splat_u32(d.threshold);
+        *out = [d.scale::<f32>(); BLOCK];
+        self.decide(s, d, row, block, &mut Zero(out));
+    }
+
+    /// Tells `action` which of the elements `block * BLOCK ..` of `row` are dropped, a vector at a time.
+    ///
+    /// The counters lie in the even lanes of two vectors (even and odd places), where a 32 by 32 bit product is one
+    /// instruction and its halves are a word and its neighbour; the odd lanes carry rubbish until the end.
+    #[inline(always)]
+    pub fn decide<S: Simd>(&self, s: S, d: Dropout, row: u32, block: u32, action: &mut impl OnDropped) {
         let low = s.splat_u32(0xffff);
-        let (m0, m1) = (s.splat_u32(M0), s.splat_u32(M1));
+        // number >= threshold as threshold - 1 < number.
+        let limit = s.splat_u32(d.threshold - 1);
         let mut lane = 0;
         while lane < 16 {
-            let mut c0 = s.add_u32(s.splat_u32(block * 16 + lane as u32), s.iota_u32());
-            let mut c1 = s.splat_u32(row);
-            let mut c2 = s.splat_u32(self.sample);
-            let mut c3 = s.splat_u32(self.op);
-            let [mut k0, mut k1] = self.key;
-            for _ in 0..ROUNDS {
-                let (h0, l0) = s.mul_wide_u32(c0, m0);
-                let (h1, l1) = s.mul_wide_u32(c2, m1);
-                c0 = s.xor_u32(s.xor_u32(h1, c1), s.splat_u32(k0));
-                c1 = l1;
-                c2 = s.xor_u32(s.xor_u32(h0, c3), s.splat_u32(k1));
-                c3 = l0;
-                k0 = k0.wrapping_add(W0);
-                k1 = k1.wrapping_add(W1);
-            }
-            for (w, c) in [c0, c1, c2, c3].into_iter().enumerate() {
-                let even = s.select(s.lt_u31(s.and_u32(c, low), threshold), scale, zero);
-                let odd = s.select(s.lt_u31(s.shr_u32::<16>(c), threshold), scale, zero);
-                s.store(even, &mut out[w * 32 + lane..]);
-                s.store(odd, &mut out[w * 32 + 16 + lane..]);
+            let place = s.add_u32(s.splat_u32(block * 16 + lane as u32), s.iota_u32());
+            let even = self.rounds(s, place, row);
+            let odd = self.rounds(s, s.add_u32(place, s.splat_u32(1)), row);
+            for w in 0..4 {
+                let c = s.blend_u32(even[w], s.swap_u32(odd[w]));
+                action.dropped(s, w * 32 + lane, s.lt_u31(limit, s.and_u32(c, low)));
+                action.dropped(s, w * 32 + 16 + lane, s.lt_u31(limit, s.shr_u32::<16>(c)));
             }
             lane += S::LANES;
         }
+    }
+
+    /// [`Stream::bits`] for the places in the even lanes; the odd lanes of the result are unspecified. Half of the first
+    /// two rounds is the same for every place and is done on scalars.
+    #[inline(always)]
+    fn rounds<S: Simd>(&self, s: S, place: S::U, row: u32) -> [S::U; 4] {
+        let (m0, m1) = (s.splat_u32(M0), s.splat_u32(M1));
+        let [mut k0, mut k1] = self.key;
+        let wide = |m: u32, x: u32| u64::from(m) * u64::from(x);
+        // Round 1: only c0 varies.
+        let (p0, p1) = (s.mul_even_u32(place, m0), wide(M1, self.sample));
+        let (c0, c1) = ((p1 >> 32) as u32 ^ row ^ k0, p1 as u32);
+        let (c2, c3) = (s.xor_u32(s.swap_u32(p0), s.splat_u32(self.op ^ k1)), p0);
+        (k0, k1) = (k0.wrapping_add(W0), k1.wrapping_add(W1));
+        // Round 2: c0 and c1 are the same everywhere.
+        let (p0, p1) = (wide(M0, c0), s.mul_even_u32(c2, m1));
+        let mut c0 = s.xor_u32(s.swap_u32(p1), s.splat_u32(c1 ^ k0));
+        let mut c1 = p1;
+        let mut c2 = s.xor_u32(c3, s.splat_u32((p0 >> 32) as u32 ^ k1));
+        let mut c3 = s.splat_u32(p0 as u32);
+        for _ in 2..ROUNDS {
+            (k0, k1) = (k0.wrapping_add(W0), k1.wrapping_add(W1));
+            let (p0, p1) = (s.mul_even_u32(c0, m0), s.mul_even_u32(c2, m1));
+            c0 = s.xor_u32(s.xor_u32(s.swap_u32(p1), c1), s.splat_u32(k0));
+            c1 = p1;
+            c2 = s.xor_u32(s.xor_u32(s.swap_u32(p0), c3), s.splat_u32(k1));
+            c3 = p0;
+        }
+        [c0, c1, c2, c3]
+    }
+}
+
+/// What happens to dropped elements, see [`Stream::decide`]. Implementations are `#[inline(always)]`.
+pub trait OnDropped {
+    /// Of the elements `at .. at + S::LANES` of the block, those where `dropped` are dropped.
+    fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M);
+}
+
+/// Dropped elements become 0.
+pub struct Zero<'a>(pub &'a mut [f32; BLOCK]);
+
+impl OnDropped for Zero<'_> {
+    #[inline(always)]
+    fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
+        s.store_where(dropped, s.splat(0.0), &mut self.0[at..]);
     }
 }
 
@@ -217,6 +258,43 @@ mod tests {
                 for (i, g) in got.iter().enumerate() {
                     let keep = stream.keeps(d, row, block as usize * BLOCK + i);
                     assert_eq!(*g, if keep { d.scale() } else { 0.0 }, "{isa} element {i}");
+                }
+            }
+        }
+    }
+
+    /// Adds 1 where dropped.
+    struct Count([f32; BLOCK]);
+    impl OnDropped for Count {
+        #[inline(always)]
+        fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
+            let one = s.select(dropped, s.splat(1.0), s.splat(0.0));
+            let sum = s.add(s.load(&self.0[at..]), one);
+            s.store(sum, &mut self.0[at..]);
+        }
+    }
+
+    struct Decide(Stream, Dropout);
+    impl Task for Decide {
+        type Out = [f32; BLOCK];
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> [f32; BLOCK] {
+            let mut count = Count([0.0; BLOCK]);
+            self.0.decide(s, self.1, 3, 1, &mut count);
+            count.0
+        }
+    }
+
+    #[test]
+    fn a_decision_is_told_once_per_element_at_the_extreme_probabilities_too() {
+        let stream = Key { seed: 7, ..Key::default() }.stream();
+        // Keeps one number in 65536, all but one, and half of them.
+        for p in [1.0 - 1.0 / 65536.0, 1.0 / 65536.0, 0.5] {
+            let d = Dropout::new(p);
+            for isa in Isa::available() {
+                for (i, n) in isa.run(Decide(stream, d)).iter().enumerate() {
+                    let keep = stream.keeps(d, 3, BLOCK + i);
+                    assert_eq!(*n, if keep { 0.0 } else { 1.0 }, "{isa} p {p} element {i}");
                 }
             }
         }

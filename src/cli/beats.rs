@@ -20,7 +20,8 @@ use crate::signal::hrv::{NnSeries, NnSettings};
 
 One line per beat: sample and time (s) of the R peak, the interval before it (ms; empty after a gap), and whether that
 interval counts as normal to normal (330 to 1800 ms and within 25 % of the median of its eleven neighbours). Where the
-recording has beat annotations, a note says how many of them were found within 150 ms.")]
+recording has beat annotations, a note says how many of them were found within 150 ms. With --json the result holds every
+flag as `settings`.")]
 pub struct Args {
     /// Recording: CSV, NumPy, EDF, BDF, WFDB or packed.
     #[arg(value_name = "FILE")]
@@ -106,6 +107,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
                 "sensitivity": a.sensitivity(), "positive_predictivity": a.positive_predictivity(),
             })),
             "warnings": ecg.warnings,
+            "settings": context.settings(),
         })
     };
     match &args.out {

@@ -24,7 +24,7 @@ Units are in the names: ms, ms2 (power in ms^2), nu (percent of LF + HF), percen
 of 1996. Bands: VLF 0.0033-0.04, LF 0.04-0.15, HF 0.15-0.4 Hz. What a window is too short for is empty: HF needs 60 s,
 LF 120 s, VLF and total 298 s, sample entropy 100 intervals. Artefacts (intervals outside 330-1800 ms or more than 25 % off
 the median of their neighbours) are left out and counted. breaths_per_min is from the height of the R peaks; trust it when
-breath_clarity is above 0.5.")]
+breath_clarity is above 0.5. With --json the result holds every flag as `settings`.")]
 pub struct Args {
     /// A recording (CSV, NumPy, EDF, BDF, WFDB or packed) or a prepared store.
     #[arg(value_name = "FILE|STORE")]
@@ -81,7 +81,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         r.place.iter().map(|(_, v)| v.clone()).chain(numbers).collect()
     });
     let csv = windows::csv_text(&names, lines)?;
-    let document = || Value::Array(rows.iter().map(Row::json).collect());
+    let document = || json!({ "windows": rows.iter().map(Row::json).collect::<Vec<_>>(), "settings": context.settings() });
     match &args.out {
         Some(path) => {
             windows::write_file(path, &csv)?;

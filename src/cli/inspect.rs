@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::checkpoint::safetensors;
-use crate::cli::Context;
+use crate::cli::{Context, overview};
 use crate::data::readers::{self, ReadOptions};
 use crate::data::recording::Unit;
 use crate::data::store::Store;
@@ -21,11 +21,11 @@ use crate::{Error, Model, Result};
 #[command(after_help = "Examples:
   heartlore inspect runs/fine/model
   heartlore inspect runs/fine/checkpoints/last.ckpt
-  heartlore inspect store
+  heartlore inspect store --plot store.svg
   heartlore inspect recording.edf
   heartlore inspect --preset paper --program pretrain --batch 4
 
-It writes no file: with --json the result holds every flag as `settings`.")]
+It writes no file but the picture: with --json the result holds every flag as `settings`.")]
 pub struct Args {
     /// A model directory, a checkpoint (.safetensors, .ckpt), a prepared store or a recording.
     #[arg(value_name = "PATH", required_unless_present = "preset", conflicts_with = "preset")]
@@ -39,6 +39,12 @@ pub struct Args {
     /// Windows that go through the program together.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub batch: usize,
+    /// SVG picture of a store: people, hours, labels, what was left out.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// Write over an existing picture.
+    #[arg(long)]
+    pub overwrite: bool,
     /// Sampling rate of a recording that names none, in Hz.
     #[arg(long, value_name = "HZ")]
     pub fs_hz: Option<f64>,
@@ -64,8 +70,13 @@ pub enum Program {
 /// # Errors
 /// Nothing known at the path, or it is damaged.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let is_store = args.path.as_ref().is_some_and(|p| p.join("manifest.json").is_file());
+    if args.plot.is_some() && !is_store {
+        let e = super::bad_flag("plot", "only a prepared store has a picture here");
+        return Err(e.remedy("of a recording: heartlore quality FILE --plot PICTURE"));
+    }
     let (text, mut value) = match (&args.path, &args.preset) {
-        (Some(path), _) => of_path(args, path)?,
+        (Some(path), _) => of_path(args, path, context)?,
         (None, Some(name)) => of_config(args, &ModelConfig::preset(name)?, Program::Pretrain)?,
         (None, None) => return Err(Error::usage("nothing to inspect").remedy("give a path or --preset")),
     };
@@ -73,7 +84,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     context.result(&text, || value)
 }
 
-fn of_path(args: &Args, path: &Path) -> Result<(String, Value)> {
+fn of_path(args: &Args, path: &Path, context: &Context) -> Result<(String, Value)> {
     let run = path.join("model");
     let model = [path, &run].into_iter().find(|d| d.join(CONFIG).is_file());
     if let Some(dir) = model {
@@ -88,7 +99,11 @@ fn of_path(args: &Args, path: &Path) -> Result<(String, Value)> {
     }
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_lowercase();
     if path.is_dir() && path.join("manifest.json").is_file() {
-        of_store(path)
+        let store = Store::open(path)?;
+        if let Some(plot) = &args.plot {
+            overview::save(&overview::of_store(&store), plot, args.overwrite, context)?;
+        }
+        of_store(path, &store)
     } else if ["safetensors", "ckpt"].contains(&&extension[..]) {
         of_checkpoint(path)
     } else if path.is_dir() {
@@ -180,8 +195,7 @@ struct Part<'a> {
     labels: BTreeMap<(&'a str, &'a str), usize>,
 }
 
-fn of_store(path: &Path) -> Result<(String, Value)> {
-    let store = Store::open(path)?;
+fn of_store(path: &Path, store: &Store) -> Result<(String, Value)> {
     let (index, manifest) = (store.index(), store.manifest());
     let p = &manifest.processing;
     let mut parts: BTreeMap<&str, Part<'_>> = BTreeMap::new();
@@ -193,8 +207,7 @@ fn of_store(path: &Path) -> Result<(String, Value)> {
             *part.labels.entry((name, index.label(column, i).unwrap_or("(missing)"))).or_default() += 1;
         }
     }
-    // Overlapping windows share samples, so a window counts for at most one hop.
-    let hours = |windows: usize| windows as f64 * p.window.min(p.hop) as f64 / p.rate_hz / 3600.0;
+    let hours = |windows: usize| overview::hours(windows, p);
     let mut text = format!(
         "store {}: {} windows of {} samples at {} Hz ({}), {:.2} h\n",
         path.display(),

@@ -33,6 +33,7 @@ pub mod inspect;
 pub mod interrupt;
 pub mod judge;
 pub mod options;
+mod overview;
 pub mod people;
 pub mod predict;
 pub mod prepare;

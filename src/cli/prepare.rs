@@ -1,9 +1,10 @@
 //! `heartlore prepare`: recordings in, a prepared store out.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::options::preparation::PreparationArgs;
-use crate::cli::{Context, config, interrupt};
+use crate::cli::{Context, config, interrupt, overview};
 use crate::data::datasets;
 use crate::data::prepare::survey::{LabelColumn, survey};
 use crate::data::prepare::{PrepareSettings, Report, prepare};
@@ -21,6 +22,8 @@ Examples:
   heartlore prepare --dataset amigos AMIGOS/data_preprocessed --dry-run
   heartlore prepare --dataset dreamer DREAMER.mat --out store
   heartlore prepare --list-datasets
+
+Every data set, with how to obtain it: examples/datasets.md. A folder of your own, step by step: examples/own_recordings.md.
 
 items.csv has one line per recording: file,subject,trial,start_s,end_s,channel,<labels...>; only file and subject are
 required. Without a table every file counts as a person of its own.";
@@ -43,6 +46,9 @@ pub struct Args {
     /// Say what there is and what would be left out, and write nothing
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: bool,
+    /// SVG picture of people, hours, labels and what is left out, also of a dry run; a store has it as overview.svg
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     /// Table of recordings with subjects and labels
     #[arg(long)]
     pub table: Option<PathBuf>,
@@ -72,12 +78,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return list_datasets(context);
     }
     let mut settings = args.preparation.resolve()?;
+    if let Some(path) = &args.plot {
+        super::windows::check_free(path, settings.overwrite)?;
+    }
     let (mut items, dropped) = match &args.dataset {
         Some(name) => dataset(name, args, &mut settings, context)?,
         None => (collect(args, context)?, Vec::new()),
     };
     if !args.select.is_empty() {
-        let all: std::collections::BTreeSet<String> = items.items.iter().map(|i| i.dataset.clone()).collect();
+        let all: BTreeSet<String> = items.items.iter().map(|i| i.dataset.clone()).collect();
         for name in &args.select {
             if !all.contains(name) {
                 let have: Vec<&str> = all.iter().map(String::as_str).collect();
@@ -88,11 +97,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         items.items.retain(|i| args.select.contains(&i.dataset));
     }
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        return dry_run(&items, &dropped, &settings, args.threads, context);
+        return dry_run(&items, &dropped, &settings, args, context);
     };
     let report = into_store(&items, &settings, out, args.threads, context)?;
     context.write_config(out, config::FILE)?;
     let store = Store::open(out)?;
+    let picture = overview::of_report(&report, dropped.len(), &store);
+    super::rundir::write_bytes(&out.join(overview::PICTURE), picture.as_str().as_bytes())?;
+    if let Some(path) = &args.plot {
+        overview::save(&picture, path, settings.overwrite, context)?;
+    }
     context.result(&summary(&report, &settings, out), || {
         let m = store.manifest();
         serde_json::json!({
@@ -187,6 +201,8 @@ fn list_datasets(context: &Context) -> Result<()> {
             ("labels", set.labels),
             ("expects", set.layout),
             ("obtain", set.obtain),
+            ("licence", set.licence),
+            ("quirks", set.quirks),
             ("cite", set.citation),
             ("tested on", checked),
         ] {
@@ -197,7 +213,7 @@ fn list_datasets(context: &Context) -> Result<()> {
         let all = datasets::DATASETS.iter().map(|set| {
             serde_json::json!({
                 "name": set.name, "what": set.what, "labels": set.labels, "layout": set.layout,
-                "obtain": set.obtain, "citation": set.citation, "checked": set.checked,
+                "obtain": set.obtain, "licence": set.licence, "quirks": set.quirks, "citation": set.citation, "checked": set.checked,
             })
         });
         serde_json::Value::Array(all.collect())
@@ -209,7 +225,7 @@ fn dry_run(
     items: &Items,
     dropped: &[(String, String)],
     settings: &PrepareSettings,
-    threads: usize,
+    args: &Args,
     context: &Context,
 ) -> Result<()> {
     interrupt::listen();
@@ -218,9 +234,13 @@ fn dry_run(
         bar.set_position(p.done as u64);
         !interrupt::asked()
     };
-    let survey = pool(threads)?.install(|| survey(items, settings, &mut on_progress));
+    let survey = pool(args.threads)?.install(|| survey(items, settings, &mut on_progress));
     bar.finish_and_clear();
     let survey = survey?;
+    if let Some(path) = &args.plot {
+        let picture = overview::of_survey(&survey, dropped.len(), &settings.processing());
+        overview::save(&picture, path, settings.overwrite, context)?;
+    }
     let of = |map: &std::collections::BTreeMap<String, usize>, unit: &str| {
         map.iter().map(|(v, n)| format!("{v}{unit} ({n})")).collect::<Vec<_>>().join(", ")
     };
@@ -241,6 +261,13 @@ fn dry_run(
         if d.short > 0 {
             text.push_str(&format!("  {} recordings are shorter than a window\n", d.short));
         }
+        let hours = overview::hours(d.windows, &settings.processing());
+        text.push_str(&format!("  {} windows would be kept, {hours:.2} h\n", d.windows));
+    }
+    let would_drop: usize = survey.windows_dropped.values().sum();
+    if would_drop > 0 {
+        let reasons = of(&survey.windows_dropped, "");
+        text.push_str(&format!("  {would_drop} windows would be dropped: {reasons}\n"));
     }
     for label in &survey.labels {
         let values = match label.values.len() {
@@ -266,10 +293,15 @@ fn dry_run(
             "datasets": survey.datasets.iter().map(|(name, d)| (name.clone(), serde_json::json!({
                 "subjects": d.subjects, "trials": d.trials, "recordings": d.recordings, "seconds": d.seconds,
                 "missing_samples": d.missing, "short": d.short, "rates_hz": d.rates, "units": d.units,
+                "windows": d.windows,
             }))).collect::<serde_json::Map<_, _>>(),
             "labels": survey.labels.iter().map(|l| (l.name.clone(), serde_json::json!({
                 "values": l.values, "missing": l.missing,
             }))).collect::<serde_json::Map<_, _>>(),
+            "people": survey.people.iter().map(|((dataset, subject), s)| serde_json::json!({
+                "dataset": dataset, "subject": subject, "windows_kept": s.kept, "windows_dropped": s.dropped,
+            })).collect::<Vec<_>>(),
+            "windows_dropped": survey.windows_dropped,
             "left_out": left_out,
             "warnings": survey.warnings,
         })
@@ -291,7 +323,9 @@ fn ends(label: &LabelColumn) -> (String, String) {
 fn collect(args: &Args, context: &Context) -> Result<Items> {
     let mut parts = Vec::new();
     if let Some(path) = &args.table {
-        parts.push(table::read_table(path)?);
+        let items = table::read_table(path)?;
+        unnamed(&items, path, context)?;
+        parts.push(items);
     }
     let mut files = Vec::new();
     for input in &args.inputs {
@@ -310,7 +344,7 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
             if files.len() == before {
                 return Err(Error::data("the folder holds no recordings")
                     .in_file(input)
-                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .rec or .hea"));
+                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .bdf, .rec or .hea"));
             }
             if ignored > 0 {
                 context.note(format!("{}: {ignored} files of other kinds left alone", input.display()));
@@ -336,6 +370,37 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
     Ok(join(parts))
 }
 
+/// Says how many recordings stand beside those of the table without being named in it.
+fn unnamed(items: &Items, table: &Path, context: &Context) -> Result<()> {
+    let real = |p: &Path| std::fs::canonicalize(p).unwrap_or_else(|_| p.to_path_buf());
+    let mut named: BTreeSet<PathBuf> = items.items.iter().map(|i| real(&i.file)).collect();
+    named.insert(real(table));
+    let folders: BTreeSet<PathBuf> = named.iter().filter_map(|f| f.parent().map(Path::to_path_buf)).collect();
+    let mut others = Vec::new();
+    for folder in &folders {
+        for entry in std::fs::read_dir(folder).with_file(folder)? {
+            let path = entry.with_file(folder)?.path();
+            if path.is_file() && is_recording(&path) && !named.contains(&real(&path)) {
+                others.push(path);
+            }
+        }
+    }
+    others.sort();
+    if let Some(first) = others.first() {
+        let (n, shown) = (others.len(), first.display());
+        context
+            .warn(format!("{n} recordings beside those of the table are named by no line, such as {shown}"));
+    }
+    Ok(())
+}
+
+/// Whether a file in a folder is taken for a recording: by its extension, and not hidden.
+fn is_recording(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    !hidden && ["csv", "tsv", "txt", "npy", "edf", "bdf", "rec", "hea"].contains(&extension.as_str())
+}
+
 /// Recordings below `dir`, in order of their names; returns how many other files there are.
 pub(crate) fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<usize> {
     let mut entries = Vec::new();
@@ -346,12 +411,11 @@ pub(crate) fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) 
     let mut ignored = 0;
     for path in entries {
         let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         if hidden {
             ignored += 1;
         } else if path.is_dir() {
             ignored += walk(root, &path, files)?;
-        } else if ["csv", "tsv", "txt", "npy", "edf", "rec", "hea"].contains(&extension.as_str()) {
+        } else if is_recording(&path) {
             let name = path.strip_prefix(root).unwrap_or(&path).with_extension("");
             files.push((path.clone(), name.to_string_lossy().replace(['/', '\\'], "_")));
         } else {

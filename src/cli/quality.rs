@@ -19,7 +19,7 @@ use crate::signal::{QualityGate, QualitySettings, Verdict};
 
 index goes from 0 (no ECG) to 1 (clean): the correlation of the beats with the median beat, less what is flat, clipped or
 powerline hum. usable is 1 when no threshold of the quality gate is broken, as in `heartlore prepare`; reasons says which
-are. The recording is judged as it is, before any filter.")]
+are. The recording is judged as it is, before any filter. With --json the result holds every flag as `settings`.")]
 pub struct Args {
     /// Recording: CSV, NumPy, EDF, BDF, WFDB or packed.
     #[arg(value_name = "FILE")]
@@ -126,6 +126,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             }) }).collect::<Vec<_>>(),
             "summary": gate.counts().to_string(),
             "warnings": ecg.warnings,
+            "settings": context.settings(),
         })
     };
     match &args.out {

@@ -109,6 +109,66 @@ impl Channel {
     }
 }
 
+/// Amplitudes that no electrode on the skin gives: a QRS complex is 0.1 to 5 mV high.
+const POSSIBLE_MV: std::ops::RangeInclusive<f64> = 0.005..=50.0;
+
+impl Channel {
+    /// Whether `mv`, the samples in mV, can be an ECG: the median height (highest less lowest sample) of stretches of 2 s,
+    /// which a slow drift does not raise, must lie between 0.005 and 50 mV. Signals of arbitrary unit, and those that are
+    /// flat most of the time, are not judged.
+    ///
+    /// # Errors
+    /// The height is impossible: the message tells it, and how to say what the unit really is.
+    pub fn check_amplitude(&self, mv: &[f64]) -> Result<()> {
+        if self.unit == Unit::Arbitrary {
+            return Ok(());
+        }
+        let stretch = ((2.0 * self.fs_hz).ceil() as usize).max(2);
+        let height = |x: &[f64]| {
+            let mut ends = (f64::INFINITY, f64::NEG_INFINITY);
+            x.iter().filter(|v| v.is_finite()).for_each(|v| ends = (ends.0.min(*v), ends.1.max(*v)));
+            ends.1 - ends.0
+        };
+        // A hundred stretches spread over the recording say enough, and cost nothing.
+        let chunks = mv.len().div_ceil(stretch);
+        let every = (chunks / 100).max(1);
+        let mut heights: Vec<f64> =
+            mv.chunks(stretch).step_by(every).map(height).filter(|h| *h > 0.0 && h.is_finite()).collect();
+        // Flat (or empty) more often than not: the quality gate's business.
+        if heights.len() * 2 < chunks.div_ceil(every) {
+            return Ok(());
+        }
+        let middle = heights.len() / 2;
+        let Some((_, median, _)) =
+            (middle < heights.len()).then(|| heights.select_nth_unstable_by(middle, f64::total_cmp))
+        else {
+            return Ok(());
+        };
+        let median = *median;
+        if POSSIBLE_MV.contains(&median) {
+            return Ok(());
+        }
+        let (factor, guess) = match median > 1.0 {
+            true => (1000.0, "uV, or counts of the converter"),
+            false => (0.001, "V"),
+        };
+        let would = median / factor;
+        let hint = match POSSIBLE_MV.contains(&would) {
+            true => format!(" (as {guess}, it would be {would:.3} mV)"),
+            false => String::new(),
+        };
+        Err(Error::data(format!(
+            "channel '{}' is said to be in {}, but a stretch of 2 s is {median:.4} mV high in the median, and no ECG is \
+             below 0.005 or above 50 mV{hint}",
+            self.label, self.unit
+        ))
+        .remedy(
+            "say what the samples are: --unit uV, mV or V (column `unit` of a table), or arbitrary if nobody knows; \
+             or choose another --channel",
+        ))
+    }
+}
+
 /// An event in a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Annotation {

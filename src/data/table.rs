@@ -10,6 +10,8 @@
 //! `dataset`, `trial`, `record` (in a file that holds several; in a MATLAB file a path such as `joined_data{3}`, in a `.npz`
 //! the array's name), `start_s`, `end_s` (a part of the recording), `channel`, `unit`, `fs_hz`. Every other column is a label. An empty field is "not given" or "label missing".
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use crate::data::readers::packed::Manifest as Packed;
@@ -55,6 +57,98 @@ pub struct Items {
 
 const KNOWN: [&str; 10] =
     ["file", "subject", "dataset", "trial", "record", "start_s", "end_s", "channel", "unit", "fs_hz"];
+
+impl Items {
+    /// Looks for mistakes that make a study wrong without an error. Returns what is doubtful: people whose names differ by
+    /// case, zeros or punctuation only (`P1` and `p-01` are two people to a split), and parts of one recording that overlap.
+    ///
+    /// # Errors
+    /// The same samples under two people: no split could keep them apart.
+    pub fn check(&self) -> Result<Vec<String>> {
+        let mut doubts = Vec::new();
+        let mut names: BTreeMap<(&str, Vec<String>), &str> = BTreeMap::new();
+        // Parts by signal: (start, end, item).
+        let mut signals: BTreeMap<_, Vec<(f64, f64, &Item)>> = BTreeMap::new();
+        for item in &self.items {
+            match names.entry((&item.dataset, tokens(&item.subject))) {
+                Entry::Vacant(e) => {
+                    e.insert(&item.subject);
+                }
+                Entry::Occupied(e) if *e.get() != item.subject => {
+                    let doubt = format!(
+                        "people '{}' and '{}' of {} count as two; if they are one, give them one name",
+                        e.get(),
+                        item.subject,
+                        item.dataset
+                    );
+                    if !doubts.contains(&doubt) {
+                        doubts.push(doubt);
+                    }
+                }
+                Entry::Occupied(_) => {}
+            }
+            let part = (item.start_s.unwrap_or(0.0), item.end_s.unwrap_or(f64::INFINITY), item);
+            signals.entry((&item.file, &item.record, &item.channel)).or_default().push(part);
+        }
+        for ((file, ..), mut parts) in signals {
+            parts.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            // The part that reaches furthest so far: whatever starts before its end shares samples with it.
+            let mut furthest: Option<(f64, f64, &Item)> = None;
+            for part in parts {
+                if let Some(before) = furthest.filter(|b| part.0 < b.1) {
+                    let (a, b) = (before.2, part.2);
+                    let end = |e: f64| if e.is_finite() { format!("{e} s") } else { "the end".into() };
+                    let (from, to) = (part.0, end(part.1.min(before.1)));
+                    if (&a.dataset, &a.subject) != (&b.dataset, &b.subject) {
+                        return Err(Error::data(format!(
+                            "{from} s to {to} belong to '{}' and to '{}'",
+                            a.subject, b.subject
+                        ))
+                        .in_file(file)
+                        .remedy(
+                            "give every stretch of a recording to one person, or name the channel of each",
+                        ));
+                    }
+                    let trial = |i: &Item| i.trial.clone().unwrap_or_else(|| "without a name".into());
+                    doubts.push(format!(
+                        "{}: trials {} and {} of '{}' overlap from {from} s to {to}",
+                        file.display(),
+                        trial(a),
+                        trial(b),
+                        a.subject
+                    ));
+                }
+                if furthest.is_none_or(|f| part.1 > f.1) {
+                    furthest = Some(part);
+                }
+            }
+        }
+        Ok(doubts)
+    }
+}
+
+/// A name as its words and numbers, without case, zeros in front and punctuation.
+fn tokens(name: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut last = None;
+    for c in name.to_lowercase().chars() {
+        let kind = if c.is_ascii_digit() { Some(true) } else { c.is_alphanumeric().then_some(false) };
+        match (kind, out.last_mut()) {
+            (None, _) => {}
+            (Some(_), Some(word)) if kind == last => word.push(c),
+            _ => out.push(c.into()),
+        }
+        last = kind;
+    }
+    for word in &mut out {
+        if word.starts_with('0') {
+            let short = word.trim_start_matches('0');
+            *word = if short.is_empty() { "0".into() } else { short.into() };
+        }
+    }
+    // A name of punctuation only is itself.
+    if out.is_empty() { vec![name.to_string()] } else { out }
+}
 
 /// Reads a table. All bad rows are reported together (the first ten in full).
 ///

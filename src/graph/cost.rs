@@ -125,7 +125,8 @@ pub(crate) fn cross_entropy_dims(graph: &Graph, id: Id) -> losses::cross_entropy
 }
 
 /// FLOPs of the forward and the backward pass of an operation, a multiply-add counted as two, transcendental functions
-/// as one. Products are exact; elementwise work is counted to its order of magnitude (a few per element).
+/// as one. Products are exact, a convolution counted as the sum that defines it, whichever way it is computed; elementwise
+/// work is counted to its order of magnitude (a few per element).
 pub(crate) fn flops(graph: &Graph, id: Id) -> (u64, u64) {
     let n = graph.shape(id).elements() as u64;
     match graph.node(id).op {

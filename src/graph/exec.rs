@@ -2,10 +2,14 @@
 //!
 //! Everything is allocated in [`Exec::new`]; `forward` and `backward` allocate nothing.
 
+use super::aligned::Aligned;
 use super::builder::Graph;
 use super::cost;
 use super::op::{Id, MAX_INPUTS, Op};
 use super::plan::{Plan, Step};
+use super::prepared::{Prepared, PreparedPart, Weights};
+use super::split::{self, Benches};
+use super::team::Team;
 use super::views::{Place, views};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
@@ -18,21 +22,52 @@ use heartlore_kernels::{
     layer_norm, linear, losses, pool, reduce, softmax,
 };
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The parameters' gradients: one flat slice in the layout of the parameters, always added to.
 pub type ParamGrads<'a, T> = &'a mut [T];
 
+/// What may help a pass beside the parameters. Neither changes a bit of the result.
+#[derive(Debug)]
+pub struct Aids<'a, T> {
+    /// Weights prepared from the same parameters; what is not there is packed in scratch, pass by pass.
+    pub prepared: Option<&'a Prepared<T>>,
+    /// Threads to share the operations of a forward pass that keeps nothing for a backward pass. To be called on one of
+    /// them ([`Team::lead`]).
+    pub team: Option<&'a Team>,
+}
+
+impl<T> Aids<'_, T> {
+    /// No help.
+    pub const NONE: Self = Self { prepared: None, team: None };
+}
+
+impl<'a, T> Aids<'a, T> {
+    /// Prepared weights.
+    pub fn prepared(prepared: &'a Prepared<T>) -> Self {
+        Self { prepared: Some(prepared), team: None }
+    }
+}
+
+impl<T> Clone for Aids<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Aids<'_, T> {}
+
 /// A program, its plan and its memory. Cheap to run, costly to make: keep one per worker.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Exec<T> {
-    graph: Arc<Graph>,
-    plan: Arc<Plan>,
-    isa: Isa,
-    arena: Vec<T>,
-    indices: Vec<u32>,
+    pub(super) graph: Arc<Graph>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) isa: Isa,
+    pub(super) arena: Aligned<T>,
+    pub(super) indices: Vec<u32>,
     key: Key,
-    dropout: bool,
+    pub(super) dropout: bool,
+    /// Scratch of the threads of a team, made when it first helps.
+    pub(super) benches: Benches<T>,
 }
 
 /// The number types programs run in: f32 and f64.
@@ -45,13 +80,15 @@ impl Precision for f64 {}
 
 /// Not to be named outside: nothing else can be a [`Precision`].
 mod passes {
-    use super::Exec;
+    use super::{Aids, Exec, PreparedPart};
 
     pub trait Passes: Sized {
-        fn forward(exec: &mut Exec<Self>, params: &[Self], done: &mut dyn FnMut(usize));
+        fn prepare(part: &mut PreparedPart<Self>, params: &[Self]);
+        fn forward(exec: &mut Exec<Self>, params: &[Self], aids: Aids<'_, Self>, done: &mut dyn FnMut(usize));
         fn backward(
             exec: &mut Exec<Self>,
             params: &[Self],
+            aids: Aids<'_, Self>,
             cotangent: &[Self],
             grads: &mut [Self],
             done: &mut dyn FnMut(usize),
@@ -61,22 +98,37 @@ mod passes {
     macro_rules! compile_for {
         ($($t:ty)*) => {$(
             impl Passes for $t {
-                fn forward(exec: &mut Exec<Self>, params: &[Self], done: &mut dyn FnMut(usize)) {
-                    exec.forward_pass(params, done);
+                fn prepare(part: &mut PreparedPart<Self>, params: &[Self]) {
+                    part.fill(params);
+                }
+                fn forward(
+                    exec: &mut Exec<Self>,
+                    params: &[Self],
+                    aids: Aids<'_, Self>,
+                    done: &mut dyn FnMut(usize),
+                ) {
+                    exec.forward_pass(params, aids, done);
                 }
                 fn backward(
                     exec: &mut Exec<Self>,
                     params: &[Self],
+                    aids: Aids<'_, Self>,
                     cotangent: &[Self],
                     grads: &mut [Self],
                     done: &mut dyn FnMut(usize),
                 ) {
-                    exec.backward_pass(params, cotangent, grads, done);
+                    exec.backward_pass(params, aids, cotangent, grads, done);
                 }
             }
         )*};
     }
     compile_for!(f32 f64);
+}
+
+impl<T: Precision> Clone for Exec<T> {
+    fn clone(&self) -> Self {
+        Self { arena: self.arena.clone(), indices: self.indices.clone(), ..self.another() }
+    }
 }
 
 impl<T: Precision> Exec<T> {
@@ -93,15 +145,35 @@ impl<T: Precision> Exec<T> {
         assert_eq!(plan.steps.len(), graph.nodes().len(), "exec: the plan belongs to another program");
         let mut exec = Self {
             isa,
-            arena: vec![T::ZERO; plan.arena],
+            arena: Aligned::zeros(plan.arena),
             indices: vec![0; plan.indices],
             key: Key::default(),
             dropout: false,
+            benches: Vec::new(),
             graph,
             plan,
         };
         exec.fill_constants();
         exec
+    }
+
+    /// An executor of the same program with memory of its own: constants are there, inputs must be set.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let mut arena = Aligned::zeros(self.plan.arena);
+        for (_, range) in constants(&self.graph, &self.plan) {
+            arena[range.clone()].copy_from_slice(&self.arena[range]);
+        }
+        Self {
+            graph: Arc::clone(&self.graph),
+            plan: Arc::clone(&self.plan),
+            isa: self.isa,
+            arena,
+            indices: vec![0; self.plan.indices],
+            key: self.key,
+            dropout: self.dropout,
+            benches: Vec::new(),
+        }
     }
 
     fn fill_constants(&mut self) {
@@ -121,9 +193,8 @@ impl<T: Precision> Exec<T> {
         }
         assert_eq!(plan.steps.len(), graph.nodes().len(), "exec: the plan belongs to another program");
         let same = constants(&self.graph, &self.plan).eq(constants(graph, plan));
-        if self.arena.len() < plan.arena {
-            self.arena.resize(plan.arena, T::ZERO);
-        }
+        self.arena.grow(plan.arena);
+        self.benches.clear();
         if self.indices.len() < plan.indices {
             self.indices.resize(plan.indices, 0);
         }
@@ -149,6 +220,11 @@ impl<T: Precision> Exec<T> {
     pub fn bytes(&self) -> usize {
         self.arena.len() * size_of::<T>() + self.indices.len() * size_of::<u32>()
     }
+    /// About how long a forward pass takes on a team of `threads`, as a part of its time on one thread: 1 if its operations
+    /// are too small to be shared.
+    pub fn share_of_time(&self, threads: usize) -> f64 {
+        split::share_of_time::<T>(&self.graph, &self.plan, self.isa, threads)
+    }
     /// Names the random numbers of the passes to come: seed, step, and the batch number of the program's first sample.
     pub fn set_key(&mut self, seed: u64, step: u64, first_sample: u32) {
         self.key = Key { seed, step, sample: first_sample, op: 0 };
@@ -161,7 +237,8 @@ impl<T: Precision> Exec<T> {
     /// Fills the memory with NaN, all but inputs and constants: a pass that reads what it has not written shows it. For
     /// tests; between passes it changes no result.
     pub fn poison(&mut self) {
-        let mut filled = vec![T::NAN; self.arena.len()];
+        let mut filled = Aligned::zeros(self.arena.len());
+        filled.fill(T::NAN);
         for (node, step) in self.graph.nodes().iter().zip(&self.plan.steps) {
             if let (Op::Input | Op::Sinusoid, Place::Arena(r)) = (&node.op, &step.value) {
                 filled[r.clone()].copy_from_slice(&self.arena[r.clone()]);
@@ -254,22 +331,40 @@ impl<T: Precision> Exec<T> {
     /// # Panics
     /// If `params` has another length than the layout.
     pub fn forward(&mut self, params: &[T]) {
-        T::forward(self, params, &mut |_| ());
+        T::forward(self, params, Aids::NONE, &mut |_| ());
     }
 
-    /// As [`Exec::forward`], calling `done` after every operation: for clocks.
+    /// As [`Exec::forward`] with help. With a team, the first pass makes the scratch of its threads; later ones allocate
+    /// nothing here.
     ///
     /// # Panics
-    /// As [`Exec::forward`].
-    pub fn forward_watched(&mut self, params: &[T], done: &mut dyn FnMut(Id)) {
-        T::forward(self, params, &mut |i| done(Id(i as u32)));
+    /// As [`Exec::forward`]; also if the prepared weights are not those of `params`.
+    pub fn forward_with(&mut self, params: &[T], aids: Aids<'_, T>) {
+        T::forward(self, params, aids, &mut |_| ());
     }
 
-    fn forward_pass(&mut self, params: &[T], done: &mut dyn FnMut(usize)) {
+    /// As [`Exec::forward_with`], calling `done` after every operation: for clocks.
+    ///
+    /// # Panics
+    /// As [`Exec::forward_with`].
+    pub fn forward_watched(&mut self, params: &[T], aids: Aids<'_, T>, done: &mut dyn FnMut(Id)) {
+        T::forward(self, params, aids, &mut |i| done(Id(i as u32)));
+    }
+
+    fn forward_pass(&mut self, params: &[T], aids: Aids<'_, T>, done: &mut dyn FnMut(usize)) {
         assert_eq!(params.len(), self.graph.layout().len(), "exec: parameters and layout differ in length");
+        let team = aids.team.filter(|team| team.threads() > 1);
+        if let Some(team) = team
+            && self.benches.len() < team.threads()
+        {
+            let scratch = self.plan.steps.iter().map(|s| s.scratch_forward.len()).max().unwrap_or(0);
+            self.benches.resize_with(team.threads(), || Mutex::new(Aligned::zeros(scratch)));
+        }
         for i in 0..self.plan.steps.len() {
             if self.plan.steps[i].live {
-                self.forward_op(i, params);
+                if !team.is_some_and(|team| split::forward(self, i, params, aids, team)) {
+                    self.forward_op(i, params, aids);
+                }
                 done(i);
             }
         }
@@ -281,26 +376,42 @@ impl<T: Precision> Exec<T> {
     /// # Panics
     /// If the plan has no root, or a length differs. `grads` may be empty if no parameter gradients are wanted.
     pub fn backward(&mut self, params: &[T], cotangent: &[T], grads: ParamGrads<'_, T>) {
-        T::backward(self, params, cotangent, grads, &mut |_| ());
+        T::backward(self, params, Aids::NONE, cotangent, grads, &mut |_| ());
     }
 
-    /// As [`Exec::backward`], calling `done` after every operation: for clocks.
+    /// As [`Exec::backward`] with prepared weights; a team does not help here.
     ///
     /// # Panics
-    /// As [`Exec::backward`].
+    /// As [`Exec::backward`]; also if the prepared weights are not those of `params`.
+    pub fn backward_with(
+        &mut self,
+        params: &[T],
+        aids: Aids<'_, T>,
+        cotangent: &[T],
+        grads: ParamGrads<'_, T>,
+    ) {
+        T::backward(self, params, aids, cotangent, grads, &mut |_| ());
+    }
+
+    /// As [`Exec::backward_with`], calling `done` after every operation: for clocks.
+    ///
+    /// # Panics
+    /// As [`Exec::backward_with`].
     pub fn backward_watched(
         &mut self,
         params: &[T],
+        aids: Aids<'_, T>,
         cotangent: &[T],
         grads: ParamGrads<'_, T>,
         done: &mut dyn FnMut(Id),
     ) {
-        T::backward(self, params, cotangent, grads, &mut |i| done(Id(i as u32)));
+        T::backward(self, params, aids, cotangent, grads, &mut |i| done(Id(i as u32)));
     }
 
     fn backward_pass(
         &mut self,
         params: &[T],
+        aids: Aids<'_, T>,
         cotangent: &[T],
         grads: ParamGrads<'_, T>,
         done: &mut dyn FnMut(usize),
@@ -333,7 +444,7 @@ impl<T: Precision> Exec<T> {
             let shares = matches!(self.graph.nodes()[i].op, Op::Attention { .. });
             let mut taken = [false; MAX_INPUTS];
             while let Some(pass) = next_pass(&self.plan.steps[i], shares, &mut taken) {
-                self.backward_op(i, params, grads, pass);
+                self.backward_op(i, params, aids, grads, pass);
             }
             done(i);
         }
@@ -343,11 +454,11 @@ impl<T: Precision> Exec<T> {
         if self.dropout && p > 0.0 { Dropout::new(p) } else { Dropout::NONE }
     }
 
-    fn key_of(&self, i: usize) -> Key {
+    pub(super) fn key_of(&self, i: usize) -> Key {
         Key { op: i as u32, ..self.key }
     }
 
-    fn forward_op(&mut self, i: usize, params: &[T]) {
+    fn forward_op(&mut self, i: usize, params: &[T], aids: Aids<'_, T>) {
         let (graph, plan, isa, key) =
             (Arc::clone(&self.graph), Arc::clone(&self.plan), self.isa, self.key_of(i));
         let step = &plan.steps[i];
@@ -357,6 +468,7 @@ impl<T: Precision> Exec<T> {
         let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
         let out = arena_range(&step.value);
         let (saved, scratch) = (step.saved.clone(), step.scratch_forward.clone());
+        let prepared = panels(aids, &graph, &plan, isa, id, false, params);
         match node.op {
             Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid | Op::Reshape { .. } => {}
             Op::Linear { x, w, b, first, act } => {
@@ -365,13 +477,13 @@ impl<T: Precision> Exec<T> {
                     views(&mut self.arena, params, [out, saved, scratch], [at(x), at(w), opt(b)]);
                 let w = &w[first * d.inputs..][..d.outputs * d.inputs];
                 let bias = b.map(|_| &bias[first..][..d.outputs]);
-                linear::forward(isa, d, act, x, w, bias, y, saved, scratch);
+                linear::forward(isa, d, act, x, w, prepared, bias, y, saved, scratch);
             }
             Op::Conv1d { x, w, b, act, .. } => {
                 let d = cost::conv1d_dims(&graph, id);
                 let ([y, saved, scratch], [x, w, bias]) =
                     views(&mut self.arena, params, [out, saved, scratch], [at(x), at(w), opt(b)]);
-                conv1d::forward(isa, d, act, x, w, b.map(|_| bias), y, saved, scratch);
+                conv1d::forward(isa, d, act, x, w, prepared, b.map(|_| bias), y, saved, scratch);
             }
             Op::LayerNorm { x, residual, dropout, gamma, beta, eps } => {
                 let d = cost::layer_norm_dims(&graph, id);
@@ -405,7 +517,9 @@ impl<T: Precision> Exec<T> {
                 let places = [at(x), at(w1), at(b1), at(w2), at(b2)];
                 let ([y, saved, scratch], [x, w1, b1, w2, b2]) =
                     views(&mut self.arena, params, [out, saved, scratch], places);
-                feed_forward::forward(isa, d, act, dropout, key, x, w1, b1, w2, b2, y, saved, scratch);
+                feed_forward::forward(
+                    isa, d, act, dropout, key, x, w1, b1, w2, b2, prepared, y, saved, scratch,
+                );
             }
             Op::Activate { x, kind } => {
                 let ([y], [x]) = views(&mut self.arena, params, [out], [at(x)]);
@@ -474,7 +588,7 @@ impl<T: Precision> Exec<T> {
         }
     }
 
-    fn backward_op(&mut self, i: usize, params: &[T], grads: &mut [T], pass: Pass) {
+    fn backward_op(&mut self, i: usize, params: &[T], aids: Aids<'_, T>, grads: &mut [T], pass: Pass) {
         let (graph, plan, isa, key) =
             (Arc::clone(&self.graph), Arc::clone(&self.plan), self.isa, self.key_of(i));
         let step = &plan.steps[i];
@@ -483,6 +597,7 @@ impl<T: Precision> Exec<T> {
         let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
         let (y, saved, dy) =
             (&step.value, &Place::Arena(step.saved.clone()), &Place::Arena(step.gradient.clone()));
+        let prepared = panels(aids, &graph, &plan, isa, id, true, params);
         let indices = |id: Id| &self.indices[plan.steps[id.index()].index.clone()];
         match graph.nodes()[i].op {
             Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid | Op::Reshape { .. } => {}
@@ -498,7 +613,7 @@ impl<T: Precision> Exec<T> {
                 let [dx, dw, db, ..] = to;
                 let dw = settled(dw).map(|g| &mut g[rows_w.clone()]);
                 let db = settled(db).map(|g| &mut g[rows_b]);
-                linear::backward(isa, d, act, x, &w[rows_w], y, saved, dy, dx, dw, db, scratch);
+                linear::backward(isa, d, act, x, &w[rows_w], prepared, y, saved, dy, dx, dw, db, scratch);
             }
             Op::Conv1d { x, w, act, .. } => {
                 let d = cost::conv1d_dims(&graph, id);
@@ -508,7 +623,21 @@ impl<T: Precision> Exec<T> {
                 let (to, scratch, [x, w, y, saved, dy]) =
                     open(&mut self.arena, params, grads, step, pass, reads);
                 let [dx, dw, db, ..] = to;
-                conv1d::backward(isa, d, act, x, w, y, saved, dy, dx, settled(dw), settled(db), scratch);
+                conv1d::backward(
+                    isa,
+                    d,
+                    act,
+                    x,
+                    w,
+                    prepared,
+                    y,
+                    saved,
+                    dy,
+                    dx,
+                    settled(dw),
+                    settled(db),
+                    scratch,
+                );
             }
             Op::LayerNorm { x, residual, dropout, gamma, .. } => {
                 let d = cost::layer_norm_dims(&graph, id);
@@ -572,7 +701,8 @@ impl<T: Precision> Exec<T> {
                 let [dx, dw1, db1, dw2, db2] = to;
                 let [dw1, db1, dw2, db2] = [dw1, db1, dw2, db2].map(settled);
                 feed_forward::backward(
-                    isa, d, act, dropout, key, x, w1, b1, w2, saved, dy, dx, dw1, db1, dw2, db2, scratch,
+                    isa, d, act, dropout, key, x, w1, b1, w2, prepared, saved, dy, dx, dw1, db1, dw2, db2,
+                    scratch,
                 );
             }
             Op::Activate { x, kind } => {
@@ -793,6 +923,24 @@ fn attention_gradients<'a, T: Real>(
     (buffers, places)
 }
 
+/// The prepared weights of an operation; empty if there are none.
+pub(super) fn panels<'a, T: Precision>(
+    aids: Aids<'a, T>,
+    graph: &Graph,
+    plan: &Plan,
+    isa: Isa,
+    id: Id,
+    backward: bool,
+    params: &[T],
+) -> &'a [T] {
+    match aids.prepared {
+        Some(prepared) => {
+            Weights::of(graph, plan, id).map_or(&[], |w| prepared.find(isa, &w, backward, params))
+        }
+        None => &[],
+    }
+}
+
 /// The constants of a program: shape and place.
 fn constants<'a>(graph: &'a Graph, plan: &'a Plan) -> impl Iterator<Item = (&'a Shape, Range<usize>)> {
     graph.nodes().iter().zip(&plan.steps).filter_map(|(node, step)| match (&node.op, &step.value) {
@@ -801,7 +949,7 @@ fn constants<'a>(graph: &'a Graph, plan: &'a Plan) -> impl Iterator<Item = (&'a 
     })
 }
 
-fn arena_range(place: &Place) -> Range<usize> {
+pub(super) fn arena_range(place: &Place) -> Range<usize> {
     match place {
         Place::Arena(r) => r.clone(),
         Place::Param(_) | Place::Absent => 0..0,

@@ -5,13 +5,15 @@
 //! 2. **Plan** ([`Plan`]): from the shapes alone, decides what is kept for the backward pass, how long every buffer
 //!    lives, where in one arena it lies and who writes each gradient first.
 //! 3. **Run** ([`Exec`]): walks the list forward, then backward. One arm per operation fetches slices and calls one
-//!    kernel; nothing is allocated after construction.
+//!    kernel; nothing is allocated after construction. Weights may be prepared once for many passes ([`Prepared`]), and a
+//!    [`Team`] of threads may share a forward pass; neither changes a bit.
 //!
 //! The derivative rule (chain rule in reverse): with L a scalar and y = f(x), the backward pass of f takes dL/dy and adds
 //! (dy/dx)^T dL/dy to dL/dx. A value used twice receives two contributions: the first writer overwrites, later ones add.
 //!
 //! [`check`] proves gradients against central differences; [`trace`] prints programs, values and gradients.
 
+mod aligned;
 mod builder;
 pub mod check;
 mod cost;
@@ -19,11 +21,16 @@ mod exec;
 mod op;
 mod params;
 mod plan;
+mod prepared;
+mod split;
+mod team;
 pub mod trace;
 mod views;
 
 pub use builder::{AttentionSpec, Conv1dSpec, FeedForwardParams, Graph, Node};
-pub use exec::{Exec, ParamGrads, Precision};
+pub use exec::{Aids, Exec, ParamGrads, Precision};
 pub use op::{Columns, Id, Op, OpKind};
 pub use params::{Layout, ParamInfo};
 pub use plan::{Lifetime, Memory, Plan, Use, Want};
+pub use prepared::{Prepared, PreparedPart};
+pub use team::Team;

@@ -17,9 +17,11 @@
 //! | `preprocessor_config.json` | how its windows were prepared ([`Preprocessing`]); absent if that is not known |
 //! | `README.md` | the model card, for people |
 //!
-//! Windows run one at a time, each thread with its own memory ([`Session`]). So the numbers depend neither on how many
+//! Windows run one at a time, each thread with its own memory ([`Session`]); windows that do not fill a round of all
+//! threads are cut inside, operation by operation ([`crate::graph::Team`]). So the numbers depend neither on how many
 //! windows are handed over at once nor on the number of threads, bit for bit, and memory does not grow with the batch.
-//! A window is some hundred rows of every matrix product: nothing is lost by not joining several.
+//! A window is some hundred rows of every matrix product: nothing is lost by not joining several. A model keeps threads,
+//! sessions and prepared weights from one call to the next.
 //!
 //! No cargo feature is needed.
 
@@ -116,6 +118,7 @@ pub struct Model {
     layout: Layout,
     weights: Vec<f32>,
     threads: usize,
+    idle: session::Idle,
 }
 
 /// The parameters a model of this configuration and task has.
@@ -198,7 +201,16 @@ impl Model {
                     .remedy("the training diverged or the file is damaged: use an earlier checkpoint"));
             }
         }
-        Ok(Self { config, task, preprocessing: None, card: Card::default(), layout, weights, threads: 0 })
+        Ok(Self {
+            config,
+            task,
+            preprocessing: None,
+            card: Card::default(),
+            layout,
+            weights,
+            threads: 0,
+            idle: session::Idle::default(),
+        })
     }
 
     /// The same model with `threads` threads; 0, the initial state, takes one per core. The numbers do not change.

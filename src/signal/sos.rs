@@ -363,21 +363,17 @@ mod tests {
         y[pad..pad + x.len()].to_vec()
     }
 
-    /// An offset a thousand times the signal, and lengths that leave the last part short.
+    /// An offset a thousand times the signal, from the shortest signal that is cut, and lengths that leave the last part short.
     #[test]
     fn a_long_signal_in_parts_is_that_in_one_piece() {
         let bands = [Band::Bandpass { low_hz: 5.0, high_hz: 30.0 }, Band::Lowpass { high_hz: 40.0 }];
         for (band, order) in bands.into_iter().flat_map(|b| [1, 2, 3, 4, 5, 8].map(|o| (b, o))) {
             let sos = butterworth(order, band, 256.0).unwrap();
             let warm = sos.settling().unwrap();
-            for n in [LANES * MIN_PARTS * warm, 30_001, 30_006] {
+            for n in [0, 1, 6, 30_003].map(|more| LANES * MIN_PARTS * warm + more) {
                 let x: Vec<f64> = (0..n)
                     .map(|i| 1e3 + ((i * i % 1009) as f64 * 0.01).sin() + (i as f64 * 0.02).cos())
                     .collect();
-                assert!(
-                    (n + 2 * sos.default_padlen()) / LANES >= MIN_PARTS * warm,
-                    "{band:?} {order}: one piece"
-                );
                 let (got, want) = (sosfiltfilt(&sos, &x).unwrap(), one_piece(&sos, &x));
                 // Of the input, since the offset takes its digits from the rounding of either.
                 let size = x.iter().fold(0.0f64, |m, v| m.max(v.abs()));

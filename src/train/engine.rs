@@ -4,7 +4,7 @@ use super::shard::{Workers, part};
 use super::{Run, Weights};
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
-use crate::graph::Layout;
+use crate::graph::{Aids, Layout, Prepared};
 use heartlore_kernels::Isa;
 use heartlore_kernels::adam::{self, Adam, clip};
 use std::ops::Range;
@@ -16,10 +16,37 @@ pub(crate) struct Stepped {
     pub(crate) gradient_norm: f64,
 }
 
+/// Parameters as the passes take them: flat, and prepared for the kernels. Shared by all workers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Params<'a> {
+    pub(crate) values: &'a [f32],
+    prepared: &'a Prepared<f32>,
+}
+
+impl<'a> Params<'a> {
+    /// Prepares `values` on all threads.
+    pub(crate) fn prepare<W: Send>(
+        workers: &Workers<W>,
+        prepared: &'a mut Prepared<f32>,
+        values: &'a [f32],
+    ) -> Result<Self> {
+        workers.each(prepared.parts_mut(), |_, _, part| {
+            part.update(values);
+            Ok(())
+        })?;
+        Ok(Self { values, prepared })
+    }
+
+    pub(crate) fn aids(&self) -> Aids<'a, f32> {
+        Aids::prepared(self.prepared)
+    }
+}
+
 /// The optimiser's side of a run.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) weights: Weights,
+    prepared: Prepared<f32>,
     m: Vec<f32>,
     v: Vec<f32>,
     /// Updates made so far.
@@ -34,7 +61,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(run: &Run, weights: Weights, rates: Vec<(Range<usize>, f64)>) -> Result<Self> {
+    /// `prepared`: memory for the weights of the run's programs.
+    pub(crate) fn new(
+        run: &Run,
+        weights: Weights,
+        prepared: Prepared<f32>,
+        rates: Vec<(Range<usize>, f64)>,
+    ) -> Result<Self> {
         let n = weights.values.len();
         let a = run.adam;
         Ok(Self {
@@ -55,6 +88,7 @@ impl Engine {
             clip_norm: run.clip_norm,
             rates,
             weights,
+            prepared,
         })
     }
 
@@ -68,10 +102,10 @@ impl Engine {
         workers: &Workers<W>,
         items: usize,
         rate: f64,
-        gradient: impl Fn(&mut W, &[f32], Range<usize>, &mut [f32]) -> Result<f64> + Sync,
+        gradient: impl Fn(&mut W, Params<'_>, Range<usize>, &mut [f32]) -> Result<f64> + Sync,
     ) -> Result<Stepped> {
         let shards = self.gradients.len();
-        let params = &self.weights.values;
+        let params = Params::prepare(workers, &mut self.prepared, &self.weights.values)?;
         let mut slots: Vec<(&mut Vec<f32>, &mut f64)> =
             self.gradients.iter_mut().zip(&mut self.losses).collect();
         workers.each(&mut slots, |worker, s, (gradients, loss)| {
@@ -107,6 +141,14 @@ impl Engine {
             );
         }
         Ok(Stepped { loss, gradient_norm })
+    }
+
+    /// The parameters as they are now, prepared.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub(crate) fn params<W: Send>(&mut self, workers: &Workers<W>) -> Result<Params<'_>> {
+        Params::prepare(workers, &mut self.prepared, &self.weights.values)
     }
 
     /// Writes parameters, moments and step into `state`.

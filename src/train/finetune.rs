@@ -1,6 +1,6 @@
 //! Fine-tuning on binary labels, fold by fold, and the predictions on each fold's test windows.
 
-use super::engine::{Engine, get_weights, put_weights};
+use super::engine::{Engine, Params, get_weights, put_weights};
 use super::fit::{Control, Event, Observer, Place, Task, fit};
 use super::pretrain::check_windows;
 use super::shard::Workers;
@@ -10,7 +10,7 @@ use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Split};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::graph::{Exec, Layout, Plan, Want};
+use crate::graph::{Exec, Layout, Plan, Prepared, Want};
 use crate::nn::{self, ModelConfig};
 use heartlore_kernels::Isa;
 use heartlore_kernels::rng::Key;
@@ -252,7 +252,8 @@ impl Job<'_> {
         }
         let (values, taken) = (self.initial)(&layout)?;
         let rates = rates(&layout, &taken, settings.encoder_rate);
-        let mut engine = Engine::new(run, Weights { layout: layout.clone(), values }, rates)?;
+        let prepared = Prepared::new(&program.c.graph, &program.train, run.isa()?);
+        let mut engine = Engine::new(run, Weights { layout: layout.clone(), values }, prepared, rates)?;
         let task = Classifying {
             settings,
             data,
@@ -404,6 +405,8 @@ fn predict(
 ) -> Result<Vec<f32>> {
     let mut probabilities = vec![0.0f32; rows.len()];
     let (group, window) = (program.group, program.window);
+    let mut prepared = Prepared::new(&program.c.graph, &program.predict, isa);
+    let params = Params::prepare(workers, &mut prepared, params)?;
     let mut chunks: Vec<(&[usize], &mut [f32])> =
         rows.chunks(group).zip(probabilities.chunks_mut(group)).collect();
     let _ = run;
@@ -417,7 +420,7 @@ fn predict(
         let exec = program.exec(worker, &program.predict, isa);
         exec.set_dropout(false);
         exec.set_input(program.c.samples, &windows)?;
-        exec.forward(params);
+        exec.forward_with(params.values, params.aids());
         for (p, &logit) in out.iter_mut().zip(exec.value(program.c.logits)) {
             *p = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
         }
@@ -446,7 +449,7 @@ impl Classifying<'_> {
     fn pass(
         &self,
         worker: &mut Worker,
-        params: &[f32],
+        params: Params<'_>,
         batch: &Batch,
         part: Range<usize>,
         mut out: Option<&mut [f32]>,
@@ -487,10 +490,10 @@ impl Classifying<'_> {
             exec.set_input(c.samples, &windows)?;
             exec.set_input(c.targets, &targets)?;
             exec.set_input(c.weights, &weights)?;
-            exec.forward(params);
+            exec.forward_with(params.values, params.aids());
             loss += f64::from(exec.value(c.loss)[0]) * share;
             if let Some(out) = out.as_deref_mut() {
-                exec.backward(params, &[share as f32], out);
+                exec.backward_with(params.values, params.aids(), &[share as f32], out);
             }
             (worker.windows, worker.targets, worker.weights) = (windows, targets, weights);
         }
@@ -509,7 +512,7 @@ impl Task for Classifying<'_> {
     fn gradient(
         &self,
         worker: &mut Worker,
-        params: &[f32],
+        params: Params<'_>,
         batch: &Batch,
         part: Range<usize>,
         out: &mut [f32],
@@ -517,7 +520,7 @@ impl Task for Classifying<'_> {
         self.pass(worker, params, batch, part, Some(out))
     }
 
-    fn validate(&self, workers: &Workers<Worker>, params: &[f32]) -> Result<Option<f64>> {
+    fn validate(&self, workers: &Workers<Worker>, params: Params<'_>) -> Result<Option<f64>> {
         if self.fold.validation.is_empty() {
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! The loop that pre-training and fine-tuning share: batches, steps, epochs, validation, checkpoints, stopping.
 
 use super::Run;
-use super::engine::{Engine, get_weights, put_weights};
+use super::engine::{Engine, Params, get_weights, put_weights};
 use super::shard::Workers;
 use crate::checkpoint::{Rotating, State};
 use crate::data::batch::{Batches, Position};
@@ -128,13 +128,13 @@ pub(crate) trait Task: Sync {
     fn gradient(
         &self,
         worker: &mut Self::Worker,
-        params: &[f32],
+        params: Params<'_>,
         batch: &Self::Batch,
         part: Range<usize>,
         out: &mut [f32],
     ) -> Result<f64>;
-    /// The validation loss, if there is a validation part.
-    fn validate(&self, workers: &Workers<Self::Worker>, params: &[f32]) -> Result<Option<f64>>;
+    /// The validation loss; `None` without a validation part.
+    fn validate(&self, workers: &Workers<Self::Worker>, params: Params<'_>) -> Result<Option<f64>>;
 }
 
 /// Where and under which names a fit is saved.
@@ -274,7 +274,7 @@ pub(crate) fn fit<T: Task>(
 
 fn end_epoch<T: Task>(
     task: &T,
-    engine: &Engine,
+    engine: &mut Engine,
     workers: &Workers<T::Worker>,
     progress: &mut Progress,
     place: &Place<'_>,
@@ -282,7 +282,7 @@ fn end_epoch<T: Task>(
     observer: &mut dyn Observer,
 ) -> Result<Control> {
     let epoch = progress.epochs_done;
-    let validation_loss = task.validate(workers, &engine.weights.values)?;
+    let validation_loss = task.validate(workers, engine.params(workers)?)?;
     progress.last_train = progress.loss_sum / progress.loss_count.max(1) as f64;
     (progress.loss_sum, progress.loss_count) = (0.0, 0);
     progress.epochs_done += 1;

@@ -1,14 +1,14 @@
 //! Pre-training: predict the masked spans of unlabelled windows (PAPER: masked points set to 0, mean squared error over
 //! masked points only).
 
-use super::engine::Engine;
+use super::engine::{Engine, Params};
 use super::fit::{Observer, Place, Task, fit};
 use super::shard::Workers;
 use super::{Augment, Run, Weights};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::error::{Error, Result};
-use crate::graph::{Exec, Plan, Want};
+use crate::graph::{Exec, Plan, Prepared, Want};
 use crate::nn::{self, ModelConfig};
 use heartlore_kernels::Isa;
 use heartlore_kernels::rng::Key;
@@ -80,10 +80,13 @@ pub fn pretrain(
     model.validate()?;
     run.validate()?;
     check_windows(data.source, model.window)?;
-    let layout = nn::pretrain(model, 1, 1)?.graph.layout().clone();
+    // Programs differ in the number of rows only, so any of them says how weights are prepared.
+    let any = nn::pretrain(model, 1, 1)?;
+    let prepared = Prepared::new(&any.graph, &Plan::new(&any.graph, Want::training(any.loss))?, run.isa()?);
+    let layout = any.graph.layout().clone();
     let weights = Weights { values: layout.init(run.seed), layout };
     let all = 0..weights.values.len();
-    let mut engine = Engine::new(run, weights, vec![(all, 1.0)])?;
+    let mut engine = Engine::new(run, weights, prepared, vec![(all, 1.0)])?;
     let masked = Masked { settings, data, isa: run.isa()?, programs: Mutex::new(BTreeMap::new()) };
     let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
     let mut batches = Batches::new(data.train.clone(), run.batch, false, run.seed, data.sampling.clone())?;
@@ -191,7 +194,7 @@ impl Masked<'_> {
     fn pass(
         &self,
         worker: &mut Worker,
-        params: &[f32],
+        params: Params<'_>,
         batch: &Masks,
         part: Range<usize>,
         mut out: Option<&mut [f32]>,
@@ -251,10 +254,10 @@ impl Masked<'_> {
             exec.set_index(program.p.rows, &worker.rows)?;
             exec.set_input(program.p.target, &worker.target)?;
             exec.set_input(program.p.mask, &worker.weight)?;
-            exec.forward(params);
+            exec.forward_with(params.values, params.aids());
             loss += f64::from(exec.value(program.p.loss)[0]) * share;
             if let Some(out) = out.as_deref_mut() {
-                exec.backward(params, &[share as f32], out);
+                exec.backward_with(params.values, params.aids(), &[share as f32], out);
             }
         }
         Ok(loss)
@@ -272,7 +275,7 @@ impl Task for Masked<'_> {
     fn gradient(
         &self,
         worker: &mut Worker,
-        params: &[f32],
+        params: Params<'_>,
         batch: &Masks,
         part: Range<usize>,
         out: &mut [f32],
@@ -280,7 +283,7 @@ impl Task for Masked<'_> {
         self.pass(worker, params, batch, part, Some(out))
     }
 
-    fn validate(&self, workers: &Workers<Worker>, params: &[f32]) -> Result<Option<f64>> {
+    fn validate(&self, workers: &Workers<Worker>, params: Params<'_>) -> Result<Option<f64>> {
         if self.data.validation.is_empty() {
             return Ok(None);
         }

@@ -129,3 +129,29 @@ with open("full_expected.csv", "w", newline="\n") as f:
 assert r.fs == 360
 wfdb.wrann("own", "atr", np.array([4, 8]), symbol=["N", "W"], custom_labels=[(45, "W", "wake")], fs=100)
 assert wfdb.rdann("own", "atr").symbol == ["N", "W"]
+
+# ---- FLAC (soundfile 0.14.0, libFLAC): every kind of subframe, stereo, several samples per frame, an offset in samples
+t = np.arange(600)
+ecg = 900 * np.exp(-(((t % 128) - 40) / 3.0) ** 2) + 120 * np.sin(t / 9.0) + rng.normal(0, 3, 600)
+kinds = np.stack([ecg.round(), np.full(600, -77), rng.integers(-32767, 32768, 600), 64 * (ecg / 8).round()], 1).astype(int)
+kinds[5, 0] = -32768
+stereo = np.stack([ecg.round(), (1.02 * ecg).round() + 3], 1).astype(int)
+for name, fmt, x in [("flac516", "516", kinds), ("flacstereo", "516", stereo), ("flac508", "508", stereo[:, :1] // 8),
+                     ("flac524", "524", stereo * 1000)]:
+    n = x.shape[1]
+    if fmt == "508":
+        x[7] = -128
+    wfdb.wrsamp(name, fs=250, units=["mV"] * n, sig_name=[f"lead {i}" for i in range(n)], d_signal=x, fmt=[fmt] * n,
+                adc_gain=[200.0 + i for i in range(n)], baseline=[3 - i for i in range(n)])
+    expect(name)
+# Two samples per frame, and the record begins 100 samples into the stream.
+os.replace("flacstereo.dat", "flac2.dat")
+header("flac2", 125, 250, [f"flac2.dat 516x2+100 200/mV 16 0 {stereo[100, i]} {checksum(stereo[100:, i])} 0 lead {i}"
+                           for i in range(2)])
+with open("flacstereo.hea") as f:
+    text = f.read().replace("flacstereo.dat", "flac2.dat")
+with open("flacstereo.hea", "w", newline="\n") as f:
+    f.write(text)
+r = wfdb.rdrecord("flac2", smooth_frames=False)
+for i, s in enumerate(r.e_p_signal):
+    np.save(f"flac2_{i}_expected.npy", s)

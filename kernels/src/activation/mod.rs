@@ -22,6 +22,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
+use crate::isa::Simd;
 use crate::real::{as_f32_mut, is_f32, same, same_mut};
 use crate::{GradMut, Isa, Real, contract};
 
@@ -50,6 +51,12 @@ impl Activation {
 #[inline(always)]
 pub fn value_and_slope<T: Real>(kind: Activation, x: T) -> (T, T) {
     reference::value_and_slope(kind, x)
+}
+
+/// f(x) and f'(x) of every lane.
+#[inline(always)]
+pub(crate) fn value_and_slope_of<S: Simd>(s: S, kind: Activation, x: S::V) -> (S::V, S::V) {
+    simd::value_and_slope(s, kind, x)
 }
 
 /// y = f(x), element by element.

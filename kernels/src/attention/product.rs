@@ -1,20 +1,31 @@
-//! The three small matrix products of a tile, register-blocked over vector tokens.
+//! The matrix products of a tile: packing, and a block of C in registers.
 //!
-//! Tiles lie transposed: a vector's lanes are queries, so maximum, sum and exp of the softmax act lane by lane, keys and
-//! values are read in place (one element at a time, broadcast), and nothing but the query tile has to be packed.
+//! C = A B with B in panels of a few vectors (`[panel][k][NR]`, as the packed GEMM has it) and A read one element at a
+//! time, broadcast. A's rows have the constant length [`STRIDE`], so that a row's place is a constant offset, and A may
+//! be read by rows or by columns: the tile of probabilities serves as A for P V and dS K (by rows) and for its transpose
+//! in P^T dY and dS^T Q (by columns), so no tile is ever transposed.
 //!
-//! | product | rows (broadcast) | lanes | depth |
+//! | product | A | B | k |
 //! |---|---|---|---|
-//! | [`scores`]: S[j, i] = sum_d k[j, d] qt[d, i] | keys | queries | head_dim |
-//! | [`combine`]: out[d, i] += sum_j v[j, d] p[j, i] | columns | queries | keys |
-//! | [`spread`]: dv[j, d] += sum_i p[j, i] dy[i, d] | keys | columns | queries |
+//! | S = Q K^T, dP = dY V^T | rows of q or dy | k or v transposed | head_dim |
+//! | O += P V, dQ += dS K | rows of the tile | v or k | keys |
+//! | dV += P^T dY, dK += dS^T Q | columns of the tile | dy or q | queries |
 //!
-//! A block of R rows by N vectors stays in R N accumulators; R is 8 with 32 registers and 4 with 16, N is up to 3.
+//! An element of C is one chain of multiply-adds along k, whatever block it falls into: a row of C depends on its own row
+//! of A only, to the bit.
 
-use crate::isa::Simd;
+use crate::isa::{Portable, Simd};
+use crate::rng::BLOCK;
+use std::any::TypeId;
 
-/// Vectors across a tile: the queries of a tile are `VECTORS * LANES`.
-pub(super) const VECTORS: usize = 3;
+/// Most keys of a block: the longest k of a product.
+pub(super) const KEYS: usize = 320;
+/// Row length of A: whole blocks of dropout decisions, and an odd number of cache lines, so that rows fall into different
+/// cache sets.
+pub(super) const STRIDE: usize = KEYS.next_multiple_of(BLOCK) + 16;
+/// Rows of the highest register block, and a multiple of the width of every panel.
+pub(super) const MAX_ROWS: usize = 14;
+pub(super) const PAD: usize = 32;
 
 /// Rows of one head in a larger buffer: row j is `data[j * stride + base ..]`.
 #[derive(Clone, Copy)]
@@ -25,271 +36,380 @@ pub(super) struct HeadRows<'a> {
 }
 
 impl<'a> HeadRows<'a> {
-    /// `len` elements of row `j`, from column `column`.
+    /// The first `len` elements of row `j`.
     #[inline(always)]
-    pub(super) fn row(&self, j: usize, column: usize, len: usize) -> &'a [f32] {
-        &self.data[j * self.stride + self.base + column..][..len]
+    pub(super) fn row(&self, j: usize, len: usize) -> &'a [f32] {
+        &self.data[j * self.stride + self.base..][..len]
     }
 }
 
-/// As [`HeadRows`], to write.
-pub(super) struct HeadRowsMut<'a> {
-    pub(super) data: &'a mut [f32],
-    pub(super) stride: usize,
-    pub(super) base: usize,
-}
-
-/// Runs `$block::<S, R, $n>($first, ...)` over `$count` rows in blocks of the largest R that fits.
-macro_rules! row_blocks {
-    ($s:ty, $n:literal, $count:expr, |$first:ident| $block:ident($($arg:expr),*)) => {{
-        let mut $first = 0;
-        if <$s>::REGISTERS >= 32 {
-            while $first + 8 <= $count {
-                $block::<$s, 8, $n>($($arg),*);
-                $first += 8;
-            }
-        }
-        while $first + 4 <= $count {
-            $block::<$s, 4, $n>($($arg),*);
-            $first += 4;
-        }
-        while $first < $count {
-            $block::<$s, 1, $n>($($arg),*);
-            $first += 1;
-        }
-    }};
-}
-
-/// out[j, i] = sum_d rows[keys[j], d] b[d, i] for the first `vectors` vectors of queries; `b` `[depth, tile]`.
-#[inline(always)]
-pub(super) fn scores<S: Simd>(
-    s: S,
-    vectors: usize,
-    keys: &[usize],
-    rows: HeadRows<'_>,
-    depth: usize,
-    b: &[f32],
-    out: &mut [f32],
-) {
-    let b = &b[..depth * VECTORS * S::LANES];
-    match vectors {
-        1 => row_blocks!(S, 1, keys.len(), |j| scores_block(
-            s,
-            &keys[j..],
-            rows,
-            depth,
-            b,
-            tile_rows::<S>(out, j)
-        )),
-        2 => row_blocks!(S, 2, keys.len(), |j| scores_block(
-            s,
-            &keys[j..],
-            rows,
-            depth,
-            b,
-            tile_rows::<S>(out, j)
-        )),
-        _ => row_blocks!(S, 3, keys.len(), |j| scores_block(
-            s,
-            &keys[j..],
-            rows,
-            depth,
-            b,
-            tile_rows::<S>(out, j)
-        )),
-    }
-}
-
-/// The tile from row `j` on.
-#[inline(always)]
-fn tile_rows<S: Simd>(tile: &mut [f32], j: usize) -> &mut [f32] {
-    &mut tile[j * VECTORS * S::LANES..]
-}
-
-#[inline(always)]
-fn scores_block<S: Simd, const R: usize, const N: usize>(
-    s: S,
-    keys: &[usize],
-    rows: HeadRows<'_>,
-    depth: usize,
-    b: &[f32],
-    out: &mut [f32],
-) {
-    let mut a: [&[f32]; R] = [&[]; R];
-    for r in 0..R {
-        a[r] = rows.row(keys[r], 0, depth);
-    }
-    let mut acc = [[s.splat(0.0); N]; R];
-    for (k, b) in b.chunks_exact(VECTORS * S::LANES).enumerate() {
-        let mut lanes = [s.splat(0.0); N];
-        for v in 0..N {
-            lanes[v] = s.load(&b[v * S::LANES..]);
-        }
-        for r in 0..R {
-            let x = s.splat(a[r][k]);
-            for v in 0..N {
-                acc[r][v] = s.fma(x, lanes[v], acc[r][v]);
-            }
-        }
-    }
-    for (acc, out) in acc.iter().zip(out.chunks_exact_mut(VECTORS * S::LANES)) {
-        for v in 0..N {
-            s.store(acc[v], &mut out[v * S::LANES..]);
-        }
-    }
-}
-
-/// out[d, i] += sum_j rows[keys[j], d] p[j, i] for the first `vectors` vectors of queries; `p` `[keys, tile]`, `out`
-/// `[columns, tile]`.
-#[inline(always)]
-pub(super) fn combine<S: Simd>(
-    s: S,
-    vectors: usize,
-    keys: &[usize],
-    rows: HeadRows<'_>,
-    columns: usize,
-    p: &[f32],
-    out: &mut [f32],
-) {
-    let p = &p[..keys.len() * VECTORS * S::LANES];
-    match vectors {
-        1 => row_blocks!(S, 1, columns, |c| combine_block(s, keys, rows, c, p, tile_rows::<S>(out, c))),
-        2 => row_blocks!(S, 2, columns, |c| combine_block(s, keys, rows, c, p, tile_rows::<S>(out, c))),
-        _ => row_blocks!(S, 3, columns, |c| combine_block(s, keys, rows, c, p, tile_rows::<S>(out, c))),
-    }
-}
-
-#[inline(always)]
-fn combine_block<S: Simd, const R: usize, const N: usize>(
-    s: S,
-    keys: &[usize],
-    rows: HeadRows<'_>,
-    column: usize,
-    p: &[f32],
-    out: &mut [f32],
-) {
-    let mut acc = [[s.splat(0.0); N]; R];
-    for (p, &key) in p.chunks_exact(VECTORS * S::LANES).zip(keys) {
-        let a = rows.row(key, column, R);
-        let mut lanes = [s.splat(0.0); N];
-        for v in 0..N {
-            lanes[v] = s.load(&p[v * S::LANES..]);
-        }
-        for r in 0..R {
-            let x = s.splat(a[r]);
-            for v in 0..N {
-                acc[r][v] = s.fma(x, lanes[v], acc[r][v]);
-            }
-        }
-    }
-    for (acc, out) in acc.iter().zip(out.chunks_exact_mut(VECTORS * S::LANES)) {
-        for v in 0..N {
-            let out = &mut out[v * S::LANES..][..S::LANES];
-            s.store(s.add(s.load(out), acc[v]), out);
-        }
-    }
-}
-
-/// out[keys[j], d] += sum_i p[j, i] b[i, d] over the first `queries` queries; `p` `[keys, tile]`, `b`
-/// `[queries, padded]` with columns past `columns` zero.
-#[inline(always)]
-pub(super) fn spread<S: Simd>(
-    s: S,
-    queries: usize,
-    keys: &[usize],
-    p: &[f32],
-    b: &[f32],
-    padded: usize,
-    columns: usize,
-    out: &mut HeadRowsMut<'_>,
-) {
-    let b = &b[..queries * padded];
-    let mut c = 0;
-    while c < columns {
-        match (columns - c).div_ceil(S::LANES) {
-            1 => row_blocks!(S, 1, keys.len(), |j| spread_block(
-                s,
-                queries,
-                &keys[j..],
-                &p[j * VECTORS * S::LANES..],
-                b,
-                padded,
-                c,
-                columns,
-                out
-            )),
-            2 | 4 => row_blocks!(S, 2, keys.len(), |j| spread_block(
-                s,
-                queries,
-                &keys[j..],
-                &p[j * VECTORS * S::LANES..],
-                b,
-                padded,
-                c,
-                columns,
-                out
-            )),
-            _ => row_blocks!(S, 3, keys.len(), |j| spread_block(
-                s,
-                queries,
-                &keys[j..],
-                &p[j * VECTORS * S::LANES..],
-                b,
-                padded,
-                c,
-                columns,
-                out
-            )),
-        }
-        c += S::LANES
-            * match (columns - c).div_ceil(S::LANES) {
-                1 => 1,
-                2 | 4 => 2,
-                _ => 3,
-            };
-    }
-}
-
-#[inline(always)]
-fn spread_block<S: Simd, const R: usize, const N: usize>(
-    s: S,
-    queries: usize,
-    keys: &[usize],
-    p: &[f32],
-    b: &[f32],
-    padded: usize,
+/// Rows that will be read soon. A row is a jump away from the one before, which no hardware prefetcher foresees; asking
+/// for many at once would fill the core's list of misses, so a product asks for a line every few steps.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    rows: HeadRows<'a>,
+    row: usize,
+    end: usize,
     column: usize,
     columns: usize,
-    out: &mut HeadRowsMut<'_>,
-) {
-    let mut a: [&[f32]; R] = [&[]; R];
-    for r in 0..R {
-        a[r] = &p[r * VECTORS * S::LANES..][..queries];
+}
+
+impl<'a> Ahead<'a> {
+    /// The first `columns` elements of `count` rows from `first` on.
+    #[inline(always)]
+    pub(super) fn new(rows: HeadRows<'a>, first: usize, count: usize, columns: usize) -> Self {
+        Self { rows, row: first, end: first + count, column: 0, columns }
     }
-    let mut acc = [[s.splat(0.0); N]; R];
-    for (i, b) in b.chunks_exact(padded).enumerate().take(queries) {
-        let b = &b[column..][..N * S::LANES];
-        let mut lanes = [s.splat(0.0); N];
-        for v in 0..N {
-            lanes[v] = s.load(&b[v * S::LANES..]);
-        }
-        for r in 0..R {
-            let x = s.splat(a[r][i]);
-            for v in 0..N {
-                acc[r][v] = s.fma(x, lanes[v], acc[r][v]);
+
+    /// Asks for the next cache line.
+    #[inline(always)]
+    fn next<S: Simd>(&mut self, s: S) {
+        if self.row < self.end {
+            let at = self.row * self.rows.stride + self.rows.base + self.column;
+            if let Some(line) = self.rows.data.get(at..) {
+                s.prefetch(line);
+            }
+            self.column += 16;
+            if self.column >= self.columns {
+                (self.column, self.row) = (0, self.row + 1);
             }
         }
     }
-    for r in 0..R {
-        let row = &mut out.data[keys[r] * out.stride + out.base..][..columns];
-        for v in 0..N {
-            let at = column + v * S::LANES;
-            if at + S::LANES <= columns {
-                s.store(s.add(s.load(&row[at..]), acc[r][v]), &mut row[at..]);
+}
+
+/// Which register block fits: rows, half as many, vectors.
+pub(super) enum Shape {
+    /// 32 registers of 16 lanes (AVX-512): 14 x 2.
+    Wide,
+    /// 16 registers of 8 lanes (AVX2): 6 x 2.
+    Half,
+    /// 32 registers of 4 lanes (NEON): 6 x 4.
+    Narrow,
+    /// Plain Rust: 4 x 1 arrays of 8.
+    Plain,
+}
+
+#[inline(always)]
+pub(super) fn shape<S: Simd>() -> Shape {
+    if TypeId::of::<S>() == TypeId::of::<Portable>() {
+        Shape::Plain
+    } else if S::LANES >= 16 {
+        Shape::Wide
+    } else if S::LANES >= 8 {
+        Shape::Half
+    } else {
+        Shape::Narrow
+    }
+}
+
+/// Calls `$f::<S, ROWS, HALF, VECTORS>` with the shape of `$s`.
+macro_rules! with_shape {
+    ($s:ty, $f:ident($($arg:expr),*)) => {
+        match shape::<$s>() {
+            Shape::Wide => $f::<$s, 14, 7, 2>($($arg),*),
+            Shape::Half => $f::<$s, 6, 3, 2>($($arg),*),
+            Shape::Narrow => $f::<$s, 6, 3, 4>($($arg),*),
+            Shape::Plain => $f::<$s, 4, 2, 1>($($arg),*),
+        }
+    };
+}
+pub(super) use with_shape;
+
+/// What becomes of C's previous content.
+#[derive(Clone, Copy)]
+pub(super) enum Into<'a> {
+    /// It is not read.
+    Overwrite,
+    /// It is added to.
+    Add,
+    /// Row r is multiplied by the r-th factor and added to.
+    Rescale(&'a [f32; MAX_ROWS + 2]),
+}
+
+/// How A is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    Rows,
+    Columns,
+}
+
+/// C[m, n] (+)= A[m, k] B[k, n], m a multiple of HALF (rows past the wanted ones are padding on both sides).
+///
+/// C's rows are `ldc` long and are written in whole vectors: `n` rounded up to one.
+#[inline(always)]
+pub(super) fn product<S: Simd, const M: usize, const HALF: usize, const V: usize>(
+    s: S,
+    read: Read,
+    (m, n, k): (usize, usize, usize),
+    a: &[f32],
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    into: Into<'_>,
+    ahead: &mut Ahead<'_>,
+) {
+    let nr = V * S::LANES;
+    let mut i = 0;
+    while i < m {
+        let high = m - i >= M;
+        for j in (0..n).step_by(nr) {
+            let b = &b[j * k..][..nr * k];
+            let c = &mut c[i * ldc + j..];
+            match (high, n - j > S::LANES) {
+                (true, true) => block::<S, M, V, V>(s, read, k, i, a, b, c, ldc, into, ahead),
+                (true, false) => block::<S, M, 1, V>(s, read, k, i, a, b, c, ldc, into, ahead),
+                (false, true) => block::<S, HALF, V, V>(s, read, k, i, a, b, c, ldc, into, ahead),
+                (false, false) => block::<S, HALF, 1, V>(s, read, k, i, a, b, c, ldc, into, ahead),
+            }
+        }
+        i += if high { M } else { HALF };
+    }
+}
+
+/// A block of M rows and V vectors, from row (or column) `i` of A and a panel PV vectors wide.
+#[inline(always)]
+fn block<S: Simd, const M: usize, const V: usize, const PV: usize>(
+    s: S,
+    read: Read,
+    k: usize,
+    i: usize,
+    a: &[f32],
+    b: &[f32],
+    c: &mut [f32],
+    ldc: usize,
+    into: Into<'_>,
+    ahead: &mut Ahead<'_>,
+) {
+    let mut acc = [[s.splat(0.0); V]; M];
+    {
+        // C's old content, or else what the caller will need next.
+        let old = HeadRows { data: c, stride: ldc, base: 0 };
+        let fresh = matches!(into, Into::Overwrite);
+        let mut lines = if fresh { *ahead } else { Ahead::new(old, 0, M, V * S::LANES) };
+        let b = b.chunks_exact(PV * S::LANES);
+        let a = a.as_chunks::<STRIDE>().0;
+        match read {
+            Read::Rows => {
+                let a: &[[f32; STRIDE]; M] = &a[i..].as_chunks::<M>().0[0];
+                for (p, b) in (0..STRIDE).zip(b) {
+                    if p % 4 == 0 {
+                        lines.next(s);
+                    }
+                    step(s, &mut acc, |r| a[r][p], b);
+                }
+            }
+            Read::Columns => {
+                for (p, (a, b)) in a[..k].iter().zip(b).enumerate() {
+                    if p % 4 == 0 {
+                        lines.next(s);
+                    }
+                    let a: &[f32; M] = &a[i..].as_chunks::<M>().0[0];
+                    step(s, &mut acc, |r| a[r], b);
+                }
+            }
+        }
+        if fresh {
+            (ahead.row, ahead.column) = (lines.row, lines.column);
+        }
+    }
+    let width = V * S::LANES;
+    match into {
+        Into::Overwrite => {}
+        Into::Add => {
+            for r in 0..M {
+                let c = &c[r * ldc..][..width];
+                for v in 0..V {
+                    acc[r][v] = s.add(s.load(&c[v * S::LANES..]), acc[r][v]);
+                }
+            }
+        }
+        Into::Rescale(factors) => {
+            for r in 0..M {
+                let c = &c[r * ldc..][..width];
+                let f = s.splat(factors[r]);
+                for v in 0..V {
+                    acc[r][v] = s.fma(f, s.load(&c[v * S::LANES..]), acc[r][v]);
+                }
+            }
+        }
+    }
+    for r in 0..M {
+        let c = &mut c[r * ldc..][..width];
+        for v in 0..V {
+            s.store(acc[r][v], &mut c[v * S::LANES..]);
+        }
+    }
+}
+
+/// acc += a column of A times a row of B.
+#[inline(always)]
+fn step<S: Simd, const M: usize, const V: usize>(
+    s: S,
+    acc: &mut [[S::V; V]; M],
+    a: impl Fn(usize) -> f32,
+    b: &[f32],
+) {
+    let b: [S::V; V] = std::array::from_fn(|v| s.load(&b[v * S::LANES..]));
+    for (r, acc) in acc.iter_mut().enumerate() {
+        let x = s.splat(a(r));
+        for v in 0..V {
+            acc[v] = s.fma(x, b[v], acc[v]);
+        }
+    }
+}
+
+/// to = factor from, both of the same length, by whole vectors and a partial one.
+#[inline(always)]
+pub(super) fn scale_row<S: Simd>(s: S, factor: f32, from: &[f32], to: &mut [f32]) {
+    let f = s.splat(factor);
+    let whole = from.len() / S::LANES * S::LANES;
+    let (from, from_tail) = from.split_at(whole);
+    let (to, to_tail) = to.split_at_mut(whole);
+    for (to, from) in to.chunks_exact_mut(S::LANES).zip(from.chunks_exact(S::LANES)) {
+        s.store(s.mul(f, s.load(from)), to);
+    }
+    if !from_tail.is_empty() {
+        s.store_partial(s.mul(f, s.load_partial(from_tail)), to_tail);
+    }
+}
+
+/// As [`scale_row`], adding to what is there.
+#[inline(always)]
+pub(super) fn add_scaled_row<S: Simd>(s: S, factor: f32, from: &[f32], to: &mut [f32]) {
+    let f = s.splat(factor);
+    for (to, from) in to.chunks_mut(S::LANES).zip(from.chunks(S::LANES)) {
+        s.store_partial(s.fma(f, s.load_partial(from), s.load_partial(to)), to);
+    }
+}
+
+/// Rows that are asked for before they are packed.
+const AHEAD: usize = 4;
+
+/// Rows `rows` of a head as B: `[panel][row][NR]`, columns past `columns` zero. `source` gives the rows' numbers.
+#[inline(always)]
+pub(super) fn pack_panels<S: Simd, const V: usize>(
+    s: S,
+    factor: f32,
+    rows: HeadRows<'_>,
+    source: impl Fn(usize) -> usize,
+    count: usize,
+    columns: usize,
+    panels: &mut [f32],
+) {
+    let nr = V * S::LANES;
+    let f = s.splat(factor);
+    for i in 0..count {
+        let row = rows.row(source(i), columns);
+        if i + AHEAD < count {
+            for line in rows.row(source(i + AHEAD), columns).chunks(16) {
+                s.prefetch(line);
+            }
+        }
+        for (row, at) in row.chunks(nr).zip((i * nr..).step_by(count * nr)) {
+            let to = &mut panels[at..][..nr];
+            if row.len() == nr {
+                for v in (0..nr).step_by(S::LANES) {
+                    s.store(s.mul(f, s.load(&row[v..])), &mut to[v..]);
+                }
             } else {
-                let rest = &mut row[at..];
-                s.store_partial(s.add(s.load_partial(rest), acc[r][v]), rest);
+                for v in (0..nr).step_by(S::LANES) {
+                    let x = s.load_partial(&row[v.min(row.len())..]);
+                    s.store(s.mul(f, x), &mut to[v..]);
+                }
             }
         }
+    }
+}
+
+/// Rows `keys` of a head, transposed, as B: `[columns / KEYS][panel of keys][column][NR]`, missing keys zero.
+#[inline(always)]
+pub(super) fn pack_transposed<S: Simd, const V: usize>(
+    s: S,
+    rows: HeadRows<'_>,
+    keys: &[usize],
+    columns: usize,
+    panels: &mut [f32],
+) {
+    let nr = V * S::LANES;
+    let padded = keys.len().next_multiple_of(nr);
+    for first in (0..columns).step_by(KEYS) {
+        let depth = KEYS.min(columns - first);
+        let chunk = &mut panels[first * padded..][..depth * padded];
+        for j in (0..padded).step_by(S::LANES) {
+            let panel = &mut chunk[j / nr * nr * depth..][..nr * depth];
+            let wanted = keys.get(j..keys.len().min(j + S::LANES)).unwrap_or(&[]);
+            for c in (0..depth).step_by(S::LANES) {
+                let part = S::LANES.min(depth - c);
+                // The next keys' rows, which no hardware prefetcher foresees.
+                for &key in keys.iter().skip(j + S::LANES).take(S::LANES) {
+                    s.prefetch(&rows.row(key, columns)[first + c..]);
+                }
+                let mut t = [s.splat(0.0); 16];
+                for (t, &key) in t.iter_mut().zip(wanted) {
+                    let row = &rows.row(key, columns)[first + c..];
+                    *t = if part == S::LANES { s.load(row) } else { s.load_partial(&row[..part]) };
+                }
+                // Transposed by log2(LANES) perfect shuffles: row i is interleaved with row i + LANES / 2.
+                let mut stride = 1;
+                while stride < S::LANES {
+                    let mut u = t;
+                    for i in 0..S::LANES / 2 {
+                        (u[2 * i], u[2 * i + 1]) = s.zip(t[i], t[i + S::LANES / 2]);
+                    }
+                    t = u;
+                    stride *= 2;
+                }
+                let to = panel[c * nr..].chunks_exact_mut(nr).take(part);
+                for (to, t) in to.zip(t) {
+                    s.store(t, &mut to[j % nr..][..S::LANES]);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of a head as A by rows: `[columns / KEYS][rows][STRIDE]`, each `factor` times as large; rows past `count` zero.
+#[inline(always)]
+pub(super) fn pack_rows<S: Simd>(
+    s: S,
+    factor: f32,
+    rows: HeadRows<'_>,
+    first: usize,
+    count: usize,
+    padded: usize,
+    columns: usize,
+    to: &mut [f32],
+) {
+    let to = to.as_chunks_mut::<STRIDE>().0.chunks_exact_mut(padded);
+    for (column, to) in (0..columns).step_by(KEYS).zip(to) {
+        let depth = KEYS.min(columns - column);
+        for (i, to) in to.iter_mut().enumerate() {
+            if i < count {
+                scale_row(s, factor, &rows.row(first + i, columns)[column..][..depth], &mut to[..depth]);
+            } else {
+                to[..depth].fill(0.0);
+            }
+        }
+    }
+}
+
+/// C[m, keys] = rows times transposed panels, chunk by chunk of head_dim; C is a tile of [`STRIDE`].
+#[inline(always)]
+pub(super) fn scores<S: Simd, const M: usize, const HALF: usize, const V: usize>(
+    s: S,
+    m: usize,
+    keys: usize,
+    columns: usize,
+    rows: &[f32],
+    panels: &[f32],
+    c: &mut [f32],
+    ahead: &mut Ahead<'_>,
+) {
+    let padded = keys.next_multiple_of(V * S::LANES);
+    for (chunk, first) in (0..columns).step_by(KEYS).enumerate() {
+        let depth = KEYS.min(columns - first);
+        let (a, b) = (&rows[chunk * m * STRIDE..], &panels[first * padded..]);
+        let into = if chunk == 0 { Into::Overwrite } else { Into::Add };
+        product::<S, M, HALF, V>(s, Read::Rows, (m, keys, depth), a, b, c, STRIDE, into, ahead);
     }
 }

@@ -1,27 +1,85 @@
-//! The vector bodies: tiles of queries (lanes) against tiles of keys, see [`super::product`].
+//! The vector bodies: blocks of keys, packed once per head, against blocks of queries; see [`super::product`].
+//!
+//! The order is keys outside, queries inside. Forward, every query's sum waits in scratch while the blocks of keys pass;
+//! backward, dq waits there, while dk and dv of a block are finished before the next is begun.
 
-use super::product::{HeadRows, HeadRowsMut, VECTORS, combine, scores, spread};
+use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};
 use crate::isa::{Simd, Task};
 use crate::real::same_mut;
-use crate::rng::BLOCK;
-use crate::{Real, vmath};
+use crate::rng::{BLOCK, Dropout, OnDropped, Stream, Zero};
+use crate::{Beta, Real, contract, vmath};
 
-/// Keys of a tile: a block of dropout decisions, so that a tile needs one draw per query.
-const KEYS: usize = BLOCK;
-/// Queries of a tile on the widest instruction set.
-const MAX_QUERIES: usize = VECTORS * 16;
-/// Multiple to which a row's columns are padded in scratch: the widest vector.
-const PAD: usize = 16;
+/// Queries of a backward tile: the k of dV and dK.
+const QUERIES: usize = 112;
+/// Keys of a block while more than [`KEYS`] are left: a multiple of [`BLOCK`].
+const STEP: usize = 256;
+/// Multiple of queries at which a call may be split without changing a bit.
+pub(super) const GRAIN: usize = 28;
+/// Up to this many queries past a multiple of [`GRAIN`] are done one by one, see [`one_query`].
+const FEW: usize = 2;
+/// One number per row of a register block, in whole vectors.
+type PerRow = [f32; MAX_ROWS + 2];
 
-pub(super) fn scratch_len(d: Dims) -> usize {
-    let padded = crate::contract::product("attention", &[d.head_dim.div_ceil(PAD), PAD]);
-    crate::contract::product("attention", &[MAX_QUERIES, 3 * d.head_dim + 2 * padded + 3 * KEYS])
+/// Elements of the parts of scratch.
+struct Sizes {
+    /// Columns of a head, in whole panels.
+    padded: usize,
+    /// One accumulator row per query.
+    per_query: usize,
+    /// A packed block of keys.
+    block: usize,
+    /// The accumulator of a block of keys.
+    per_key: usize,
+    /// The rows of a register block, as A.
+    rows: usize,
+    /// Packed queries of a backward tile.
+    queries: usize,
+    /// Scores of a backward tile.
+    tile: usize,
 }
 
-/// Splits `len` elements off the front of `rest`.
+impl Sizes {
+    #[inline(always)]
+    fn of(d: Dims) -> Self {
+        let padded = contract::product("attention", &[d.head_dim.div_ceil(PAD), PAD]);
+        let (queries, keys) = (d.tq.min(QUERIES), d.tk.min(KEYS).next_multiple_of(PAD));
+        Self {
+            padded,
+            per_query: contract::product("attention", &[d.tq + MAX_ROWS, padded]),
+            block: keys * padded,
+            per_key: (keys + MAX_ROWS) * padded,
+            rows: d.head_dim.div_ceil(KEYS) * MAX_ROWS * STRIDE,
+            queries: queries * padded,
+            tile: (queries + MAX_ROWS) * STRIDE,
+        }
+    }
+}
+
+pub(super) fn scratch_len(d: Dims) -> usize {
+    let z = Sizes::of(d);
+    // The backward pass needs more than the forward pass, but for one of its two numbers per query.
+    z.per_query
+        + 2 * (d.tq + MAX_ROWS)
+        + 3 * z.block
+        + 2 * (z.per_key + z.rows + z.queries + z.tile)
+        + 16 * LINE
+}
+
+/// f32 of a cache line.
+const LINE: usize = 16;
+
+/// Scratch from its first whole cache line on: a vector load across two lines costs twice.
+#[inline(always)]
+fn aligned(scratch: &mut [f32]) -> &mut [f32] {
+    let skip = scratch.as_ptr().align_offset(4 * LINE).min(LINE - 1);
+    &mut scratch[skip..]
+}
+
+/// Splits `len` elements, rounded up to cache lines, off the front of `rest`.
+#[inline(always)]
 fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
-    let (head, tail) = std::mem::take(rest).split_at_mut(len);
+    let (head, tail) = std::mem::take(rest).split_at_mut(len.next_multiple_of(LINE));
     *rest = tail;
     head
 }
@@ -32,35 +90,23 @@ fn head_rows<'a>(rows: Rows<'a, f32>, first: usize, h: usize, head_dim: usize) -
     HeadRows { data: rows.data, stride: rows.stride, base: first * rows.stride + rows.offset + h * head_dim }
 }
 
-/// tile[d, i] = factor rows[first + i, d] for `queries` rows; the lanes past them up to a whole vector are zero.
+/// Keys of the next block when `rest` are left: a short remainder joins the last block.
 #[inline(always)]
-fn pack_transposed<S: Simd>(
-    _: S,
-    rows: HeadRows<'_>,
-    first: usize,
-    queries: usize,
-    columns: usize,
-    factor: f32,
-    tile: &mut [f32],
-) {
-    let width = VECTORS * S::LANES;
-    let tile = &mut tile[..columns * width];
-    for i in 0..queries.next_multiple_of(S::LANES) {
-        if i < queries {
-            for (t, &x) in tile[i..].iter_mut().step_by(width).zip(rows.row(first + i, 0, columns)) {
-                *t = factor * x;
-            }
-        } else {
-            tile[i..].iter_mut().step_by(width).for_each(|t| *t = 0.0);
-        }
-    }
+fn block_len(rest: usize) -> usize {
+    if rest <= KEYS { rest } else { STEP }
 }
 
-/// The keys of the block at `start` that take part, as row numbers of sequence `n`.
+/// The keys of a block that take part, as row numbers of sequence `n`.
 #[inline(always)]
-fn kept_keys<'a>(x: &Inputs<'_, f32>, n: usize, start: usize, list: &'a mut [usize; KEYS]) -> &'a [usize] {
+fn kept_keys<'a>(
+    x: &Inputs<'_, f32>,
+    n: usize,
+    start: usize,
+    len: usize,
+    list: &'a mut [usize; KEYS],
+) -> &'a [usize] {
     let mut kept = 0;
-    for j in start..x.d.tk.min(start + KEYS) {
+    for j in start..start + len {
         if x.keeps(n, j) {
             list[kept] = j;
             kept += 1;
@@ -69,82 +115,162 @@ fn kept_keys<'a>(x: &Inputs<'_, f32>, n: usize, start: usize, list: &'a mut [usi
     &list[..kept]
 }
 
-/// The dropout multipliers of a tile, `[keys, tile]`.
-#[inline(always)]
-fn draw_multipliers<S: Simd>(
-    s: S,
-    x: &Inputs<'_, f32>,
-    n: usize,
-    first_row: usize,
-    queries: usize,
+/// Where a block's dropout decisions come from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    stream: Stream,
+    dropout: Dropout,
     start: usize,
-    keys: &[usize],
-    tile: &mut [f32],
-) {
-    let width = VECTORS * S::LANES;
-    let stream = x.key.sample(n).stream();
-    let mut row = [0.0; KEYS];
-    let tile = &mut tile[..keys.len() * width];
-    for i in 0..queries {
-        stream.multipliers(s, x.dropout, (first_row + i) as u32, (start / KEYS) as u32, &mut row);
-        for (t, &j) in tile[i..].iter_mut().step_by(width).zip(keys) {
-            *t = row[(j - start) % KEYS];
+    len: usize,
+    keys: &'a [usize],
+}
+
+impl Source<'_> {
+    /// Tells `action` what row `row` drops of each block of decisions.
+    #[inline(always)]
+    fn decide<S: Simd>(&self, s: S, row: usize, block: usize, action: &mut impl OnDropped) {
+        self.stream.decide(s, self.dropout, row as u32, (self.start / BLOCK + block) as u32, action);
+    }
+
+    /// Whether each key that takes part is dropped, where masked keys leave gaps: all decisions are drawn, some picked.
+    #[inline(always)]
+    fn dropped<S: Simd>(&self, s: S, row: usize) -> [bool; KEYS] {
+        let mut drawn = [[1.0; BLOCK]; STRIDE / BLOCK];
+        for (i, drawn) in drawn.iter_mut().enumerate().take(self.blocks()) {
+            self.decide(s, row, i, &mut Zero(drawn));
+        }
+        let mut dropped = [false; KEYS];
+        for (dropped, &j) in dropped.iter_mut().zip(self.keys) {
+            *dropped = drawn.as_flattened()[j - self.start] == 0.0;
+        }
+        dropped
+    }
+
+    #[inline(always)]
+    fn blocks(&self) -> usize {
+        self.len.div_ceil(BLOCK)
+    }
+
+    #[inline(always)]
+    fn gaps(&self) -> bool {
+        self.keys.len() < self.len
+    }
+
+    /// Zeroes the dropped probabilities of a row.
+    #[inline(always)]
+    fn drop_probabilities<S: Simd>(&self, s: S, row: usize, p: &mut [f32; STRIDE]) {
+        if self.gaps() {
+            for (p, dropped) in p.iter_mut().zip(self.dropped(s, row)) {
+                *p = if dropped { 0.0 } else { *p };
+            }
+        } else {
+            for (i, p) in p.as_chunks_mut().0.iter_mut().enumerate().take(self.blocks()) {
+                self.decide(s, row, i, &mut Zero(p));
+            }
         }
     }
-    for i in queries..queries.next_multiple_of(S::LANES) {
-        tile[i..].iter_mut().step_by(width).for_each(|t| *t = 0.0);
+
+    /// Where a key is dropped, p (dp - D) becomes -p D, and then p becomes 0.
+    #[inline(always)]
+    fn drop_gradients<S: Simd>(
+        &self,
+        s: S,
+        row: usize,
+        dot: f32,
+        p: &mut [f32; STRIDE],
+        ds: &mut [f32; STRIDE],
+    ) {
+        if self.gaps() {
+            for ((p, ds), dropped) in p.iter_mut().zip(ds).zip(self.dropped(s, row)) {
+                if dropped {
+                    (*ds, *p) = (-dot * *p, 0.0);
+                }
+            }
+        } else {
+            let blocks = p.as_chunks_mut().0.iter_mut().zip(ds.as_chunks_mut().0);
+            for (i, (p, ds)) in blocks.enumerate().take(self.blocks()) {
+                self.decide(s, row, i, &mut WithoutValue { dot, p, ds });
+            }
+        }
     }
 }
 
-/// One step of the running softmax: turns the scores of a tile into exp(s - m), updates m and l, and rescales `out`.
+/// See [`Source::drop_gradients`].
+struct WithoutValue<'a> {
+    dot: f32,
+    p: &'a mut [f32; BLOCK],
+    ds: &'a mut [f32; BLOCK],
+}
+
+impl OnDropped for WithoutValue<'_> {
+    #[inline(always)]
+    fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
+        let e = s.load(&self.p[at..]);
+        s.store_where(dropped, s.mul(s.splat(-self.dot), e), &mut self.ds[at..]);
+        s.store_where(dropped, s.splat(0.0), &mut self.p[at..]);
+    }
+}
+
+/// The largest element of whole vectors; a NaN may or may not show.
+#[inline(always)]
+fn row_max<S: Simd>(s: S, row: &[f32]) -> f32 {
+    let mut max = [s.splat(f32::NEG_INFINITY); 4];
+    let (fours, rest) = row.split_at(row.len() / (4 * S::LANES) * (4 * S::LANES));
+    for four in fours.chunks_exact(4 * S::LANES) {
+        for v in 0..4 {
+            max[v] = s.max(s.load(&four[v * S::LANES..]), max[v]);
+        }
+    }
+    for x in rest.chunks_exact(S::LANES) {
+        max[0] = s.max(s.load(x), max[0]);
+    }
+    s.hmax(s.max(s.max(max[0], max[1]), s.max(max[2], max[3])))
+}
+
+/// One step of the running softmax: turns the scores of `count` rows and `keys` columns into exp(s - m), 0 where
+/// dropped, and updates m and l. Returns what the rows' sums so far are to be multiplied by.
 #[inline(always)]
 fn running_softmax<S: Simd>(
     s: S,
-    v: usize,
+    count: usize,
+    keys: usize,
+    source: Option<Source<'_>>,
+    first_row: usize,
     p: &mut [f32],
-    multipliers: Option<&[f32]>,
-    m: &mut [f32; MAX_QUERIES],
-    l: &mut [f32; MAX_QUERIES],
-    out: &mut [f32],
-) {
-    let (width, at) = (VECTORS * S::LANES, v * S::LANES);
-    let old = s.load(&m[at..]);
-    // Two maxima at once hide the latency.
-    let (mut a, mut b) = (old, old);
-    for pair in p.chunks(2 * width) {
-        a = s.max(s.load(&pair[at..]), a);
-        if pair.len() > width {
-            b = s.max(s.load(&pair[width + at..]), b);
+    m: &mut [f32],
+    l: &mut [f32],
+) -> PerRow {
+    let width = keys.next_multiple_of(S::LANES);
+    let (mut shift, mut factor) = ([f32::NEG_INFINITY; MAX_ROWS + 2], [f32::NEG_INFINITY; MAX_ROWS + 2]);
+    let rows = p.as_chunks_mut::<STRIDE>().0;
+    for (r, row) in rows.iter_mut().enumerate().take(count) {
+        row[keys..width].fill(f32::NEG_INFINITY);
+        factor[r] = m[r];
+        m[r] = row_max(s, &row[..width]).max(m[r]);
+        shift[r] = m[r];
+    }
+    for at in (0..shift.len()).step_by(S::LANES) {
+        let (old, new) = (s.load(&factor[at..]), s.load(&shift[at..]));
+        // While every score is -inf the exponents are measured from 0: -inf - -inf would be NaN.
+        let none = s.gt(s.splat(f32::MIN), new);
+        let new = s.select(none, s.splat(0.0), new);
+        s.store(new, &mut shift[at..]);
+        s.store(vmath::exp_nonpositive(s, s.sub(old, new)), &mut factor[at..]);
+    }
+    for (r, row) in rows.iter_mut().enumerate().take(count) {
+        let from = s.splat(shift[r]);
+        let mut sum = s.splat(0.0);
+        for p in row[..width].chunks_exact_mut(S::LANES) {
+            let e = vmath::exp_nonpositive(s, s.sub(s.load(p), from));
+            sum = s.add(sum, e);
+            s.store(e, p);
+        }
+        l[r] = l[r] * factor[r] + s.sum(sum);
+        if let Some(source) = source {
+            source.drop_probabilities(s, first_row + r, row);
         }
     }
-    let new = s.max(a, b);
-    // While every score is -inf the exponents are measured from 0: -inf - -inf would be NaN.
-    let none = s.gt(s.splat(f32::MIN), new);
-    let shift = s.select(none, s.splat(0.0), new);
-    let correction = vmath::exp(s, s.sub(old, shift));
-    let mut sum = s.mul(s.load(&l[at..]), correction);
-    match multipliers {
-        None => {
-            for p in p.chunks_exact_mut(width) {
-                let e = vmath::exp(s, s.sub(s.load(&p[at..]), shift));
-                sum = s.add(sum, e);
-                s.store(e, &mut p[at..]);
-            }
-        }
-        Some(multipliers) => {
-            for (p, w) in p.chunks_exact_mut(width).zip(multipliers.chunks_exact(width)) {
-                let e = vmath::exp(s, s.sub(s.load(&p[at..]), shift));
-                sum = s.add(sum, e);
-                s.store(s.mul(e, s.load(&w[at..])), &mut p[at..]);
-            }
-        }
-    }
-    for out in out.chunks_exact_mut(width) {
-        let out = &mut out[at..];
-        s.store(s.mul(s.load(out), correction), out);
-    }
-    s.store(new, &mut m[at..]);
-    s.store(sum, &mut l[at..]);
+    factor
 }
 
 pub(super) struct Forward<'a> {
@@ -158,55 +284,176 @@ impl Task for Forward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { inputs: x, y, saved, mut scratch } = self;
-        let (d, width) = (x.d, VECTORS * S::LANES);
-        let qt = take(&mut scratch, d.head_dim * width);
-        let out = take(&mut scratch, d.head_dim * width);
-        let p = take(&mut scratch, KEYS * width);
-        let multipliers = take(&mut scratch, KEYS * width);
-        let mut list = [0; KEYS];
-        for n in 0..d.batch {
-            for h in 0..d.heads {
-                let q = head_rows(x.q, n * d.tq, h, d.head_dim);
-                let k = head_rows(x.k, n * d.tk, h, d.head_dim);
-                let v = head_rows(x.v, n * d.tk, h, d.head_dim);
-                for first in (0..d.tq).step_by(width) {
-                    let queries = width.min(d.tq - first);
-                    let vectors = queries.div_ceil(S::LANES);
-                    pack_transposed(s, q, first, queries, d.head_dim, x.scale as f32, qt);
-                    out.fill(0.0);
-                    let (mut m, mut l) = ([f32::NEG_INFINITY; MAX_QUERIES], [0.0; MAX_QUERIES]);
-                    for start in (0..d.tk).step_by(KEYS) {
-                        let keys = kept_keys(&x, n, start, &mut list);
-                        if keys.is_empty() {
-                            continue;
-                        }
-                        let p = &mut p[..keys.len() * width];
-                        scores(s, vectors, keys, k, d.head_dim, qt, p);
-                        let drops = if x.dropout.is_none() {
-                            None
-                        } else {
-                            draw_multipliers(s, &x, n, h * d.tq + first, queries, start, keys, multipliers);
-                            Some(&*multipliers)
-                        };
-                        for vector in 0..vectors {
-                            running_softmax(s, vector, p, drops, &mut m, &mut l, out);
-                        }
-                        combine(s, vectors, keys, v, d.head_dim, p, out);
-                    }
-                    for i in 0..queries {
-                        let inverse = if l[i] == 0.0 { 0.0 } else { 1.0 / l[i] };
-                        let y = &mut y[(n * d.tq + first + i) * d.width() + h * d.head_dim..][..d.head_dim];
-                        for (y, &o) in y.iter_mut().zip(out[i..].iter().step_by(width)) {
-                            *y = o * inverse;
-                        }
-                        if !saved.is_empty() {
-                            saved[(n * d.heads + h) * d.tq + first + i] = m[i] + l[i].ln();
-                        }
-                    }
+        with_shape!(S, forward(s, self));
+    }
+}
+
+#[inline(always)]
+fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, task: Forward<'_>) {
+    let Forward { inputs: x, y, saved, scratch } = task;
+    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d));
+    let mut rest = aligned(scratch);
+    let out = take(&mut rest, z.per_query);
+    let (m, l) = (take(&mut rest, d.tq + MAX_ROWS), take(&mut rest, d.tq + MAX_ROWS));
+    let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
+    let (q_rows, p) = (take(&mut rest, z.rows), take(&mut rest, MAX_ROWS * STRIDE));
+    let tiled = if d.tq % GRAIN <= FEW { d.tq / GRAIN * GRAIN } else { d.tq };
+    // The last block's padding rows lie between the tiled queries' sums and the others'.
+    let place = |i: usize| if i < tiled { i } else { i + HALF };
+    let mut list = [0; KEYS];
+    for n in 0..d.batch {
+        for h in 0..d.heads {
+            let q = head_rows(x.q, n * d.tq, h, columns);
+            let k = head_rows(x.k, n * d.tk, h, columns);
+            let v = head_rows(x.v, n * d.tk, h, columns);
+            m.fill(f32::NEG_INFINITY);
+            l.fill(0.0);
+            let (mut start, mut begun) = (0, false);
+            while start < d.tk {
+                let len = block_len(d.tk - start);
+                let keys = kept_keys(&x, n, start, len, &mut list);
+                let source = (!x.dropout.is_none()).then(|| Source {
+                    stream: x.key.sample(n).stream(),
+                    dropout: x.dropout,
+                    start,
+                    len,
+                    keys,
+                });
+                start += len;
+                if keys.is_empty() {
+                    continue;
+                }
+                if tiled > 0 {
+                    pack_transposed::<S, V>(s, k, keys, columns, k_packed);
+                    pack_panels::<S, V>(s, 1.0, v, |i| keys[i], keys.len(), columns, v_packed);
+                }
+                for i in (0..tiled).step_by(M) {
+                    let count = M.min(tiled - i);
+                    let rows = count.next_multiple_of(HALF);
+                    pack_rows(s, x.scale as f32, q, i, count, rows, columns, q_rows);
+                    let next = M.min(tiled - i - count);
+                    let ahead = &mut Ahead::new(q, i + count, next, columns);
+                    scores::<S, M, HALF, V>(s, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
+                    let (m, l) = (&mut m[i..], &mut l[i..]);
+                    let factors = running_softmax(s, count, keys.len(), source, h * d.tq + i, p, m, l);
+                    let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
+                    let (size, out) = ((rows, columns, keys.len()), &mut out[i * z.padded..]);
+                    product::<S, M, HALF, V>(s, Read::Rows, size, p, v_packed, out, z.padded, into, ahead);
+                }
+                for i in tiled..d.tq {
+                    scale_row(s, x.scale as f32, q.row(i, columns), &mut q_rows[..columns]);
+                    let (m, l) = (&mut m[i..=i], &mut l[i..=i]);
+                    let out = &mut out[place(i) * z.padded..][..columns];
+                    one_query(s, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
+                }
+                begun = true;
+            }
+            for i in 0..d.tq {
+                let y = &mut y[(n * d.tq + i) * d.width() + h * columns..][..columns];
+                if begun {
+                    let inverse = if l[i] == 0.0 { 0.0 } else { x.dropout.scale::<f32>() / l[i] };
+                    scale_row(s, inverse, &out[place(i) * z.padded..][..columns], y);
+                } else {
+                    y.fill(0.0);
+                }
+                if !saved.is_empty() {
+                    saved[(n * d.heads + h) * d.tq + i] = m[i] + l[i].ln();
                 }
             }
         }
+    }
+}
+
+/// A block of keys for a single query: keys and values are read in place, once each, instead of being packed.
+#[inline(always)]
+fn one_query<S: Simd>(
+    s: S,
+    q: &[f32],
+    k: HeadRows<'_>,
+    v: HeadRows<'_>,
+    keys: &[usize],
+    source: Option<Source<'_>>,
+    row: usize,
+    p: &mut [f32],
+    m: &mut [f32],
+    l: &mut [f32],
+    begun: bool,
+    out: &mut [f32],
+) {
+    let columns = out.len();
+    let (fours, rest) = keys.as_chunks::<4>();
+    let (p_fours, p_rest) = p[..keys.len()].as_chunks_mut::<4>();
+    for (keys, p) in fours.iter().zip(p_fours) {
+        *p = dots(s, &q[..columns], keys.map(|j| k.row(j, columns)));
+    }
+    for (&j, p) in rest.iter().zip(p_rest) {
+        [*p] = dots(s, &q[..columns], [k.row(j, columns)]);
+    }
+    let factor = running_softmax(s, 1, keys.len(), source, row, p, m, l)[0];
+    let mut c = 0;
+    while c + 8 * S::LANES <= columns {
+        combine::<S, 8>(s, v, keys, p, c, factor, begun, out);
+        c += 8 * S::LANES;
+    }
+    while c + 2 * S::LANES <= columns {
+        combine::<S, 2>(s, v, keys, p, c, factor, begun, out);
+        c += 2 * S::LANES;
+    }
+    while c < columns {
+        combine::<S, 1>(s, v, keys, p, c, factor, begun, out);
+        c += S::LANES;
+    }
+}
+
+/// q . row for each row.
+#[inline(always)]
+fn dots<S: Simd, const N: usize>(s: S, q: &[f32], rows: [&[f32]; N]) -> [f32; N] {
+    let mut acc = [s.splat(0.0); N];
+    let whole = q.len() / S::LANES * S::LANES;
+    for c in (0..whole).step_by(S::LANES) {
+        let x = s.load(&q[c..]);
+        for r in 0..N {
+            acc[r] = s.fma(x, s.load(&rows[r][c..]), acc[r]);
+        }
+    }
+    if whole < q.len() {
+        let x = s.load_partial(&q[whole..]);
+        for r in 0..N {
+            acc[r] = s.fma(x, s.load_partial(&rows[r][whole..]), acc[r]);
+        }
+    }
+    let mut sums = [0.0; N];
+    for r in 0..N {
+        sums[r] = s.sum(acc[r]);
+    }
+    sums
+}
+
+/// Columns `c ..` of out = factor out + sum_j p_j v_j, N vectors of them.
+#[inline(always)]
+fn combine<S: Simd, const N: usize>(
+    s: S,
+    v: HeadRows<'_>,
+    keys: &[usize],
+    p: &[f32],
+    c: usize,
+    factor: f32,
+    begun: bool,
+    out: &mut [f32],
+) {
+    let mut acc = [s.splat(0.0); N];
+    let columns = out.len();
+    for (&j, &p) in keys.iter().zip(p) {
+        let (row, p) = (&v.row(j, columns)[c..], s.splat(p));
+        for i in 0..N {
+            let x = if N == 1 { s.load_partial(row) } else { s.load(&row[i * S::LANES..]) };
+            acc[i] = s.fma(p, x, acc[i]);
+        }
+    }
+    for i in 0..N {
+        let out = &mut out[c + i * S::LANES..];
+        let old = if begun { s.mul(s.splat(factor), s.load_partial(out)) } else { s.splat(0.0) };
+        s.store_partial(s.add(old, acc[i]), out);
     }
 }
 
@@ -223,35 +470,22 @@ pub(super) struct Backward<'a, 'b, T> {
     pub(super) scratch: &'a mut [f32],
 }
 
-/// The rows of a gradient that belong to head `h`, starting at row `first`.
+/// Row `row` of a gradient, head `h`: overwritten with or increased by factor times `from`.
 #[inline(always)]
-fn grad_rows<'a, T: Real>(
-    buffers: &'a mut [&mut [T]],
+fn put_row<S: Simd, T: Real>(
+    s: S,
+    buffers: &mut [&mut [T]],
     g: GradRows,
-    first: usize,
+    row: usize,
     h: usize,
-    head_dim: usize,
-) -> HeadRowsMut<'a> {
-    HeadRowsMut {
-        data: same_mut(&mut *buffers[g.buffer]),
-        stride: g.stride,
-        base: first * g.stride + g.offset + h * head_dim,
-    }
-}
-
-/// rows[i, d] = source[first + i, d], padded with zeros to `padded` columns.
-#[inline(always)]
-fn pack_rows(
-    source: HeadRows<'_>,
-    first: usize,
-    queries: usize,
-    columns: usize,
-    padded: usize,
-    rows: &mut [f32],
+    factor: f32,
+    from: &[f32],
 ) {
-    for (i, row) in rows.chunks_exact_mut(padded).enumerate().take(queries) {
-        row[..columns].copy_from_slice(source.row(first + i, 0, columns));
-        row[columns..].fill(0.0);
+    let buffer: &mut [f32] = same_mut(&mut *buffers[g.buffer]);
+    let to = &mut buffer[row * g.stride + g.offset + h * from.len()..][..from.len()];
+    match g.beta {
+        Beta::Zero => scale_row(s, factor, from, to),
+        Beta::One => add_scaled_row(s, factor, from, to),
     }
 }
 
@@ -259,119 +493,178 @@ impl<T: Real> Task for Backward<'_, '_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { inputs: x, y, saved, dy, buffers, dq, dk, dv, mut scratch } = self;
-        let (d, width) = (x.d, VECTORS * S::LANES);
-        let padded = d.head_dim.next_multiple_of(PAD);
-        let qt = take(&mut scratch, d.head_dim * width);
-        let dyt = take(&mut scratch, d.head_dim * width);
-        let dqt = take(&mut scratch, d.head_dim * width);
-        let q_rows = take(&mut scratch, padded * width);
-        let dy_rows = take(&mut scratch, padded * width);
-        let p = take(&mut scratch, KEYS * width);
-        let ds = take(&mut scratch, KEYS * width);
-        let multipliers = take(&mut scratch, KEYS * width);
-        let mut list = [0; KEYS];
-        for n in 0..d.batch {
-            for h in 0..d.heads {
-                let q = head_rows(x.q, n * d.tq, h, d.head_dim);
-                let k = head_rows(x.k, n * d.tk, h, d.head_dim);
-                let v = head_rows(x.v, n * d.tk, h, d.head_dim);
-                let packed = Rows { data: dy, stride: d.width(), offset: 0 };
-                let dy = head_rows(packed, n * d.tq, h, d.head_dim);
-                let y = head_rows(Rows { data: y, ..packed }, n * d.tq, h, d.head_dim);
-                for first in (0..d.tq).step_by(width) {
-                    let queries = width.min(d.tq - first);
-                    let vectors = queries.div_ceil(S::LANES);
-                    pack_transposed(s, q, first, queries, d.head_dim, x.scale as f32, qt);
-                    pack_transposed(s, dy, first, queries, d.head_dim, 1.0, dyt);
-                    pack_rows(q, first, queries, d.head_dim, padded, q_rows);
-                    pack_rows(dy, first, queries, d.head_dim, padded, dy_rows);
-                    dqt.fill(0.0);
-                    let (mut lse, mut dot) = ([0.0; MAX_QUERIES], [0.0; MAX_QUERIES]);
-                    for i in 0..queries {
-                        let sum = saved[(n * d.heads + h) * d.tq + first + i];
-                        // A query without scores: exp(s - inf) = 0 makes all its probabilities 0.
-                        lse[i] = if sum == f32::NEG_INFINITY { f32::INFINITY } else { sum };
-                        let pairs =
-                            dy.row(first + i, 0, d.head_dim).iter().zip(y.row(first + i, 0, d.head_dim));
-                        dot[i] = pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32;
-                    }
-                    for start in (0..d.tk).step_by(KEYS) {
-                        let keys = kept_keys(&x, n, start, &mut list);
-                        if keys.is_empty() {
-                            continue;
-                        }
-                        let (p, ds) = (&mut p[..keys.len() * width], &mut ds[..keys.len() * width]);
-                        scores(s, vectors, keys, k, d.head_dim, qt, p);
-                        scores(s, vectors, keys, v, d.head_dim, dyt, ds);
-                        let drops = if x.dropout.is_none() {
-                            None
-                        } else {
-                            draw_multipliers(s, &x, n, h * d.tq + first, queries, start, keys, multipliers);
-                            Some(&*multipliers)
-                        };
-                        for vector in 0..vectors {
-                            score_gradients(s, vector, x.scale as f32, &lse, &dot, drops, p, ds);
-                        }
-                        if let Some(g) = dv {
-                            let mut g = grad_rows(buffers, g, n * d.tk, h, d.head_dim);
-                            spread(s, queries, keys, p, dy_rows, padded, d.head_dim, &mut g);
-                        }
-                        if let Some(g) = dk {
-                            let mut g = grad_rows(buffers, g, n * d.tk, h, d.head_dim);
-                            spread(s, queries, keys, ds, q_rows, padded, d.head_dim, &mut g);
-                        }
-                        if dq.is_some() {
-                            combine(s, vectors, keys, k, d.head_dim, ds, dqt);
+        with_shape!(S, backward(s, self));
+    }
+}
+
+#[inline(always)]
+fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
+    s: S,
+    task: Backward<'_, '_, impl Real>,
+) {
+    let Backward { inputs: x, y, saved, dy, buffers, dq, dk, dv, scratch } = task;
+    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d));
+    let mut rest = aligned(scratch);
+    let dq_sum = take(&mut rest, z.per_query);
+    let dot = take(&mut rest, d.tq);
+    let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
+    let k_panels = take(&mut rest, z.block);
+    let (dk_sum, dv_sum) = (take(&mut rest, z.per_key), take(&mut rest, z.per_key));
+    let (q_rows, dy_rows) = (take(&mut rest, z.rows), take(&mut rest, z.rows));
+    let (q_panels, dy_panels) = (take(&mut rest, z.queries), take(&mut rest, z.queries));
+    let (p, ds) = (take(&mut rest, z.tile), take(&mut rest, z.tile));
+    let mut list = [0; KEYS];
+    // dy enters dv and dp with the factor of what is kept.
+    let kept = x.dropout.scale::<f32>();
+    for n in 0..d.batch {
+        for h in 0..d.heads {
+            let q = head_rows(x.q, n * d.tq, h, columns);
+            let k = head_rows(x.k, n * d.tk, h, columns);
+            let v = head_rows(x.v, n * d.tk, h, columns);
+            let packed = Rows { data: dy, stride: d.width(), offset: 0 };
+            let dy = head_rows(packed, n * d.tq, h, columns);
+            let y = head_rows(Rows { data: y, ..packed }, n * d.tq, h, columns);
+            let lse = &saved[(n * d.heads + h) * d.tq..][..d.tq];
+            for i in 0..d.tq {
+                [dot[i]] = dots(s, dy.row(i, columns), [y.row(i, columns)]);
+            }
+            let (mut start, mut begun) = (0, false);
+            while start < d.tk {
+                let len = block_len(d.tk - start);
+                let keys = kept_keys(&x, n, start, len, &mut list);
+                let source = (!x.dropout.is_none()).then(|| Source {
+                    stream: x.key.sample(n).stream(),
+                    dropout: x.dropout,
+                    start,
+                    len,
+                    keys,
+                });
+                if keys.len() < len {
+                    for g in [dk, dv].into_iter().flatten().filter(|g| g.beta == Beta::Zero) {
+                        for j in (start..start + len).filter(|&j| !x.keeps(n, j)) {
+                            let at = (n * d.tk + j) * g.stride + g.offset + h * columns;
+                            buffers[g.buffer][at..][..columns].fill(Real::ZERO);
                         }
                     }
-                    if let Some(g) = dq {
-                        let g = grad_rows(buffers, g, n * d.tq, h, d.head_dim);
-                        for i in 0..queries {
-                            let row = &mut g.data[(first + i) * g.stride + g.base..][..d.head_dim];
-                            for (to, &of) in row.iter_mut().zip(dqt[i..].iter().step_by(width)) {
-                                *to += of;
-                            }
+                }
+                start += len;
+                if keys.is_empty() {
+                    continue;
+                }
+                if d.tq == 0 {
+                    dk_sum.fill(0.0);
+                    dv_sum.fill(0.0);
+                } else {
+                    pack_transposed::<S, V>(s, k, keys, columns, k_packed);
+                    pack_transposed::<S, V>(s, v, keys, columns, v_packed);
+                    pack_panels::<S, V>(s, 1.0, k, |i| keys[i], keys.len(), columns, k_panels);
+                }
+                for first in (0..d.tq).step_by(QUERIES) {
+                    let queries = QUERIES.min(d.tq - first);
+                    for i in (0..queries).step_by(M) {
+                        let count = M.min(queries - i);
+                        let rows = count.next_multiple_of(HALF);
+                        let (p, ds) = (&mut p[i * STRIDE..], &mut ds[i * STRIDE..]);
+                        pack_rows(s, x.scale as f32, q, first + i, count, rows, columns, q_rows);
+                        pack_rows(s, kept, dy, first + i, count, rows, columns, dy_rows);
+                        let next = first + i + count;
+                        for (rows_of, a, b, to) in
+                            [(q, &*q_rows, &*k_packed, &mut *p), (dy, &*dy_rows, &*v_packed, &mut *ds)]
+                        {
+                            let ahead = &mut Ahead::new(rows_of, next, M.min(d.tq - next), columns);
+                            scores::<S, M, HALF, V>(s, rows, keys.len(), columns, a, b, to, ahead);
+                        }
+                        let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
+                        score_gradients(s, count, keys.len(), source, h * d.tq + first + i, lse, dot, p, ds);
+                    }
+                    pack_panels::<S, V>(s, x.scale as f32, q, |i| first + i, queries, columns, q_panels);
+                    pack_panels::<S, V>(s, kept, dy, |i| first + i, queries, columns, dy_panels);
+                    let size = (keys.len().next_multiple_of(HALF), columns, queries);
+                    let ahead = &mut Ahead::new(q, 0, 0, columns);
+                    let into = if first == 0 { Into::Overwrite } else { Into::Add };
+                    for (wanted, a, b, sum) in [
+                        (dv.is_some(), &*p, &*dy_panels, &mut *dv_sum),
+                        (dk.is_some(), &*ds, &*q_panels, &mut *dk_sum),
+                    ] {
+                        if wanted {
+                            product::<S, M, HALF, V>(
+                                s,
+                                Read::Columns,
+                                size,
+                                a,
+                                b,
+                                sum,
+                                z.padded,
+                                into,
+                                ahead,
+                            );
                         }
                     }
+                    if dq.is_some() {
+                        let size = (queries.next_multiple_of(HALF), columns, keys.len());
+                        let into = if begun { Into::Add } else { Into::Overwrite };
+                        let sum = &mut dq_sum[first * z.padded..];
+                        product::<S, M, HALF, V>(
+                            s,
+                            Read::Rows,
+                            size,
+                            ds,
+                            k_panels,
+                            sum,
+                            z.padded,
+                            into,
+                            ahead,
+                        );
+                    }
+                }
+                for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {
+                    let Some(g) = g else { continue };
+                    for (&j, sum) in keys.iter().zip(sum.chunks_exact(z.padded)) {
+                        put_row(s, buffers, g, n * d.tk + j, h, 1.0, &sum[..columns]);
+                    }
+                }
+                begun = true;
+            }
+            if let Some(g) = dq {
+                if !begun {
+                    dq_sum.fill(0.0);
+                }
+                for (i, sum) in dq_sum.chunks_exact(z.padded).enumerate().take(d.tq) {
+                    put_row(s, buffers, g, n * d.tq + i, h, x.scale as f32, &sum[..columns]);
                 }
             }
         }
     }
 }
 
-/// Per element of a tile: p = exp(s - lse), ds = scale p (m dp - D); then p becomes m p.
+/// Per element of a block: p = exp(s - lse), ds = p (m dp - D); then p becomes m p. Here m is 0 or 1.
 #[inline(always)]
 fn score_gradients<S: Simd>(
     s: S,
-    v: usize,
-    scale: f32,
-    lse: &[f32; MAX_QUERIES],
-    dot: &[f32; MAX_QUERIES],
-    multipliers: Option<&[f32]>,
+    count: usize,
+    keys: usize,
+    source: Option<Source<'_>>,
+    first_row: usize,
+    lse: &[f32],
+    dot: &[f32],
     p: &mut [f32],
     ds: &mut [f32],
 ) {
-    let (width, at) = (VECTORS * S::LANES, v * S::LANES);
-    let (lse, dot, scale) = (s.load(&lse[at..]), s.load(&dot[at..]), s.splat(scale));
-    let tiles = p.chunks_exact_mut(width).zip(ds.chunks_exact_mut(width));
-    match multipliers {
-        None => {
-            for (p, ds) in tiles {
-                let e = vmath::exp(s, s.sub(s.load(&p[at..]), lse));
-                let g = s.mul(s.mul(e, scale), s.sub(s.load(&ds[at..]), dot));
-                s.store(e, &mut p[at..]);
-                s.store(g, &mut ds[at..]);
-            }
+    let width = keys.next_multiple_of(S::LANES);
+    let rows = p.as_chunks_mut::<STRIDE>().0.iter_mut().zip(ds.as_chunks_mut::<STRIDE>().0);
+    let zero = s.splat(0.0);
+    for (r, (p, ds)) in rows.enumerate().take(count) {
+        // A query without scores: exp(s - inf) = 0 makes all its probabilities 0.
+        let lse = s.splat(if lse[r] == f32::NEG_INFINITY { f32::INFINITY } else { lse[r] });
+        let parts = p[..width].chunks_exact_mut(S::LANES).zip(ds[..width].chunks_exact_mut(S::LANES));
+        for (p, ds) in parts {
+            // Rounding of lse may leave an exponent just above 0; NaN as the second operand stays.
+            let e = vmath::exp_nonpositive(s, s.min(zero, s.sub(s.load(p), lse)));
+            s.store(s.mul(e, s.sub(s.load(ds), s.splat(dot[r]))), ds);
+            s.store(e, p);
         }
-        Some(multipliers) => {
-            for ((p, ds), w) in tiles.zip(multipliers.chunks_exact(width)) {
-                let e = vmath::exp(s, s.sub(s.load(&p[at..]), lse));
-                let w = s.load(&w[at..]);
-                let dp = s.mul(w, s.load(&ds[at..]));
-                s.store(s.mul(s.mul(e, scale), s.sub(dp, dot)), &mut ds[at..]);
-                s.store(s.mul(e, w), &mut p[at..]);
-            }
+        if let Some(source) = source {
+            source.drop_gradients(s, first_row + r, dot[r], p, ds);
         }
     }
 }

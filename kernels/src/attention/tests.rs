@@ -169,7 +169,9 @@ fn dims(batch: usize, tq: usize, tk: usize, heads: usize, head_dim: usize) -> Di
 
 #[test]
 fn every_instruction_set_agrees_with_the_reference() {
-    // Tiles are 12, 24 or 48 queries by 128 keys: sizes around each end, head_dims around each vector and row block.
+    // Queries go in blocks of 14, 6 or 4 (half of it at the end), backward in tiles of 112, one by one where one or two
+    // are left past a multiple of 28; keys in blocks of 256 (the last up to 320) and panels of 32, 16 or 8; head_dim in
+    // panels and pieces of 320: sizes around each end.
     let sizes = [
         dims(1, 1, 1, 1, 1),
         dims(2, 3, 2, 2, 3),
@@ -190,6 +192,13 @@ fn every_instruction_set_agrees_with_the_reference() {
         dims(1, 48, 256, 1, 128),
         dims(2, 49, 49, 2, 10),
         dims(1, 100, 300, 1, 65),
+        dims(1, 2, 321, 2, 33),
+        dims(1, 29, 320, 1, 6),
+        dims(1, 58, 385, 1, 130),
+        dims(1, 113, 255, 1, 32),
+        dims(1, 14, 40, 1, 321),
+        dims(2, 1, 300, 2, 328),
+        dims(1, 230, 577, 1, 5),
     ];
     for (seed, d) in sizes.into_iter().enumerate() {
         for (mask, dropout) in [
@@ -223,6 +232,92 @@ fn every_instruction_set_agrees_with_the_reference() {
             });
         }
     }
+}
+
+#[test]
+fn queries_may_be_split_at_multiples_of_the_grain() {
+    let grain = row_grain();
+    // One query past a multiple (done alone), more than that, and keys that are masked.
+    for (seed, tq, mask) in [(70, 4 * grain + 1, false), (71, 3 * grain + 9, true), (72, 2 * grain, false)] {
+        let d = dims(1, tq, 330, 2, 20);
+        let case = Case::new(seed, d, mask, Dropout::NONE);
+        let qkv: Vec<f32> = to_f32(&case.qkv);
+        let mask = case.mask.as_deref().map(to_f32);
+        let rows = |which| Rows { data: &qkv[..], stride: case.stride(), offset: case.offset(which) };
+        each_isa(|isa| {
+            let whole = case.run::<f32>(isa, 0, ALL, Beta::Zero);
+            for part in [grain, 2 * grain, 3 * grain] {
+                let mut y = vec![f32::NAN; whole.y.len()];
+                for first in (0..tq).step_by(part) {
+                    let d = Dims { tq: part.min(tq - first), ..d };
+                    let q = Rows { offset: case.offset(0) + first * case.stride(), ..rows(0) };
+                    let mut scratch = vec![f32::NAN; scratch_len::<f32>(d)];
+                    let y = &mut y[first * d.width()..][..d.tq * d.width()];
+                    let (mask, none, key) = (mask.as_deref(), Dropout::NONE, case.key);
+                    forward(
+                        isa,
+                        d,
+                        case.scale,
+                        q,
+                        rows(1),
+                        rows(2),
+                        mask,
+                        none,
+                        key,
+                        y,
+                        &mut [],
+                        &mut scratch,
+                    );
+                }
+                let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert!(bits(&y) == bits(&whole.y), "{isa}: {tq} queries in parts of {part}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_sequence_does_not_depend_on_its_batch() {
+    let d = dims(3, 31, 70, 2, 9);
+    let case = Case::new(73, d, true, Dropout::new(0.2));
+    each_isa(|isa| {
+        let whole = case.run::<f32>(isa, 0, ALL, Beta::Zero);
+        for n in 0..d.batch {
+            // q rows of sequence n begin at n tq, k and v rows at n tk.
+            let mut alone = Case::new(73, Dims { batch: 1, ..d }, false, Dropout::new(0.2));
+            let width = case.stride();
+            for (row, to) in alone.qkv.chunks_mut(width).enumerate() {
+                for which in 0..3 {
+                    let t = if which == 0 { d.tq } else { d.tk };
+                    if row < t {
+                        let at = case.offset(which);
+                        let from = (n * t + row) * width + at;
+                        to[at..at + d.width()].copy_from_slice(&case.qkv[from..from + d.width()]);
+                    }
+                }
+            }
+            let len = d.tq * d.width();
+            alone.dy = case.dy[n * len..][..len].to_vec();
+            alone.mask = case.mask.as_ref().map(|m| m[n * d.tk..][..d.tk].to_vec());
+            alone.key = case.key.sample(n);
+            let got = alone.run::<f32>(isa, 0, ALL, Beta::Zero);
+            assert!(got.y == whole.y[n * len..][..len], "{isa} sequence {n}");
+            for which in 0..3 {
+                let t = if which == 0 { d.tq } else { d.tk };
+                let want = &case.columns(which, &whole.grad)[n * t * d.width()..][..t * d.width()];
+                let got = alone.columns(which, &got.grad);
+                assert!(got == want, "{isa} sequence {n} gradient {which}");
+            }
+        }
+    });
+}
+
+#[test]
+fn scratch_grows_with_the_length_and_never_with_its_square() {
+    let len = |t: usize| scratch_len::<f32>(dims(1, t, t, 2, 128));
+    let step = len(2 * 1281) - len(1281);
+    assert_eq!(len(4 * 1281) - len(3 * 1281), step);
+    assert_eq!(step, 1281 * (128 + 2));
 }
 
 #[test]
@@ -428,7 +523,7 @@ fn refused(change: impl Fn(&mut Dims, &mut usize, &mut Vec<f32>)) -> String {
     let data = [0.0f32; 12];
     let run = std::panic::AssertUnwindSafe(|| {
         let rows = Rows { data: &data, stride, offset: 0 };
-        let (key, mut scratch) = (Key::default(), vec![0.0; 100_000]);
+        let (key, mut scratch) = (Key::default(), vec![0.0; 300_000]);
         forward(
             Isa::PORTABLE,
             d,
@@ -466,7 +561,7 @@ fn a_missing_buffer_is_refused() {
     let (d, x) = (dims(1, 1, 1, 1, 1), [0.0f32]);
     let rows = Rows { data: &x, stride: 1, offset: 0 };
     let g = Some(GradRows { buffer: 1, stride: 1, offset: 0, beta: Beta::Zero });
-    let (mut grad, mut scratch) = ([0.0f32], vec![0.0; 100_000]);
+    let (mut grad, mut scratch) = ([0.0f32], vec![0.0; 300_000]);
     let buffers: &mut [&mut [f32]] = &mut [&mut grad];
     let (none, key) = (Dropout::NONE, Key::default());
     backward(

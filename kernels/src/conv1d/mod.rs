@@ -9,36 +9,69 @@
 //!
 //! **Saved.** As [`crate::linear`]: nothing without an activation and for ReLU, z for the others.
 //!
-//! **Cost.** 2 batch out_length in out kernel FLOPs forward, twice that backward.
+//! **Cost.** 2 batch out_length in out kernel FLOPs forward, twice that backward; the frequency domain needs 6 to 12 times
+//! fewer for the kernels below.
 //!
-//! **Method.** An implicit matrix product: row (n, t) of the patch matrix is the stretch of x under the kernel at t
-//! (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
-//! (kernel times larger than x) never exists. dx is the same with dz in the place of x and the kernel turned round, one
-//! product for each residue of the position modulo the stride; dW takes the patches as the other operand. Weights are
-//! rearranged in scratch.
+//! **Method.** One of two, by sizes and type alone, so that nothing depends on the batch or its neighbours:
 //!
-//! **Later.** For kernels 33 and 17 a frequency-domain product (overlap-save) needs 7 to 11 times fewer multiplications:
-//! it would stand beside the implicit product here, chosen by sizes and measured. bf16 enters through [`crate::gemm`].
+//! * *Frequency domain* (`overlap_save.rs`, after `fft.rs` and `spectrum.rs`), in f32 with stride and dilation 1 where its
+//!   expected cost is at most half and the kernel has 32 taps or more: long kernels between many channels. The paper's kernel
+//!   33 is its case, with transforms of length 128; its kernel 17 would be by cost (length 64), see `TAPS` there.
+//! * *Implicit product* everywhere else, and always in f64, which makes it the oracle of the other. Row (n, t) of the patch
+//!   matrix is the stretch of x under the kernel at t
+//!   (with dilation 1 simply contiguous memory), and it is copied straight into the product's packed panels, so the matrix
+//!   (kernel times larger than x) never exists. dx is the same with dz in the place of x and the kernel turned round, one
+//!   product for each residue of the position modulo the stride; dW takes the patches as the other operand. Weights are
+//!   rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
 //!
-//! **Numerics.** Sums in the order (kernel, channel) within the product's blocks. Padding multiplies weights by 0, so an
-//! infinite weight gives NaN at the edges.
+//! **Measured.** A window of 1280 positions with ReLU, one thread of an Intel CPU with AVX-512 and 180 GFLOP/s at most,
+//! milliseconds; the frequency domain with weights prepared, fastest of 25, preparing one direction apart:
+//!
+//! | | product: forward | backward | frequency domain: forward | backward | weights |
+//! |---|---|---|---|---|---|
+//! | 64 to 128, kernel 33 | 4.8 | 10.9 | 0.5 | 1.2 | 0.6 to 1.2 |
+//! | 128 to 256, kernel 17 | 9.9 | 21 | 1.5 | 3.5 | 1.2 |
+//!
+//! The row of kernel 17 was timed before the rule left that kernel to the product. The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
+//! the two here.
+//!
+//! **Later.** bf16 enters through [`crate::gemm`].
+//!
+//! **Numerics.** Implicit product: sums in the order (kernel, channel) within the product's blocks. Padding multiplies
+//! weights by 0, so an infinite weight gives NaN at the edges. A NaN or infinity of x reaches the outputs whose window
+//! holds it.
+//!
+//! Frequency domain: within 1.5e-6 of the rms of the result (measured against f64; the tests allow 3e-6). The error is
+//! relative to the tile: an output that is exactly 0 in the product may be of that size here. With m = [`row_grain`] and
+//! tile i of a sample made of outputs i m .. (i + 1) m, a NaN or infinity at position s of x makes NaN of all outputs of
+//! the tiles with i m <= s + padding < i m + m + kernel - 1, in that sample alone; one of dz those of dx at the m + kernel - 1
+//! positions its tile reads, and, as in the product, dw of its channel. In a weight it makes NaN of its output
+//! channel.
 
 use crate::activation::{self, Activation};
 use crate::contract::{at_least, len, product, require};
 use crate::gemm::{self, Epilogue, Strided};
 use crate::linear::keeps_z;
-use crate::{Beta, GradMut, Isa, Real};
+use crate::{Beta, GradMut, Isa, Real, real};
+use std::ops::Range;
 
+mod fft;
+mod overlap_save;
 mod patches;
 mod reference;
+mod spectrum;
 #[cfg(test)]
 mod tests;
 
+use overlap_save::{Direction, OutputGradient, Plan};
 use patches::{Patches, Phase};
 pub use reference::{backward as backward_reference, forward as forward_reference};
 
 /// Elements of an in-place activation's copy.
 const CHUNK: usize = 1024;
+
+/// Rows of y that the direct product may be cut by: any would do, a multiple of all tile heights (14, 6, 4) wastes none.
+const ROWS: usize = 84;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,20 +144,129 @@ pub fn saved_len(d: Dims, act: Option<Activation>) -> usize {
 /// If the kernel does not fit or a product overflows.
 #[track_caller]
 pub fn scratch_len<T: Real>(d: Dims, act: Option<Activation>) -> usize {
+    scratch_by::<T>(spectral::<T>(d), d, act)
+}
+
+/// As [`scratch_len`], for [`forward_direct`] and [`backward_direct`].
+///
+/// # Panics
+/// As [`scratch_len`].
+#[track_caller]
+pub fn scratch_len_direct<T: Real>(d: Dims, act: Option<Activation>) -> usize {
+    scratch_by::<T>(None, d, act)
+}
+
+#[track_caller]
+fn scratch_by<T: Real>(plan: Option<Plan>, d: Dims, act: Option<Activation>) -> usize {
     let (_, weights, y, out) = d.sizes("conv1d");
+    if let Some(plan) = plan {
+        let forward = plan.weights_len(Direction::Forward) + plan.forward_len().max(CHUNK);
+        return forward.max(plan.weights_len(Direction::Backward) + plan.backward_len(act.is_some()));
+    }
     let (taps, rows) = (d.kernel * d.in_channels, d.batch * out);
-    let forward = weights
-        + gemm::packed_len::<T>(taps, d.out_channels)
-        + gemm::packed_scratch_len::<T>(rows).max(CHUNK);
+    let forward = there_len::<T>(d) + weights + gemm::packed_scratch_len::<T>(rows).max(CHUNK);
     let dz = if act.is_some() { y } else { 0 };
-    let dx = weights
-        + gemm::packed_len::<T>(d.kernel * d.out_channels, d.in_channels)
-        + gemm::packed_scratch_len::<T>(d.length);
+    let dx = back_len::<T>(d) + weights + gemm::packed_scratch_len::<T>(d.length);
     let dw = weights + gemm::scratch_len::<T>(d.out_channels, taps, rows);
     forward.max(dz + dx.max(dw))
 }
 
-/// y = act(w * x + b); b `[out]`, `saved`: [`saved_len`] elements or empty, `scratch`: [`scratch_len`] elements.
+/// How the frequency domain serves this convolution, if it does: a matter of f32 and of sizes.
+fn spectral<T: Real>(d: Dims) -> Option<Plan> {
+    if real::is_f32::<T>() { Plan::of(d) } else { None }
+}
+
+/// Rows of y by multiples of which [`forward_rows`] may be asked for parts.
+///
+/// # Panics
+/// If the kernel does not fit.
+#[track_caller]
+pub fn row_grain<T: Real>(d: Dims) -> usize {
+    d.sizes("conv1d");
+    spectral::<T>(d).map_or(ROWS, |plan| plan.grain())
+}
+
+/// Panels of the forward product.
+fn there_len<T: Real>(d: Dims) -> usize {
+    gemm::packed_len::<T>(d.kernel * d.in_channels, d.out_channels)
+}
+
+/// Panels of the input gradient: of one product for each residue.
+fn back_len<T: Real>(d: Dims) -> usize {
+    phases(d).map(|(_, phase)| gemm::packed_len::<T>(phase.taps * d.out_channels, d.in_channels)).sum()
+}
+
+/// Residues of the position modulo the stride, and the taps that touch it.
+fn phases(d: Dims) -> impl Iterator<Item = (usize, Phase)> {
+    (0..d.stride.min(d.length)).map(move |residue| (residue, Phase::of(d, residue)))
+}
+
+/// Elements of weights that [`prepare`] leaves. They do not depend on the batch.
+///
+/// # Panics
+/// If the kernel does not fit or a product overflows.
+#[track_caller]
+pub fn prepared_len<T: Real>(d: Dims, backward: bool) -> usize {
+    prepared_by::<T>(spectral::<T>(d), d, backward)
+}
+
+#[track_caller]
+fn prepared_by<T: Real>(plan: Option<Plan>, d: Dims, backward: bool) -> usize {
+    let (_, weights, _, _) = d.sizes("conv1d");
+    if let Some(plan) = plan {
+        let back = if backward { plan.weights_len(Direction::Backward) } else { 0 };
+        return plan.weights_len(Direction::Forward) + back;
+    }
+    let back = if backward { back_len::<T>(d) } else { 0 };
+    there_len::<T>(d) + back + weights
+}
+
+/// Rearranges and packs, or transforms, w `[out, in, kernel]` for [`forward`] and, with `backward`, for dx of [`backward`]
+/// on the same instruction set; `out`: [`prepared_len`] elements, the last of which may only help in rearranging.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn prepare<T: Real>(isa: Isa, d: Dims, w: &[T], backward: bool, out: &mut [T]) {
+    let (_, weights, _, _) = d.sizes("conv1d");
+    len("conv1d", "w", weights, w.len());
+    len("conv1d", "prepared", prepared_len::<T>(d, backward), out.len());
+    if let Some(plan) = spectral::<T>(d) {
+        let (there, back) = out.split_at_mut(plan.weights_len(Direction::Forward));
+        overlap_save::prepare(isa, &plan, Direction::Forward, real::same(w), real::same_mut(there));
+        if backward {
+            overlap_save::prepare(isa, &plan, Direction::Backward, real::same(w), real::same_mut(back));
+        }
+        return;
+    }
+    let (panels, rearranged) = out.split_at_mut(out.len() - weights);
+    let (there, back) = panels.split_at_mut(there_len::<T>(d));
+    pack_there(isa, d, w, rearranged, there);
+    if backward {
+        pack_back(isa, d, w, rearranged, back);
+    }
+}
+
+fn pack_there<T: Real>(isa: Isa, d: Dims, w: &[T], rearranged: &mut [T], panels: &mut [T]) {
+    let (taps, n) = (d.kernel * d.in_channels, d.out_channels);
+    patches::weights_forward(d, w, rearranged);
+    gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, panels);
+}
+
+fn pack_back<T: Real>(isa: Isa, d: Dims, w: &[T], rearranged: &mut [T], mut panels: &mut [T]) {
+    let n = d.in_channels;
+    for (_, phase) in phases(d) {
+        let taps = phase.taps * d.out_channels;
+        let (mine, rest) = panels.split_at_mut(gemm::packed_len::<T>(taps, n));
+        let rearranged = &mut rearranged[..taps * n];
+        patches::weights_backward(d, phase, w, rearranged);
+        gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, mine);
+        panels = rest;
+    }
+}
+
+/// y = act(w * x + b); b `[out]`, `prepared`: w as [`prepare`] leaves it, or empty: then it is prepared in scratch;
+/// `saved`: [`saved_len`] elements or empty, `scratch`: [`scratch_len`] elements.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -135,6 +277,44 @@ pub fn forward<T: Real>(
     act: Option<Activation>,
     x: &[T],
     w: &[T],
+    prepared: &[T],
+    b: Option<&[T]>,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    forward_by(spectral::<T>(d), isa, d, act, x, w, prepared, b, y, saved, scratch);
+}
+
+/// [`forward`] by the implicit product whatever the sizes, with nothing prepared: what the frequency domain is compared
+/// with. `scratch`: [`scratch_len_direct`] elements.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn forward_direct<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    forward_by(None, isa, d, act, x, w, &[], b, y, saved, scratch);
+}
+
+#[track_caller]
+fn forward_by<T: Real>(
+    plan: Option<Plan>,
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    prepared: &[T],
     b: Option<&[T]>,
     y: &mut [T],
     saved: &mut [T],
@@ -148,34 +328,114 @@ pub fn forward<T: Real>(
     if keep {
         at_least("conv1d", "saved", y.len(), saved.len());
     }
-    at_least("conv1d", "scratch", scratch_len::<T>(d, act), scratch.len());
+    at_least("conv1d", "scratch", scratch_by::<T>(plan, d, act), scratch.len());
     if y.is_empty() {
         return;
     }
-    let (taps, n) = (d.kernel * d.in_channels, d.out_channels);
-    let (rearranged, scratch) = scratch.split_at_mut(w.len());
-    let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(taps, n));
-    patches::weights_forward(d, w, rearranged);
-    gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, packed);
-    let rows = Patches::of_input(d, x, out);
-    let epilogue = Epilogue { bias: b, relu: act == Some(Activation::Relu) };
     let length = y.len();
     let z = if keep { &mut saved[..length] } else { &mut *y };
-    gemm::multiply_packed(isa, (d.batch * out, n, taps), rows, packed, Beta::Zero, z, n, epilogue, scratch);
+    let relu = act == Some(Activation::Relu);
+    rows_of_z(plan, isa, d, relu, x, w, prepared, b, 0..d.batch * out, z, scratch);
     match act {
         Some(kind) if keep => activation::forward(isa, kind, &saved[..length], y),
-        Some(kind) if keeps_z(act) => {
-            for y in y.chunks_mut(CHUNK) {
-                let z = &mut scratch[..y.len()];
-                z.copy_from_slice(y);
-                activation::forward(isa, kind, z, y);
-            }
-        }
-        _ => {}
+        _ => activate(isa, act, y, scratch),
     }
 }
 
-/// Gradients of [`forward`]; dw and db are added to, `None` is not wanted. `y` is read for ReLU only.
+/// [`forward`] at the output positions `rows` of a single sample (a batch of 1), for several threads: `y_rows` are theirs
+/// `[rows, out]`, with the bits that [`forward`] gives. Rows begin and end at multiples of [`row_grain`] or at the end.
+///
+/// # Panics
+/// If a size does not fit, the batch is not 1, or rows are cut elsewhere.
+#[track_caller]
+pub fn forward_rows<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    prepared: &[T],
+    b: Option<&[T]>,
+    rows: Range<usize>,
+    y_rows: &mut [T],
+    scratch: &mut [T],
+) {
+    let op = "conv1d rows";
+    let (xs, ws, _, out) = d.sizes(op);
+    let grain = row_grain::<T>(d);
+    require(op, "the batch must be 1", d.batch, d.batch == 1);
+    require(op, "rows must end within the output", rows.end, rows.start <= rows.end && rows.end <= out);
+    for cut in [rows.start, rows.end] {
+        require(op, "rows must be cut at multiples of row_grain", cut, cut % grain == 0 || cut == out);
+    }
+    len(op, "x", xs, x.len());
+    len(op, "w", ws, w.len());
+    len(op, "y_rows", product(op, &[rows.len(), d.out_channels]), y_rows.len());
+    if let Some(b) = b {
+        len(op, "b", d.out_channels, b.len());
+    }
+    at_least(op, "scratch", scratch_len::<T>(d, act), scratch.len());
+    if y_rows.is_empty() {
+        return;
+    }
+    let (plan, relu) = (spectral::<T>(d), act == Some(Activation::Relu));
+    rows_of_z(plan, isa, d, relu, x, w, prepared, b, rows, y_rows, scratch);
+    activate(isa, act, y_rows, scratch);
+}
+
+/// z or, with `relu`, y at flat rows `[batch, out_length]`: all of them or, of a single sample, some.
+#[track_caller]
+fn rows_of_z<T: Real>(
+    plan: Option<Plan>,
+    isa: Isa,
+    d: Dims,
+    relu: bool,
+    x: &[T],
+    w: &[T],
+    prepared: &[T],
+    b: Option<&[T]>,
+    rows: Range<usize>,
+    z: &mut [T],
+    scratch: &mut [T],
+) {
+    if let Some(plan) = plan {
+        let there = plan.weights_len(Direction::Forward);
+        if !prepared.is_empty() {
+            at_least("conv1d", "prepared", there, prepared.len());
+        }
+        let prepare = |to: &mut [T]| {
+            overlap_save::prepare(isa, &plan, Direction::Forward, real::same(w), real::same_mut(to));
+        };
+        let (h, scratch) = gemm::panels(prepared, there, scratch, prepare);
+        let (x, h, b) = (real::same(x), real::same(h), b.map(real::same));
+        let (z, scratch) = (real::same_mut(z), real::same_mut(scratch));
+        overlap_save::forward(isa, &plan, x, h, b, relu, rows, z, scratch);
+        return;
+    }
+    let (taps, n, there) = (d.kernel * d.in_channels, d.out_channels, there_len::<T>(d));
+    if !prepared.is_empty() {
+        at_least("conv1d", "prepared", there, prepared.len());
+    }
+    let (rearranged, scratch) = scratch.split_at_mut(w.len());
+    let pack = |panels: &mut [T]| pack_there(isa, d, w, rearranged, panels);
+    let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
+    let patches = Patches::of_input(d, x, d.out_length().unwrap_or(0)).starting_at(rows.start);
+    let epilogue = Epilogue { bias: b, relu };
+    gemm::multiply_packed(isa, (rows.len(), n, taps), patches, packed, Beta::Zero, z, n, epilogue, scratch);
+}
+
+/// An activation other than ReLU, in place.
+fn activate<T: Real>(isa: Isa, act: Option<Activation>, y: &mut [T], scratch: &mut [T]) {
+    let Some(kind) = act.filter(|&kind| keeps_z(Some(kind))) else { return };
+    for y in y.chunks_mut(CHUNK) {
+        let z = &mut scratch[..y.len()];
+        z.copy_from_slice(y);
+        activation::forward(isa, kind, z, y);
+    }
+}
+
+/// Gradients of [`forward`]; dw and db are added to, `None` is not wanted. `y` is read for ReLU only; `prepared`: w as
+/// [`prepare`] with `backward` leaves it, or empty.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -186,6 +446,50 @@ pub fn backward<T: Real>(
     act: Option<Activation>,
     x: &[T],
     w: &[T],
+    prepared: &[T],
+    y: &[T],
+    saved: &[T],
+    dy: &[T],
+    dx: Option<GradMut<'_, T>>,
+    dw: Option<&mut [T]>,
+    db: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
+    backward_by(spectral::<T>(d), isa, d, act, x, w, prepared, y, saved, dy, dx, dw, db, scratch);
+}
+
+/// [`backward`] by the implicit product whatever the sizes, with nothing prepared. `scratch`: [`scratch_len_direct`]
+/// elements.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn backward_direct<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    y: &[T],
+    saved: &[T],
+    dy: &[T],
+    dx: Option<GradMut<'_, T>>,
+    dw: Option<&mut [T]>,
+    db: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
+    backward_by(None, isa, d, act, x, w, &[], y, saved, dy, dx, dw, db, scratch);
+}
+
+#[track_caller]
+fn backward_by<T: Real>(
+    plan: Option<Plan>,
+    isa: Isa,
+    d: Dims,
+    act: Option<Activation>,
+    x: &[T],
+    w: &[T],
+    prepared: &[T],
     y: &[T],
     saved: &[T],
     dy: &[T],
@@ -211,8 +515,41 @@ pub fn backward<T: Real>(
     if let Some(db) = &db {
         len(op, "db", d.out_channels, db.len());
     }
-    at_least(op, "scratch", scratch_len::<T>(d, act), scratch.len());
+    at_least(op, "scratch", scratch_by::<T>(plan, d, act), scratch.len());
 
+    let there = plan.map_or_else(|| there_len::<T>(d), |plan| plan.weights_len(Direction::Forward));
+    let prepared = if prepared.is_empty() {
+        prepared
+    } else {
+        at_least(op, "prepared", prepared_by::<T>(plan, d, true), prepared.len());
+        &prepared[there..]
+    };
+    if let Some(plan) = plan {
+        let prepare = |to: &mut [T]| {
+            if !to.is_empty() {
+                overlap_save::prepare(isa, &plan, Direction::Backward, real::same(w), real::same_mut(to));
+            }
+        };
+        // Only dx needs the weights.
+        let back = if dx.is_some() { plan.weights_len(Direction::Backward) } else { 0 };
+        let (h, scratch) = gemm::panels(prepared, back, scratch, prepare);
+        let z = if keeps_z(act) { &saved[..dy.len()] } else { y };
+        let of = OutputGradient { act, z: real::same(z), dy: real::same(dy) };
+        let dx = dx.map(|dx| GradMut { data: real::same_mut(dx.data), beta: dx.beta });
+        let (dw, db) = (dw.map(real::same_mut), db.map(real::same_mut));
+        overlap_save::backward(
+            isa,
+            &plan,
+            real::same(x),
+            real::same(h),
+            of,
+            dx,
+            dw,
+            db,
+            real::same_mut(scratch),
+        );
+        return;
+    }
     let (dz_buffer, scratch) = scratch.split_at_mut(if act.is_some() { dy.len() } else { 0 });
     let dz: &[T] = match act {
         None => dy,
@@ -223,7 +560,7 @@ pub fn backward<T: Real>(
         }
     };
     if let Some(dx) = dx {
-        input_gradient(isa, d, out, w, dz, dx, scratch);
+        input_gradient(isa, d, out, w, prepared, dz, dx, scratch);
     }
     if let Some(dw) = dw {
         let (rows, taps, m) = (d.batch * out, d.kernel * d.in_channels, d.out_channels);
@@ -245,6 +582,7 @@ fn input_gradient<T: Real>(
     d: Dims,
     out: usize,
     w: &[T],
+    prepared: &[T],
     dz: &[T],
     dx: GradMut<'_, T>,
     scratch: &mut [T],
@@ -253,14 +591,14 @@ fn input_gradient<T: Real>(
     if dx.data.is_empty() {
         return;
     }
-    for residue in 0..d.stride.min(d.length) {
-        let phase = Phase::of(d, residue);
+    let (rearranged, scratch) = scratch.split_at_mut(w.len());
+    let pack = |panels: &mut [T]| pack_back(isa, d, w, rearranged, panels);
+    let (mut panels, scratch) = gemm::panels(prepared, back_len::<T>(d), scratch, pack);
+    for (residue, phase) in phases(d) {
         let taps = phase.taps * d.out_channels;
         let rows = (d.length - residue).div_ceil(d.stride);
-        let (rearranged, scratch) = scratch.split_at_mut(taps * n);
-        let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(taps, n));
-        patches::weights_backward(d, phase, w, rearranged);
-        gemm::pack(isa, taps, n, Strided { data: rearranged, strides: (n, 1) }, packed);
+        let (packed, rest) = panels.split_at(gemm::packed_len::<T>(taps, n));
+        panels = rest;
         for sample in 0..d.batch {
             let dz = &dz[sample * out * d.out_channels..][..out * d.out_channels];
             let a = Patches::of_gradient(d, phase, dz, out, rows);

@@ -31,6 +31,11 @@ impl<'a, T: Real> Patches<'a, T> {
         }
     }
 
+    /// The rows of a single sample from `row` on.
+    pub(super) fn starting_at(self, row: usize) -> Self {
+        Self { offset: self.offset + (row * self.step) as isize, ..self }
+    }
+
     /// The output gradients of one sample that each input position of a phase contributed to.
     pub(super) fn of_gradient(d: Dims, phase: Phase, dz: &'a [T], out: usize, rows: usize) -> Self {
         Self {

@@ -2,6 +2,8 @@ use super::*;
 use crate::activation::Activation;
 use crate::testing::{Guarded, Rng, assert_close, each_isa};
 
+mod spectral;
+
 fn cast<T: Real>(x: &[f64]) -> Vec<T> {
     x.iter().map(|&v| T::of(v)).collect()
 }
@@ -30,16 +32,29 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, d: Dims, act: Option<Activation>
     let mut y = Guarded::<T>::new(dy.len(), 1);
     let mut saved = Guarded::<T>::new(saved_len(d, act), 2);
     let b = cast::<T>(&b);
-    forward(isa, d, act, xt.get(), wt.get(), Some(&b), y.get_mut(), saved.get_mut(), scratch.get_mut());
+    forward(isa, d, act, xt.get(), wt.get(), &[], Some(&b), y.get_mut(), saved.get_mut(), scratch.get_mut());
     scratch.check(&name);
     saved.check(&name);
     assert_close(&name, y.check(&name), &want_y, tolerance(d.in_channels * d.kernel), 0.0);
+    let first_y = y.get().to_vec();
     let mut bare = vec![T::NAN; dy.len()];
-    forward(isa, d, act, xt.get(), wt.get(), Some(&b), &mut bare, &mut [], scratch.get_mut());
+    forward(isa, d, act, xt.get(), wt.get(), &[], Some(&b), &mut bare, &mut [], scratch.get_mut());
     assert_eq!(bare, y.get(), "{name}: inference");
+    // Weights prepared before give the same bits, whether or not the backward pass's are with them.
+    let mut prepared = Guarded::<T>::new(0, 0);
+    for back in [false, true] {
+        prepared = Guarded::<T>::new(prepared_len::<T>(d, back), 1);
+        prepare(isa, d, wt.get(), back, prepared.get_mut());
+        prepared.check(&name);
+        bare.fill(T::NAN);
+        scratch.get_mut().fill(T::NAN);
+        let (y, scratch) = (&mut bare, scratch.get_mut());
+        forward(isa, d, act, xt.get(), wt.get(), prepared.get(), Some(&b), y, &mut [], scratch);
+        assert_eq!(bare, first_y, "{name}: prepared");
+    }
 
     let mut first: Option<[Vec<T>; 3]> = None;
-    for _ in 0..2 {
+    for prepared in [&[], prepared.get(), prepared.get()] {
         let before = if beta == Beta::Zero { vec![T::NAN; x.len()] } else { cast(&dx0) };
         let mut dx = Guarded::of(&before, 1);
         let (mut dw, mut db) = (Guarded::of(&cast::<T>(&dw0), 2), Guarded::of(&cast::<T>(&db0), 3));
@@ -50,6 +65,7 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, d: Dims, act: Option<Activation>
             act,
             xt.get(),
             wt.get(),
+            prepared,
             y.get(),
             saved.get(),
             &cast::<T>(&dy),
@@ -160,7 +176,7 @@ fn a_unit_tap_shifts_and_a_shifted_input_shifts_the_output() {
             let mut w = [0.0; 5];
             w[k] = 1.0;
             let mut y = vec![f64::NAN; 50];
-            forward(isa, d, None, &x, &w, None, &mut y, &mut [], &mut scratch);
+            forward(isa, d, None, &x, &w, &[], None, &mut y, &mut [], &mut scratch);
             for t in 0..50usize {
                 let want = (t + k).checked_sub(2).and_then(|s| x.get(s)).copied().unwrap_or(0.0);
                 assert_eq!(y[t], want, "{isa} tap {k} position {t}");
@@ -194,17 +210,17 @@ fn gradients_match_central_differences() {
         let mut scratch = vec![f64::NAN; scratch_len::<f64>(d, act)];
         let mut saved = vec![f64::NAN; saved_len(d, act)];
         let mut y = vec![f64::NAN; dy.len()];
-        forward(isa, d, act, &p[0], &p[1], Some(&p[2]), &mut y, &mut saved, &mut scratch);
+        forward(isa, d, act, &p[0], &p[1], &[], Some(&p[2]), &mut y, &mut saved, &mut scratch);
         let mut g = [vec![f64::NAN; 44], vec![0.0; 18], vec![0.0; 3]];
         let [dx, dw, db] = &mut g;
         let dx = Some(GradMut::overwrite(dx));
-        backward(isa, d, act, &p[0], &p[1], &y, &saved, &dy, dx, Some(dw), Some(db), &mut scratch);
+        backward(isa, d, act, &p[0], &p[1], &[], &y, &saved, &dy, dx, Some(dw), Some(db), &mut scratch);
         for which in 0..3 {
             for i in 0..p[which].len() {
                 let mut loss = |step: f64| {
                     let old = p[which][i];
                     p[which][i] = old + step;
-                    forward(isa, d, act, &p[0], &p[1], Some(&p[2]), &mut y, &mut [], &mut scratch);
+                    forward(isa, d, act, &p[0], &p[1], &[], Some(&p[2]), &mut y, &mut [], &mut scratch);
                     p[which][i] = old;
                     y.iter().zip(&dy).map(|(a, b)| a * b).sum::<f64>()
                 };
@@ -234,5 +250,5 @@ fn a_kernel_longer_than_the_input_is_refused() {
         padding: 2,
         dilation: 1,
     };
-    forward(Isa::PORTABLE, d, None, &[0.0f32; 4], &[0.0; 9], None, &mut [], &mut [], &mut []);
+    forward(Isa::PORTABLE, d, None, &[0.0f32; 4], &[0.0; 9], &[], None, &mut [], &mut [], &mut []);
 }

@@ -59,6 +59,7 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, d: Dims, act: Activation, dropou
         b1,
         w2,
         b2,
+        &[],
         y.get_mut(),
         saved.get_mut(),
         scratch.get_mut(),
@@ -66,40 +67,62 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, d: Dims, act: Activation, dropou
     scratch.check(&name);
     saved.check(&name);
     assert_close(&name, y.check(&name), &want_y, tolerance, 0.0);
+    let whole = y.get().to_vec();
     let mut bare = vec![T::NAN; x.len()];
-    forward(isa, d, act, dropout, KEY, xt.get(), w1, b1, w2, b2, &mut bare, &mut [], scratch.get_mut());
+    forward(isa, d, act, dropout, KEY, xt.get(), w1, b1, w2, b2, &[], &mut bare, &mut [], scratch.get_mut());
     assert_eq!(bare, y.get(), "{name}: inference");
+    // Weights prepared before give the same bits, whether or not the backward pass's are with them.
+    let mut prepared = Guarded::<T>::new(0, 0);
+    for back in [false, true] {
+        prepared = Guarded::<T>::new(prepared_len::<T>(d, back), 1);
+        prepare(isa, d, w1, w2, back, prepared.get_mut());
+        prepared.check(&name);
+        bare.fill(T::NAN);
+        scratch.get_mut().fill(T::NAN);
+        let (p, y, scratch) = (prepared.get(), &mut bare, scratch.get_mut());
+        forward(isa, d, act, dropout, KEY, xt.get(), w1, b1, w2, b2, p, y, &mut [], scratch);
+        assert_eq!(bare, whole, "{name}: prepared");
+    }
 
     let before = if beta == Beta::Zero { vec![T::NAN; x.len()] } else { cast(&dx0) };
-    let mut dx = Guarded::of(&before, 1);
-    let mut gt = g0.each_ref().map(|g| Guarded::of(&cast::<T>(g), 1));
-    scratch.get_mut().fill(T::NAN);
-    let [dw1, db1, dw2, db2] = &mut gt;
-    backward(
-        isa,
-        d,
-        act,
-        dropout,
-        KEY,
-        xt.get(),
-        w1,
-        b1,
-        w2,
-        saved.get(),
-        &cast::<T>(&dy),
-        Some(GradMut { data: dx.get_mut(), beta }),
-        Some(dw1.get_mut()),
-        Some(db1.get_mut()),
-        Some(dw2.get_mut()),
-        Some(db2.get_mut()),
-        scratch.get_mut(),
-    );
-    scratch.check(&name);
-    assert_close(&format!("{name} dx"), dx.check(&name), &want_dx, tolerance, 0.0);
-    for ((got, want), what) in gt.iter().zip(&want).zip(["dw1", "db1", "dw2", "db2"]) {
-        let tolerance = T::EPSILON.f64() * 16.0 * (n as f64 + (d.width + d.hidden) as f64 + 8.0);
-        let tolerance = tolerance * (d.width.max(d.hidden) as f64).sqrt();
-        assert_close(&format!("{name} {what}"), got.check(&name), want, tolerance, 0.0);
+    let mut first: Option<Vec<Vec<T>>> = None;
+    for prepared in [&[], prepared.get()] {
+        let mut dx = Guarded::of(&before, 1);
+        let mut gt = g0.each_ref().map(|g| Guarded::of(&cast::<T>(g), 1));
+        scratch.get_mut().fill(T::NAN);
+        let [dw1, db1, dw2, db2] = &mut gt;
+        backward(
+            isa,
+            d,
+            act,
+            dropout,
+            KEY,
+            xt.get(),
+            w1,
+            b1,
+            w2,
+            prepared,
+            saved.get(),
+            &cast::<T>(&dy),
+            Some(GradMut { data: dx.get_mut(), beta }),
+            Some(dw1.get_mut()),
+            Some(db1.get_mut()),
+            Some(dw2.get_mut()),
+            Some(db2.get_mut()),
+            scratch.get_mut(),
+        );
+        scratch.check(&name);
+        assert_close(&format!("{name} dx"), dx.check(&name), &want_dx, tolerance, 0.0);
+        for ((got, want), what) in gt.iter().zip(&want).zip(["dw1", "db1", "dw2", "db2"]) {
+            let tolerance = T::EPSILON.f64() * 16.0 * (n as f64 + (d.width + d.hidden) as f64 + 8.0);
+            let tolerance = tolerance * (d.width.max(d.hidden) as f64).sqrt();
+            assert_close(&format!("{name} {what}"), got.check(&name), want, tolerance, 0.0);
+        }
+        let all: Vec<Vec<T>> = std::iter::once(&dx).chain(&gt).map(|g| g.get().to_vec()).collect();
+        if let Some(first) = &first {
+            assert_eq!(first, &all, "{name}: prepared");
+        }
+        first = Some(all);
     }
 }
 
@@ -141,7 +164,7 @@ fn gradients_match_central_differences() {
         let mut scratch = vec![f64::NAN; scratch_len::<f64>(d)];
         let (mut saved, mut y) = (vec![f64::NAN; saved_len(d)], vec![f64::NAN; 12]);
         let [x, w1, b1, w2, b2] = &p;
-        forward(isa, d, act, dropout, KEY, x, w1, b1, w2, b2, &mut y, &mut saved, &mut scratch);
+        forward(isa, d, act, dropout, KEY, x, w1, b1, w2, b2, &[], &mut y, &mut saved, &mut scratch);
         let mut g = p.each_ref().map(|p| vec![0.0; p.len()]);
         let [dx, dw1, db1, dw2, db2] = &mut g;
         let dx = Some(GradMut::overwrite(dx));
@@ -155,6 +178,7 @@ fn gradients_match_central_differences() {
             w1,
             b1,
             w2,
+            &[],
             &saved,
             &dy,
             dx,
@@ -170,7 +194,7 @@ fn gradients_match_central_differences() {
                     let old = p[which][i];
                     p[which][i] = old + step;
                     let [x, w1, b1, w2, b2] = &p;
-                    forward(isa, d, act, dropout, KEY, x, w1, b1, w2, b2, &mut y, &mut [], &mut scratch);
+                    forward(isa, d, act, dropout, KEY, x, w1, b1, w2, b2, &[], &mut y, &mut [], &mut scratch);
                     p[which][i] = old;
                     y.iter().zip(&dy).map(|(a, b)| a * b).sum::<f64>()
                 };
@@ -206,6 +230,7 @@ fn dropout_zeroes_the_right_hidden_elements() {
             b,
             w,
             b,
+            &[],
             &mut y,
             &mut [],
             &mut scratch,
@@ -234,6 +259,7 @@ fn a_bias_of_another_size_is_refused() {
         &[0.0; 3],
         &[0.0; 8],
         &[0.0; 2],
+        &[],
         &mut [0.0; 2],
         &mut [],
         &mut [],

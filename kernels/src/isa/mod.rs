@@ -54,6 +54,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn store(self, v: Self::V, s: &mut [f32]);
     /// Stores the first `min(LANES, s.len())` lanes.
     fn store_partial(self, v: Self::V, s: &mut [f32]);
+    /// Stores the lanes where `m`; the others keep what was there.
+    fn store_where(self, m: Self::M, v: Self::V, s: &mut [f32]) {
+        let old = self.load(s);
+        self.store(self.select(m, v, old), s);
+    }
+    /// A hint that the cache line of the first element will be read soon; nothing where there is no such instruction.
+    fn prefetch(self, s: &[f32]) {
+        let _ = s;
+    }
     /// a + b.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a - b.
@@ -64,7 +73,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// a * b + c.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The larger; which operand a NaN yields is unspecified: callers handle NaN by `gt`/`select` or by a later sum.
+    /// c - a * b, rounded as [`Simd::fma`].
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger. A NaN in `b` is returned; what a NaN in `a` alone yields is unspecified.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; NaN as in [`Simd::max`].
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
@@ -96,6 +107,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn gt(self, a: Self::V, b: Self::V) -> Self::M;
     /// Where `m`, `a`, else `b`.
     fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
+    /// The lanes of a and b in turn: a0 b0 a1 b1 ..., first the vector of the lower halves, then of the upper ones.
+    fn zip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Sum of the lanes, by halves (the order is fixed for an instruction set).
     fn sum(self, a: Self::V) -> f32;
     /// Largest lane; NaN as in [`Simd::max`].
@@ -117,8 +130,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn shl_u32<const N: u32>(self, a: Self::U) -> Self::U;
     /// a >> N, zeros shifted in.
     fn shr_u32<const N: u32>(self, a: Self::U) -> Self::U;
-    /// High and low 32 bits of the 64-bit products a * b.
-    fn mul_wide_u32(self, a: Self::U, b: Self::U) -> (Self::U, Self::U);
+    /// The 64-bit products of the even lanes, low half in the even lane and high half in the odd one after it. The odd
+    /// lanes of the operands do not matter.
+    fn mul_even_u32(self, a: Self::U, b: Self::U) -> Self::U;
+    /// The lanes of each pair exchanged: 1 0 3 2 ...
+    fn swap_u32(self, a: Self::U) -> Self::U;
+    /// The even lanes of `even` and the odd lanes of `odd`.
+    fn blend_u32(self, even: Self::U, odd: Self::U) -> Self::U;
     /// a < b for values below 2^31.
     fn lt_u31(self, a: Self::U, b: Self::U) -> Self::M;
     /// Stores all lanes; panics if `s` is shorter.

@@ -47,12 +47,14 @@ impl Simd for Neon {
         fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
         fn div(a: float32x4_t, b: float32x4_t) -> float32x4_t = vdivq_f32(a, b);
         fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmaq_f32(c, a, b);
+        fn fnma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t = vfmsq_f32(c, a, b);
         fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmaxq_f32(a, b);
         fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t = vminq_f32(a, b);
         fn sqrt(a: float32x4_t) -> float32x4_t = vsqrtq_f32(a);
         fn round(a: float32x4_t) -> float32x4_t = vrndnq_f32(a);
         fn gt(a: float32x4_t, b: float32x4_t) -> uint32x4_t = vcgtq_f32(a, b);
         fn select(m: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t = vbslq_f32(m, a, b);
+        fn zip(a: float32x4_t, b: float32x4_t) -> (float32x4_t, float32x4_t) = (vzip1q_f32(a, b), vzip2q_f32(a, b));
         fn sum(a: float32x4_t) -> f32 = vaddvq_f32(a);
         fn hmax(a: float32x4_t) -> f32 = vmaxvq_f32(a);
         fn splat_u32(x: u32) -> uint32x4_t = vdupq_n_u32(x);
@@ -60,13 +62,14 @@ impl Simd for Neon {
         fn xor_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = veorq_u32(a, b);
         fn and_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vandq_u32(a, b);
         fn or_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vorrq_u32(a, b);
-        fn mul_wide_u32(a: uint32x4_t, b: uint32x4_t) -> (uint32x4_t, uint32x4_t) = {
-            let low = vmull_u32(vget_low_u32(a), vget_low_u32(b));
-            let high = vmull_high_u32(a, b);
-            let hi = vcombine_u32(vshrn_n_u64::<32>(low), vshrn_n_u64::<32>(high));
-            let lo = vcombine_u32(vmovn_u64(low), vmovn_u64(high));
-            (hi, lo)
-        };
+        fn mul_even_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t =
+            vreinterpretq_u32_u64(vmull_u32(
+                vmovn_u64(vreinterpretq_u64_u32(a)),
+                vmovn_u64(vreinterpretq_u64_u32(b)),
+            ));
+        fn swap_u32(a: uint32x4_t) -> uint32x4_t = vrev64q_u32(a);
+        fn blend_u32(even: uint32x4_t, odd: uint32x4_t) -> uint32x4_t =
+            vbslq_u32(vreinterpretq_u32_u64(vdupq_n_u64(0xffff_ffff)), even, odd);
         fn lt_u31(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vcltq_u32(a, b);
         fn to_bits(a: float32x4_t) -> uint32x4_t = vreinterpretq_u32_f32(a);
         fn from_bits(a: uint32x4_t) -> float32x4_t = vreinterpretq_f32_u32(a);

@@ -67,6 +67,10 @@ impl Simd for Portable {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]
+    fn fnma(self, a: [f32; L], b: [f32; L], c: [f32; L]) -> [f32; L] {
+        std::array::from_fn(|i| c[i] - a[i] * b[i])
+    }
+    #[inline(always)]
     fn max(self, a: [f32; L], b: [f32; L]) -> [f32; L] {
         zip(a, b, |x, y| if x > y { x } else { y })
     }
@@ -92,6 +96,12 @@ impl Simd for Portable {
     #[inline(always)]
     fn select(self, m: [bool; L], a: [f32; L], b: [f32; L]) -> [f32; L] {
         std::array::from_fn(|i| if m[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn zip(self, a: [f32; L], b: [f32; L]) -> ([f32; L], [f32; L]) {
+        let half =
+            |from: usize| std::array::from_fn(|i| if i % 2 == 0 { a[from + i / 2] } else { b[from + i / 2] });
+        (half(0), half(L / 2))
     }
     #[inline(always)]
     fn sum(self, a: [f32; L]) -> f32 {
@@ -134,9 +144,19 @@ impl Simd for Portable {
         a.map(|x| x >> N)
     }
     #[inline(always)]
-    fn mul_wide_u32(self, a: [u32; L], b: [u32; L]) -> ([u32; L], [u32; L]) {
-        let p: [u64; L] = std::array::from_fn(|i| u64::from(a[i]) * u64::from(b[i]));
-        (p.map(|x| (x >> 32) as u32), p.map(|x| x as u32))
+    fn mul_even_u32(self, a: [u32; L], b: [u32; L]) -> [u32; L] {
+        std::array::from_fn(|i| {
+            let p = u64::from(a[i & !1]) * u64::from(b[i & !1]);
+            if i % 2 == 0 { p as u32 } else { (p >> 32) as u32 }
+        })
+    }
+    #[inline(always)]
+    fn swap_u32(self, a: [u32; L]) -> [u32; L] {
+        std::array::from_fn(|i| a[i ^ 1])
+    }
+    #[inline(always)]
+    fn blend_u32(self, even: [u32; L], odd: [u32; L]) -> [u32; L] {
+        std::array::from_fn(|i| if i % 2 == 0 { even[i] } else { odd[i] })
     }
     #[inline(always)]
     fn lt_u31(self, a: [u32; L], b: [u32; L]) -> [bool; L] {

@@ -45,6 +45,10 @@ impl Task for Checks {
             let want = f64::from(xs[i]) * f64::from(ys[i]) + f64::from(xs[i]);
             assert!((f64::from(got) - want).abs() <= 1e-6 * (1.0 + want.abs()), "fma lane {i}");
         }
+        for (i, got) in lanes(s, s.fnma(x, y, x)).into_iter().enumerate() {
+            let want = f64::from(xs[i]) - f64::from(xs[i]) * f64::from(ys[i]);
+            assert!((f64::from(got) - want).abs() <= 1e-6 * (1.0 + want.abs()), "fnma lane {i}");
+        }
         for v in [0.5f32, 1.5, 2.5, -0.5, -1.5, 3.49, 1e9, -0.2, 8_388_607.5] {
             let got = lanes(s, s.round(s.splat(v)))[0];
             assert_eq!(got, v.round_ties_even(), "round {v}");
@@ -62,11 +66,29 @@ impl Task for Checks {
         let av = s.u32_lanes(&a);
         let b = 0xD251_1F53u32;
         let bv = s.splat_u32(b);
-        let (hi, lo) = s.mul_wide_u32(av, bv);
-        let (hi, lo) = (lanes_u32(s, hi), lanes_u32(s, lo));
-        for i in 0..S::LANES {
+        let (even, swapped) = (lanes_u32(s, s.mul_even_u32(av, bv)), lanes_u32(s, s.swap_u32(av)));
+        let blended = lanes_u32(s, s.blend_u32(av, bv));
+        for i in (0..S::LANES).step_by(2) {
             let p = u64::from(a[i]) * u64::from(b);
-            assert_eq!((hi[i], lo[i]), ((p >> 32) as u32, p as u32), "mul_wide lane {i}");
+            assert_eq!((even[i], even[i + 1]), (p as u32, (p >> 32) as u32), "mul_even lane {i}");
+            assert_eq!((swapped[i], swapped[i + 1]), (a[i + 1], a[i]), "swap lane {i}");
+            assert_eq!((blended[i], blended[i + 1]), (a[i], b), "blend lane {i}");
+        }
+        let (first, second) = s.zip(x, y);
+        let zipped = [lanes(s, first), lanes(s, second)].concat();
+        for i in 0..S::LANES {
+            assert_eq!((zipped[2 * i], zipped[2 * i + 1]), (xs[i], ys[i]), "zip lane {i}");
+        }
+        let mut dest = ys.clone();
+        s.store_where(s.gt(x, y), x, &mut dest);
+        for i in 0..S::LANES {
+            assert_eq!(dest[i], if xs[i] > ys[i] { xs[i] } else { ys[i] }, "store_where lane {i}");
+        }
+        s.prefetch(&dest);
+        s.prefetch(&[]);
+        // A NaN in the second operand stays, wherever the first lies.
+        for v in [s.max(x, s.splat(f32::NAN)), s.min(x, s.splat(f32::NAN))] {
+            assert!(lanes(s, v).iter().all(|v| v.is_nan()));
         }
         let each_u32 = |v: S::U, f: &dyn Fn(u32) -> u32, name: &str| {
             for (i, got) in lanes_u32(s, v).into_iter().enumerate() {

@@ -80,6 +80,7 @@ impl Simd for Avx2 {
         fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
         fn div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
         fn fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        fn fnma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fnmadd_ps(a, b, c);
         fn max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
         fn min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
         fn sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
@@ -87,6 +88,11 @@ impl Simd for Avx2 {
             _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
         fn gt(a: __m256, b: __m256) -> __m256 = _mm256_cmp_ps::<_CMP_GT_OQ>(a, b);
         fn select(m: __m256, a: __m256, b: __m256) -> __m256 = _mm256_blendv_ps(b, a, m);
+        fn zip(a: __m256, b: __m256) -> (__m256, __m256) = {
+            // Unpacking works in each half; then the halves are put in order.
+            let (lo, hi) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            (_mm256_permute2f128_ps::<0x20>(lo, hi), _mm256_permute2f128_ps::<0x31>(lo, hi))
+        };
         fn sum(a: __m256) -> f32 = {
             let h = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let h = _mm_add_ps(h, _mm_movehl_ps(h, h));
@@ -103,14 +109,9 @@ impl Simd for Avx2 {
         fn xor_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_xor_si256(a, b);
         fn and_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
         fn or_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
-        fn mul_wide_u32(a: __m256i, b: __m256i) -> (__m256i, __m256i) = {
-            // mul_epu32 multiplies the even lanes; the odd ones are shifted down, multiplied and put back.
-            let even = _mm256_mul_epu32(a, b);
-            let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
-            let hi = _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd);
-            let lo = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_slli_epi64::<32>(odd));
-            (hi, lo)
-        };
+        fn mul_even_u32(a: __m256i, b: __m256i) -> __m256i = _mm256_mul_epu32(a, b);
+        fn swap_u32(a: __m256i) -> __m256i = _mm256_shuffle_epi32::<0b10_11_00_01>(a);
+        fn blend_u32(even: __m256i, odd: __m256i) -> __m256i = _mm256_blend_epi32::<0b1010_1010>(even, odd);
         fn lt_u31(a: __m256i, b: __m256i) -> __m256 = _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a));
         fn to_bits(a: __m256) -> __m256i = _mm256_castps_si256(a);
         fn from_bits(a: __m256i) -> __m256 = _mm256_castsi256_ps(a);
@@ -130,6 +131,11 @@ impl Simd for Avx2 {
         let s = &s[..8];
         // SAFETY: `s` has eight f32, checked above; `self` proves AVX2.
         unsafe { _mm256_loadu_ps(s.as_ptr()) }
+    }
+    #[inline(always)]
+    fn prefetch(self, s: &[f32]) {
+        // SAFETY: a prefetch reads nothing and cannot fault; every x86-64 CPU has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(s.as_ptr().cast()) }
     }
     #[inline(always)]
     fn load_partial(self, s: &[f32]) -> __m256 {
@@ -182,6 +188,7 @@ impl Simd for Avx512 {
         fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
         fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
         fn fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn fnma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fnmadd_ps(a, b, c);
         fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
         fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
         fn sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
@@ -189,6 +196,11 @@ impl Simd for Avx512 {
             _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
         fn gt(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b);
         fn select(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_blend_ps(m, b, a);
+        fn zip(a: __m512, b: __m512) -> (__m512, __m512) = {
+            let lo = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let hi = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            (_mm512_permutex2var_ps(a, lo, b), _mm512_permutex2var_ps(a, hi, b))
+        };
         fn sum(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
         fn hmax(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
         fn splat_u32(x: u32) -> __m512i = _mm512_set1_epi32(x as i32);
@@ -197,14 +209,9 @@ impl Simd for Avx512 {
         fn xor_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
         fn and_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
         fn or_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
-        fn mul_wide_u32(a: __m512i, b: __m512i) -> (__m512i, __m512i) = {
-            // As for AVX2: even lanes, odd lanes, interleave.
-            let even = _mm512_mul_epu32(a, b);
-            let odd = _mm512_mul_epu32(_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
-            let hi = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64::<32>(even), odd);
-            let lo = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64::<32>(odd));
-            (hi, lo)
-        };
+        fn mul_even_u32(a: __m512i, b: __m512i) -> __m512i = _mm512_mul_epu32(a, b);
+        fn swap_u32(a: __m512i) -> __m512i = _mm512_shuffle_epi32::<0b10_11_00_01>(a);
+        fn blend_u32(even: __m512i, odd: __m512i) -> __m512i = _mm512_mask_blend_epi32(0xaaaa, even, odd);
         fn lt_u31(a: __m512i, b: __m512i) -> __mmask16 = _mm512_cmplt_epi32_mask(a, b);
         fn to_bits(a: __m512) -> __m512i = _mm512_castps_si512(a);
         fn from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
@@ -226,6 +233,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(s.as_ptr()) }
     }
     #[inline(always)]
+    fn prefetch(self, s: &[f32]) {
+        // SAFETY: a prefetch reads nothing and cannot fault; every x86-64 CPU has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(s.as_ptr().cast()) }
+    }
+    #[inline(always)]
     fn load_partial(self, s: &[f32]) -> __m512 {
         // SAFETY: the mask switches off every lane at or past `s.len()`; masked lanes are not read.
         unsafe { _mm512_maskz_loadu_ps(avx512_lane_mask(s.len()), s.as_ptr()) }
@@ -235,6 +247,12 @@ impl Simd for Avx512 {
         let s = &mut s[..16];
         // SAFETY: `s` has sixteen f32, checked above; `self` proves AVX-512.
         unsafe { _mm512_storeu_ps(s.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn store_where(self, m: __mmask16, v: __m512, s: &mut [f32]) {
+        let s = &mut s[..16];
+        // SAFETY: `s` has sixteen f32, checked above; lanes outside the mask are not written.
+        unsafe { _mm512_mask_storeu_ps(s.as_mut_ptr(), m, v) }
     }
     #[inline(always)]
     fn store_partial(self, v: __m512, s: &mut [f32]) {

@@ -11,7 +11,8 @@
 //!
 //! **Method.** `x W^T` is the product's NT case, dx its NN and dW its TN case (see [`crate::gemm`]); bias and ReLU are
 //! applied while the product is in registers. Other activations, and dz in the backward pass, are done for [`TILE`] rows
-//! at a time, so that the tile is still in the second-level cache when it is used again.
+//! at a time, so that the tile is still in the second-level cache when it is used again. Weights may be packed before
+//! ([`prepare`]), once for many calls; few rows are multiplied with the plain weights in either case.
 //!
 //! **Numerics.** Sums over `inputs` as in [`crate::gemm`]; dW and db add tile after tile in order of rows.
 
@@ -61,25 +62,56 @@ pub fn saved_len(d: Dims, act: Option<Activation>) -> usize {
 /// If a product overflows.
 pub fn scratch_len<T: Real>(d: Dims, act: Option<Activation>) -> usize {
     let tile = d.rows.min(TILE);
+    let (there, back) =
+        (gemm::packed_len::<T>(d.inputs, d.outputs), gemm::packed_len::<T>(d.outputs, d.inputs));
     let forward = if keeps_z(act) {
-        gemm::packed_len::<T>(d.inputs, d.outputs) + gemm::packed_scratch_len::<T>(tile) + CHUNK
+        there + gemm::packed_scratch_len::<T>(tile) + CHUNK
     } else {
-        gemm::scratch_len::<T>(d.rows, d.outputs, d.inputs)
+        let packed = there + gemm::packed_scratch_len::<T>(d.rows);
+        packed.max(gemm::scratch_len::<T>(d.rows, d.outputs, d.inputs))
     };
     let backward = if act.is_some() {
         product("linear", &[tile, d.outputs])
-            + gemm::packed_len::<T>(d.outputs, d.inputs)
+            + back
             + gemm::packed_scratch_len::<T>(tile).max(gemm::scratch_len::<T>(d.outputs, d.inputs, tile))
     } else {
-        gemm::scratch_len::<T>(d.rows, d.inputs, d.outputs)
+        let packed = back + gemm::packed_scratch_len::<T>(d.rows);
+        packed
+            .max(gemm::scratch_len::<T>(d.rows, d.inputs, d.outputs))
             .max(gemm::scratch_len::<T>(d.outputs, d.inputs, d.rows))
     };
     forward.max(backward)
 }
 
+/// Elements of weights that [`prepare`] leaves. They do not depend on the number of rows.
+///
+/// # Panics
+/// If a product overflows.
+pub fn prepared_len<T: Real>(d: Dims, backward: bool) -> usize {
+    let back = if backward { gemm::packed_len::<T>(d.outputs, d.inputs) } else { 0 };
+    gemm::packed_len::<T>(d.inputs, d.outputs) + back
+}
+
+/// Packs w `[outputs, inputs]` for [`forward`] and, with `backward`, for dx of [`backward`] on the same instruction set;
+/// `out`: [`prepared_len`] elements.
+///
+/// # Panics
+/// If a size does not fit.
+#[track_caller]
+pub fn prepare<T: Real>(isa: Isa, d: Dims, w: &[T], backward: bool, out: &mut [T]) {
+    len("linear", "w", product("linear", &[d.outputs, d.inputs]), w.len());
+    len("linear", "prepared", prepared_len::<T>(d, backward), out.len());
+    let (there, back) = out.split_at_mut(gemm::packed_len::<T>(d.inputs, d.outputs));
+    gemm::pack_b(isa, d.inputs, d.outputs, w, (1, d.inputs), there);
+    if backward {
+        gemm::pack_b(isa, d.outputs, d.inputs, w, (d.inputs, 1), back);
+    }
+}
+
 /// y = act(x W^T + b): x `[rows, inputs]`, w `[outputs, inputs]`, b `[outputs]`, y `[rows, outputs]`.
 ///
-/// `saved`: [`saved_len`] elements or empty; `scratch`: [`scratch_len`] elements.
+/// `prepared`: w as [`prepare`] leaves it, or empty: then it is prepared in scratch. `saved`: [`saved_len`] elements or
+/// empty; `scratch`: [`scratch_len`] elements.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -90,6 +122,7 @@ pub fn forward<T: Real>(
     act: Option<Activation>,
     x: &[T],
     w: &[T],
+    prepared: &[T],
     b: Option<&[T]>,
     y: &mut [T],
     saved: &mut [T],
@@ -105,14 +138,23 @@ pub fn forward<T: Real>(
         at_least("linear", "saved", rows * outputs, saved.len());
     }
     at_least("linear", "scratch", scratch_len::<T>(d, act), scratch.len());
+    let there = gemm::packed_len::<T>(inputs, outputs);
+    if !prepared.is_empty() {
+        at_least("linear", "prepared", there, prepared.len());
+    }
     let epilogue = Epilogue { bias: b, relu: act == Some(Activation::Relu) };
-    let Some(kind) = act.filter(|&a| keeps_z(Some(a))) else {
-        let (a, b, shape) = ((inputs, 1), (1, inputs), (rows, outputs, inputs));
+    let kind = act.filter(|&a| keeps_z(Some(a)));
+    let (a, b, shape) = ((inputs, 1), (1, inputs), (rows, outputs, inputs));
+    if kind.is_none() && gemm::in_place::<T>(shape, a, b) {
         gemm::gemm_with(isa, shape, x, a, w, b, Beta::Zero, y, outputs, epilogue, scratch);
         return;
+    }
+    let pack = |panels: &mut [T]| gemm::pack_b(isa, inputs, outputs, w, b, panels);
+    let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
+    let Some(kind) = kind else {
+        gemm::gemm_packed(isa, shape, x, a, packed, Beta::Zero, y, outputs, epilogue, scratch);
+        return;
     };
-    let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(inputs, outputs));
-    gemm::pack_b(isa, inputs, outputs, w, (1, inputs), packed);
     for r in (0..rows).step_by(TILE) {
         let n = TILE.min(rows - r);
         let (x, y) = (&x[r * inputs..][..n * inputs], &mut y[r * outputs..][..n * outputs]);
@@ -133,7 +175,8 @@ pub fn forward<T: Real>(
 
 /// Gradients of [`forward`]: `dx = (beta) dz W`, `dw += dz^T x`, `db += sum of dz over rows`. `None`: not wanted.
 ///
-/// `y` is the forward result (read for ReLU only), `saved` what the forward pass kept.
+/// `y` is the forward result (read for ReLU only), `saved` what the forward pass kept; `prepared`: w as [`prepare`] with
+/// `backward` leaves it, or empty.
 ///
 /// # Panics
 /// If a size does not fit.
@@ -144,6 +187,7 @@ pub fn backward<T: Real>(
     act: Option<Activation>,
     x: &[T],
     w: &[T],
+    prepared: &[T],
     y: &[T],
     saved: &[T],
     dy: &[T],
@@ -171,19 +215,35 @@ pub fn backward<T: Real>(
     }
     at_least("linear backward", "scratch", scratch_len::<T>(d, act), scratch.len());
 
+    let back = gemm::packed_len::<T>(outputs, inputs);
+    let prepared = if prepared.is_empty() {
+        prepared
+    } else {
+        at_least("linear backward", "prepared", prepared_len::<T>(d, true), prepared.len());
+        &prepared[gemm::packed_len::<T>(inputs, outputs)..]
+    };
+    let pack = |panels: &mut [T]| gemm::pack_b(isa, outputs, inputs, w, (inputs, 1), panels);
     let Some(kind) = act else {
         if let Some(dx) = dx {
             let (a, b, shape) = ((outputs, 1), (inputs, 1), (rows, inputs, outputs));
-            gemm::gemm(isa, shape.0, shape.1, shape.2, dy, a, w, b, dx.beta, dx.data, inputs, scratch);
+            let none = Epilogue::NONE;
+            if gemm::in_place::<T>(shape, a, b) {
+                gemm::gemm_with(isa, shape, dy, a, w, b, dx.beta, dx.data, inputs, none, scratch);
+            } else {
+                let (packed, scratch) = gemm::panels(prepared, back, scratch, pack);
+                gemm::gemm_packed(isa, shape, dy, a, packed, dx.beta, dx.data, inputs, none, scratch);
+            }
         }
         weight_gradients(isa, d, x, dy, dw, db, scratch);
         return;
     };
     let (dz, scratch) = scratch.split_at_mut(rows.min(TILE) * outputs);
-    let (packed, scratch) = scratch.split_at_mut(gemm::packed_len::<T>(outputs, inputs));
-    if dx.is_some() {
-        gemm::pack_b(isa, outputs, inputs, w, (inputs, 1), packed);
-    }
+    let back = if dx.is_some() { back } else { 0 };
+    let (packed, scratch) = gemm::panels(prepared, back, scratch, |panels| {
+        if !panels.is_empty() {
+            pack(panels);
+        }
+    });
     for r in (0..rows).step_by(TILE) {
         let n = TILE.min(rows - r);
         let (xs, ys) = (r * inputs..(r + n) * inputs, r * outputs..(r + n) * outputs);

@@ -35,18 +35,29 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, case: &Case) {
     let mut y = Guarded::<T>::new(dy.len(), 1);
     let mut saved = Guarded::<T>::new(saved_len(d, act), 2);
     let b = bias.then_some(&bt[..]);
-    forward(isa, d, act, xt.get(), wt.get(), b, y.get_mut(), saved.get_mut(), scratch.get_mut());
+    forward(isa, d, act, xt.get(), wt.get(), &[], b, y.get_mut(), saved.get_mut(), scratch.get_mut());
     scratch.check(&name);
     saved.check(&name);
     assert_close(&name, y.check(&name), &want_y, tolerance(d.inputs), 0.0);
     // Inference keeps nothing and gives the same bits.
     let mut bare = vec![T::NAN; dy.len()];
-    forward(isa, d, act, xt.get(), wt.get(), b, &mut bare, &mut [], scratch.get_mut());
+    forward(isa, d, act, xt.get(), wt.get(), &[], b, &mut bare, &mut [], scratch.get_mut());
     assert_eq!(bare, y.get(), "{name}: inference");
+    // Weights prepared before give the same bits, whether or not the backward pass's are with them.
+    let mut prepared = Guarded::<T>::new(0, 0);
+    for back in [false, true] {
+        prepared = Guarded::<T>::new(prepared_len::<T>(d, back), 1);
+        prepare(isa, d, wt.get(), back, prepared.get_mut());
+        prepared.check(&name);
+        bare.fill(T::NAN);
+        scratch.get_mut().fill(T::NAN);
+        forward(isa, d, act, xt.get(), wt.get(), prepared.get(), b, &mut bare, &mut [], scratch.get_mut());
+        assert_eq!(bare, y.get(), "{name}: prepared");
+    }
 
     let before = |x: &[f64], beta| if beta == Beta::Zero { vec![T::NAN; x.len()] } else { cast(x) };
     let mut first: Option<[Vec<T>; 3]> = None;
-    for _ in 0..2 {
+    for prepared in [&[], prepared.get(), prepared.get()] {
         let mut dx = Guarded::of(&before(&dx0, beta), 1);
         let (mut dw, mut db) = (Guarded::of(&cast::<T>(&dw0), 2), Guarded::of(&cast::<T>(&db0), 3));
         scratch.get_mut().fill(T::NAN);
@@ -56,6 +67,7 @@ fn check_case<T: Real>(isa: Isa, rng: &mut Rng, case: &Case) {
             act,
             xt.get(),
             wt.get(),
+            prepared,
             y.get(),
             saved.get(),
             &cast::<T>(&dy),
@@ -118,17 +130,17 @@ fn gradients_match_central_differences() {
             let mut scratch = vec![f64::NAN; scratch_len::<f64>(d, act)];
             let mut saved = vec![f64::NAN; saved_len(d, act)];
             let mut y = vec![f64::NAN; dy.len()];
-            forward(isa, d, act, &p[0], &p[1], Some(&p[2]), &mut y, &mut saved, &mut scratch);
+            forward(isa, d, act, &p[0], &p[1], &[], Some(&p[2]), &mut y, &mut saved, &mut scratch);
             let mut g = [vec![f64::NAN; p[0].len()], vec![0.0; p[1].len()], vec![0.0; p[2].len()]];
             let [dx, dw, db] = &mut g;
             let dx = Some(GradMut::overwrite(dx));
-            backward(isa, d, act, &p[0], &p[1], &y, &saved, &dy, dx, Some(dw), Some(db), &mut scratch);
+            backward(isa, d, act, &p[0], &p[1], &[], &y, &saved, &dy, dx, Some(dw), Some(db), &mut scratch);
             for which in 0..3 {
                 for i in 0..p[which].len() {
                     let mut loss = |step: f64| {
                         let old = p[which][i];
                         p[which][i] = old + step;
-                        forward(isa, d, act, &p[0], &p[1], Some(&p[2]), &mut y, &mut [], &mut scratch);
+                        forward(isa, d, act, &p[0], &p[1], &[], Some(&p[2]), &mut y, &mut [], &mut scratch);
                         p[which][i] = old;
                         y.iter().zip(&dy).map(|(a, b)| a * b).sum::<f64>()
                     };
@@ -152,26 +164,54 @@ fn unwanted_gradients_do_not_change_the_others() {
     let (x, w, dy) = (rng.vec(200), rng.vec(180), rng.vec(360));
     each_isa(|isa| {
         let (mut y, mut s) = (vec![0.0; 360], vec![f64::NAN; scratch_len::<f64>(d, act)]);
-        forward(isa, d, act, &x, &w, None, &mut y, &mut [], &mut s);
+        forward(isa, d, act, &x, &w, &[], None, &mut y, &mut [], &mut s);
         let mut all = [vec![0.0; 200], vec![0.0; 180], vec![0.0; 18]];
         let [a, b, c] = &mut all;
         let da = Some(GradMut::overwrite(a));
-        backward(isa, d, act, &x, &w, &y, &[], &dy, da, Some(b), Some(c), &mut s);
+        backward(isa, d, act, &x, &w, &[], &y, &[], &dy, da, Some(b), Some(c), &mut s);
         let mut one = [vec![0.0; 200], vec![0.0; 180], vec![0.0; 18]];
         let [a, b, c] = &mut one;
         let da = Some(GradMut::overwrite(a));
-        backward(isa, d, act, &x, &w, &y, &[], &dy, da, None, None, &mut s);
-        backward(isa, d, act, &x, &w, &y, &[], &dy, None, Some(b), None, &mut s);
-        backward(isa, d, act, &x, &w, &y, &[], &dy, None, None, Some(c), &mut s);
+        backward(isa, d, act, &x, &w, &[], &y, &[], &dy, da, None, None, &mut s);
+        backward(isa, d, act, &x, &w, &[], &y, &[], &dy, None, Some(b), None, &mut s);
+        backward(isa, d, act, &x, &w, &[], &y, &[], &dy, None, None, Some(c), &mut s);
         assert_eq!(all, one);
     });
+}
+
+#[test]
+fn rows_cut_at_the_grain_give_the_same_bits() {
+    for act in [None, Some(Activation::Relu), Some(Activation::Gelu)] {
+        each_isa(|isa| {
+            let (grain, mut rng) = (gemm::row_grain::<f32>(isa), Rng(15));
+            let d = Dims { rows: 5 * grain + 3, inputs: 70, outputs: 45 };
+            let (x, w) = (cast::<f32>(&rng.vec(d.rows * 70)), cast::<f32>(&rng.vec(45 * 70)));
+            let mut scratch = vec![f32::NAN; scratch_len::<f32>(d, act)];
+            let (mut whole, mut parts) = (vec![f32::NAN; d.rows * 45], vec![f32::NAN; d.rows * 45]);
+            forward(isa, d, act, &x, &w, &[], None, &mut whole, &mut [], &mut scratch);
+            for rows in [0..grain, grain..3 * grain, 3 * grain..d.rows] {
+                let (x, y) = (&x[rows.start * 70..rows.end * 70], &mut parts[rows.start * 45..rows.end * 45]);
+                let d = Dims { rows: rows.len(), ..d };
+                forward(isa, d, act, x, &w, &[], None, y, &mut [], &mut scratch);
+            }
+            assert_eq!(whole, parts, "{isa} {act:?}");
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "linear: prepared has 5 elements, needs at least")]
+fn prepared_weights_of_another_size_are_refused() {
+    let d = Dims { rows: 1, inputs: 2, outputs: 3 };
+    let mut s = vec![0.0; scratch_len::<f32>(d, None)];
+    forward(Isa::PORTABLE, d, None, &[0.0; 2], &[0.0; 6], &[0.0; 5], None, &mut [0.0; 3], &mut [], &mut s);
 }
 
 #[test]
 #[should_panic(expected = "linear: w has 5 elements, expected 6")]
 fn weights_of_another_size_are_refused() {
     let d = Dims { rows: 1, inputs: 2, outputs: 3 };
-    forward(Isa::PORTABLE, d, None, &[0.0f32; 2], &[0.0; 5], None, &mut [0.0; 3], &mut [], &mut []);
+    forward(Isa::PORTABLE, d, None, &[0.0f32; 2], &[0.0; 5], &[], None, &mut [0.0; 3], &mut [], &mut []);
 }
 
 #[test]
@@ -185,6 +225,7 @@ fn a_missing_pre_activation_is_refused() {
         act,
         &[0.0f32; 2],
         &[0.0; 6],
+        &[],
         &[0.0; 3],
         &[],
         &[0.0; 3],

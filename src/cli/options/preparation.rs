@@ -84,7 +84,7 @@ pub struct PreparationArgs {
     /// Channel to use, by label or as #1, #2, ... [default: the one that looks like an ECG]
     #[arg(long)]
     pub channel: Option<String>,
-    /// Unit of the samples where a file gives none: mV, uV, V or arbitrary
+    /// Unit of the samples where a file gives none, or one that its amplitudes rule out: mV, uV, V or arbitrary
     #[arg(long, value_parser = parse_unit)]
     pub unit: Option<Unit>,
     /// Sampling rate of files that give none, in Hz

@@ -22,6 +22,12 @@ pub(super) static AMIGOS: Dataset = Dataset {
     citation: "Miranda-Correa, Abadi, Sebe, Patras. AMIGOS: A Dataset for Affect, Personality and Mood Research on \
                Individuals and Groups. IEEE Transactions on Affective Computing 12(2), 2021",
     obtain: "sign the agreement at eecs.qmul.ac.uk/mmv/datasets/amigos and download data_preprocessed",
+    licence: "for research, by a signed agreement",
+    quirks: "Each video's data begin with 5 s of baseline, which are left out. The videos stand in another \
+             order for every person. Three people (08, 24, 28) lack the long videos, and other cells are \
+             empty; some channels are all NaN. The zlib checksums of some files are wrong: warned of, \
+             refused with --strict. In the self-assessment arousal comes before valence. The unit is not \
+             documented, so amplitudes are taken as arbitrary",
     layout: "Data_Preprocessed_P01.mat to Data_Preprocessed_P40.mat, flat or each in a folder of its own",
     labels: "arousal, valence, dominance, liking, familiarity (1 to 9); neutral, disgust, happiness, surprise, anger, fear, \
              sadness (0 or 1); stimulus",

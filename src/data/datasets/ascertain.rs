@@ -19,6 +19,11 @@ pub(super) static ASCERTAIN: Dataset = Dataset {
     citation: "Subramanian, Wache, Abadi, Vieriu, Winkler, Sebe. ASCERTAIN: Emotion and Personality Recognition Using \
                Commercial Sensors. IEEE Transactions on Affective Computing 9(2), 2018",
     obtain: "sign the agreement at ascertain-dataset.github.io",
+    licence: "for research, by agreement with the authors",
+    quirks: "A clip's table has the time in ms first; with fewer than six columns the ECG is the second, \
+             else the fifth (public readers disagree on which lead is which). Clips hold NaN. Ratings are \
+             one array of 5 x 58 x 36. Data of people 44 and 52 are incomplete. The stamps of one clip of \
+             each person are held against 256 Hz",
     layout: "ASCERTAIN_Raw/ECGData/Movie_P01/ECG_Clip1.mat and so on, with ASCERTAIN_Features/Dt_SelfReports.mat beside",
     labels: "arousal (0 to 6), valence (-3 to 3), engagement, liking, familiarity; stimulus",
     checked: false,

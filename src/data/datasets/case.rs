@@ -22,6 +22,10 @@ pub(super) static CASE: Dataset = Dataset {
     citation: "Sharma, Castellini, van den Broek, Albu-Schaeffer, Schwenker. A dataset of continuous affect annotations and \
                physiological signals for emotion analysis. Scientific Data 6:196, 2019",
     obtain: "download from figshare (doi:10.6084/m9.figshare.c.4260668) or springernature.figshare.com",
+    licence: "CC BY 4.0 (from memory)",
+    quirks: "The interpolated data are read: milliseconds and mV, video in the last column. The raw data are \
+             in volts, from which mV are (V - 2.8) / 50 * 1000. Videos 10, 11 and 12 (start, blue screen, \
+             end) are left out. Valence and arousal are means of the joystick over the video",
     layout: "data/interpolated/physiological/sub_1.csv and data/interpolated/annotations/sub_1.csv to sub_30",
     labels: "valence, arousal (means, 0.5 to 9.5); stimulus",
     checked: false,

@@ -18,6 +18,10 @@ pub(super) static DREAMER: Dataset = Dataset {
     citation: "Katsigiannis, Ramzan. DREAMER: A Database for Emotion Recognition Through EEG and ECG Signals From Wireless \
                Low-cost Off-the-Shelf Devices. IEEE Journal of Biomedical and Health Informatics 22(1), 2018",
     obtain: "request access at zenodo.org/records/546113",
+    licence: "for research, by request",
+    quirks: "One variable of several hundred MB, which is decoded film by film. Ratings go from 1 to 5, \
+             although some descriptions say 9. Two ECG channels, of which the first is taken; the 61 s of \
+             baseline before every film are not read. The unit is not documented",
     layout: "DREAMER.mat",
     labels: "valence, arousal, dominance (1 to 5); stimulus",
     checked: false,

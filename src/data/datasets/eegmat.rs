@@ -15,6 +15,9 @@ pub(super) static EEGMAT: Dataset = Dataset {
     citation: "Zyma and others. Electroencephalograms during Mental Arithmetic Task Performance. Data 4(1):14, 2019; \
                PhysioNet, doi:10.13026/C2JQ1P, ODC-By 1.0",
     obtain: "download from physionet.org/content/eegmat",
+    licence: "ODC-By 1.0",
+    quirks: "21 channels of 500 Hz, the ECG last. The scale differs from file to file. Rest always comes \
+             before arithmetic, so state and time are confounded",
     layout: "Subject00_1.edf (rest) and Subject00_2.edf (arithmetic) to Subject35_2.edf",
     labels: "state (rest or arithmetic)",
     checked: true,

@@ -50,6 +50,10 @@ pub struct Dataset {
     pub citation: &'static str,
     /// How to obtain it.
     pub obtain: &'static str,
+    /// Under which terms it is given.
+    pub licence: &'static str,
+    /// What its reader has to know, and does.
+    pub quirks: &'static str,
     /// What is expected in the folder.
     pub layout: &'static str,
     /// Label columns, with their scales.

@@ -14,6 +14,9 @@ pub(super) static MITDB: Dataset = Dataset {
     citation: "Moody, Mark. The impact of the MIT-BIH Arrhythmia Database. IEEE Engineering in Medicine and Biology 20(3), \
                2001; PhysioNet, doi:10.13026/C2F305, ODC-By 1.0",
     obtain: "download from physionet.org/content/mitdb",
+    licence: "ODC-By 1.0",
+    quirks: "Records 201 and 202 are of one person. Two leads of 360 Hz, mostly MLII first; paced beats in \
+             102, 104, 107 and 217; annotations stand for beats and rhythm",
     layout: "100.hea, 100.dat, 100.atr to 234",
     labels: "none (beats are annotations)",
     checked: true,
@@ -26,6 +29,10 @@ pub(super) static ECGID: Dataset = Dataset {
     citation: "Lugovaya. Biometric human identification based on electrocardiogram. Master's thesis, ETU St. Petersburg, \
                2005; PhysioNet, doi:10.13026/C2J01F, ODC-By 1.0",
     obtain: "download from physionet.org/content/ecgiddb",
+    licence: "ODC-By 1.0",
+    quirks: "Of 620 checksums in the headers 22 are wrong although the files are whole: warned of. The first \
+             channel is as recorded, the second filtered; the first is taken. A person's recordings may lie \
+             months apart",
     layout: "Person_01/rec_1.hea to Person_90",
     labels: "none",
     checked: true,
@@ -38,6 +45,10 @@ pub(super) static CINC2017: Dataset = Dataset {
     citation: "Clifford and others. AF classification from a short single lead ECG recording. Computing in Cardiology 2017; \
                PhysioNet, doi:10.22489/CinC.2017.065-469, ODC-By 1.0",
     obtain: "download from physionet.org/content/challenge-2017",
+    licence: "ODC-By 1.0",
+    quirks: "The headers write the date before the time, and describe a MATLAB v4 file as format 16 after 24 \
+             bytes. Whose recordings they are is not published: each counts as a person. One hand-held lead, \
+             sometimes upside down",
     layout: "A00001.hea and A00001.mat to A08528, with REFERENCE.csv or REFERENCE-v3.csv",
     labels: "rhythm (N normal, A atrial fibrillation, O other, ~ noise)",
     checked: true,

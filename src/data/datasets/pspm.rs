@@ -20,6 +20,10 @@ macro_rules! pspm {
             what: $what,
             citation: $citation,
             obtain: "download from zenodo.org (search for the name of the set) and unpack data.zip",
+            licence: "stated in each record on Zenodo",
+            quirks: "Rate and unit come from each file's header: no list of channels is published for all \
+                     sets. Files without the variables infos and data are passed over. The last number in \
+                     the file's name is the person. A unit that is no voltage has to be given with --unit",
             layout: "PsPM files (.mat with the variables infos and data), in any folders",
             labels: "none",
             checked: false,

@@ -31,6 +31,9 @@ pub(super) static WESAD: Dataset = Dataset {
     obtain: "download from archive.ics.uci.edu (dataset 465); its pickles run code when loaded, so convert them in Python: \
              numpy.savez_compressed('S2.npz', ecg=d['signal']['chest']['ECG'].ravel(), label=d['label'].astype('int32'), \
              fs_hz=numpy.array([700.0])) with d = pickle.load(open('S2.pkl','rb'), encoding='latin1')",
+    licence: "for research, not commercial, by its readme; CC BY 4.0 by its UCI page (both from memory)",
+    quirks: "Published as Python pickles, which run code when loaded and are never read: convert them once. \
+             S12 does not exist. Codes 0 and 5 to 7 are left out. Chest ECG in mV",
     layout: "S2.npz to S17.npz (without S12), made from the pickles",
     labels: "condition (baseline, stress, amusement, meditation)",
     checked: false,
@@ -70,6 +73,12 @@ fn one(subject: &str, file: &Path, found: &mut Found) -> Result<()> {
             .ok_or_else(|| Error::data(format!("there is no array '{name}'")).in_file(file))
     };
     let labels = array("label")?.values;
+    let samples = array("ecg")?.values.len();
+    if labels.len() != samples {
+        return Err(Error::data(format!("label has {} values, ecg {samples}", labels.len()))
+            .in_file(file)
+            .remedy("convert the pickle again; both are at 700 Hz"));
+    }
     let mut begin = 0;
     let mut counts = std::collections::BTreeMap::new();
     while begin < labels.len() {

@@ -4,7 +4,7 @@
 //! (`Self-annotation Multimodal_Use.xlsx`, `Self-annotation Single Modal_Use.xlsx`), which are not read: save each as CSV
 //! under its own name. Units are the sensor's own. Multimodal and single-modal participants are counted apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{Dataset, Found, files_below, name_of, names};
@@ -19,6 +19,10 @@ pub(super) static YAAD: Dataset = Dataset {
     citation: "Dar, Rahim, Akram, Khawaja, Rahim. YAAD: Young Adult's Affective Data Using Wearable ECG and GSR sensors. \
                ICoDT2 2022; Mendeley Data, doi:10.17632/g2p7vwxyn2",
     obtain: "download from data.mendeley.com/datasets/g2p7vwxyn2; save the spreadsheets of labels as CSV beside them",
+    licence: "CC BY 4.0 (from memory)",
+    quirks: "Labels are in spreadsheets: save each as CSV under its own name. Multimodal and single-modal \
+             people are counted apart (m01, s01). Units are the sensor's own. 5000 samples, 39 s at 128 Hz, \
+             per video",
     layout: "ECG_GSR_Emotions/Raw Data/{Multimodal,Single Modal}/ECG/ECGdata_s1p1v1.dat, \
              ECG_GSR_Emotions/Self-Annotation Labels/Self-annotation Multimodal_Use.csv",
     labels: "valence, arousal, dominance, emotion; stimulus",
@@ -109,6 +113,7 @@ fn read(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
             (None, None) => {}
         }
     }
+    let mut here = BTreeSet::new();
     for file in &files {
         let Some(key) = parts(&name_of(file)) else { continue };
         let [session, person, video] = key;
@@ -116,6 +121,7 @@ fn read(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
         let (kind, short) = kinds.into_iter().find(|(kind, _)| within(kind)).unwrap_or(("", "p"));
         let stimulus = format!("s{session}v{video}");
         let mut own = labels.get(kind).and_then(|l| l.get(&key)).cloned().unwrap_or_else(|| vec![None; 4]);
+        here.insert((kind, key));
         own.push(Some(stimulus.clone()));
         found.items.items.push(Item {
             file: file.clone(),
@@ -127,6 +133,11 @@ fn read(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
     }
     if found.items.items.is_empty() {
         return Err(set.wrong_folder(path, "ECGdata_s1p1v1.dat"));
+    }
+    let rows = labels.iter().flat_map(|(kind, list)| list.keys().map(move |key| (*kind, *key)));
+    let astray = rows.filter(|row| !here.contains(row)).count();
+    if astray > 0 {
+        found.warnings.push(format!("{astray} rows of labels belong to recordings that are not here"));
     }
     let without = found.items.items.iter().filter(|i| i.labels[..4].iter().all(Option::is_none)).count();
     if without > 0 {

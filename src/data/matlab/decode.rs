@@ -259,6 +259,10 @@ impl Decoder<'_> {
         let all = self.numbers(table, 0, n * width as usize, Class::Double)?.into_f64();
         self.take(n as u64 * 64)?;
         let size = |v: f64| (v >= 0.0 && v.fract() == 0.0 && v < 1e9).then_some(v as usize);
+        // A single value may claim any number of columns, each of which takes a mark.
+        if columns > (1 << 16) + 64 * n {
+            return Err(bad(&format!("{columns} columns for {n} values")));
+        }
         self.take(columns as u64 * 8)?;
         let mut list: Vec<(usize, usize, f64, f64)> = Vec::new();
         for i in 0..n - 1 {

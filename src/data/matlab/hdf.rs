@@ -8,17 +8,20 @@
 
 use std::path::Path;
 
-use hdf5_pure::{AttrValue, DType, Dataset, File, Group, Object};
+use hdf5_pure::{AttrValue, DType, Dataset, File, Group, Layout, Object};
 
 use super::path::{Step, ValuePath, position};
 use super::tree::MAX_DEPTH;
 use super::value::{Array, Class, Data, Numbers, describe};
 use super::{Info, Variable};
+use crate::error::IoContext;
 use crate::{Error, Result};
 
 /// An open HDF5 file. Reads data as they are asked for.
 pub(super) struct Hdf {
     file: File,
+    /// Length in bytes.
+    length: u64,
 }
 
 impl std::fmt::Debug for Hdf {
@@ -42,7 +45,8 @@ fn bad(e: impl std::error::Error) -> Error {
 impl Hdf {
     /// Opens the file and lists its variables.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Variable>)> {
-        let file = Self { file: File::open_streaming(path).map_err(bad)? };
+        let length = std::fs::metadata(path).with_file(path)?.len();
+        let file = Self { file: File::open_streaming(path).map_err(bad)?, length };
         let root = file.file.root();
         let mut variables = Vec::new();
         for (name, place) in members(&root)? {
@@ -130,19 +134,21 @@ impl Hdf {
     }
 
     pub(super) fn value(&self, path: &ValuePath, max_bytes: u64) -> Result<Array> {
-        let mut left = max_bytes;
+        let mut left = Left { bytes: max_bytes, file: self.length };
         value_of(&self.pick(path)?, &mut left, 0)
     }
 
     /// One column of a matrix of real numbers: a row of the data set.
-    pub(super) fn column(&self, path: &ValuePath, column: usize) -> Result<Vec<f64>> {
+    pub(super) fn column(&self, path: &ValuePath, column: usize, max_bytes: u64) -> Result<Vec<f64>> {
         match self.pick(path)? {
             Place::Dataset(d) if d.shape().map_err(bad)?.len() == 2 => {
+                let mut left = Left { bytes: max_bytes, file: self.length };
+                afford(&d, dims_of(&d)?[0], &mut left)?;
                 d.read_f64_rows(column as u64, 1).map_err(bad)
             }
             place => {
                 let info = info_of(&place)?;
-                let all = self.value(path, u64::MAX)?.into_numbers()?;
+                let all = self.value(path, max_bytes)?.into_numbers()?;
                 let rows = info.dims[0];
                 Ok(all.into_iter().skip(column * rows).take(rows).collect())
             }
@@ -341,15 +347,49 @@ fn sparse_dims(g: &Group) -> Result<Vec<usize>> {
     Ok(vec![rows, marks.saturating_sub(1)])
 }
 
-fn take(left: &mut u64, bytes: u64) -> Result<()> {
-    *left = left.checked_sub(bytes).ok_or_else(|| {
+/// What may still be held.
+struct Left {
+    bytes: u64,
+    /// Length of the file, which no stored part can exceed.
+    file: u64,
+}
+
+fn take(left: &mut Left, bytes: u64) -> Result<()> {
+    left.bytes = left.bytes.checked_sub(bytes).ok_or_else(|| {
         Error::data("the value is larger than the limit on memory")
             .remedy("ask for a part of it, or raise the limit (max_bytes)")
     })?;
     Ok(())
 }
 
-fn value_of(place: &Place, left: &mut u64, depth: usize) -> Result<Array> {
+/// Takes what decoding `count` elements costs, before anything is decoded: 16 bytes each, or twice their size in the file. A
+/// chunk is unfolded as a whole, so one must fit as well; and what is stored must lie in the file, for the crate reserves
+/// what a chunk claims before it reads it.
+fn afford(d: &Dataset, count: usize, left: &mut Left) -> Result<()> {
+    let size = u64::from(d.datatype().map_err(bad)?.type_size());
+    take(left, (count as u64).saturating_mul(size.saturating_mul(2).max(16)))?;
+    let inside = |address: u64, bytes: u64| {
+        let end = address.checked_add(bytes).filter(|end| *end <= left.file);
+        end.map(drop).ok_or_else(|| Error::format("HDF5: stored values lie beyond the end of the file"))
+    };
+    match d.layout().map_err(bad)? {
+        Layout::Contiguous { address: Some(address), size } => inside(address, size)?,
+        Layout::Chunked { chunk_shape, .. } => {
+            for chunk in d.chunks().map_err(bad)? {
+                inside(chunk.address, chunk.storage_size)?;
+            }
+            let bytes = chunk_shape.iter().fold(size, |a, n| a.saturating_mul(*n));
+            // Held no longer than it takes to copy from it, so it is only compared.
+            if bytes > left.bytes {
+                take(left, bytes)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn value_of(place: &Place, left: &mut Left, depth: usize) -> Result<Array> {
     // References may lead in a circle.
     if depth > MAX_DEPTH {
         return Err(Error::format(format!("cells and structs nested more than {MAX_DEPTH} deep")));
@@ -360,9 +400,9 @@ fn value_of(place: &Place, left: &mut u64, depth: usize) -> Result<Array> {
     let data = match place {
         Place::Dataset(d) => dataset(d, class, &dims, left, depth)?,
         Place::Group(g) if class == Class::Sparse => {
-            let list = |name: &str, left: &mut u64| -> Result<Vec<f64>> {
+            let list = |name: &str, left: &mut Left| -> Result<Vec<f64>> {
                 let Ok(d) = g.dataset(name) else { return Ok(Vec::new()) };
-                take(left, dims_of(&d)?.iter().product::<usize>() as u64 * 16)?;
+                afford(&d, dims_of(&d)?.iter().product(), left)?;
                 d.read_f64().map_err(bad)
             };
             let whole = |v: Vec<f64>| -> Vec<usize> { v.into_iter().map(|x| x as usize).collect() };
@@ -398,10 +438,10 @@ fn value_of(place: &Place, left: &mut u64, depth: usize) -> Result<Array> {
     Ok(Array { class, dims, data })
 }
 
-fn dataset(d: &Dataset, class: Class, dims: &[usize], left: &mut u64, depth: usize) -> Result<Data> {
+fn dataset(d: &Dataset, class: Class, dims: &[usize], left: &mut Left, depth: usize) -> Result<Data> {
     let empty = dims.contains(&0);
     let count: usize = dims.iter().product();
-    take(left, count as u64 * 16)?;
+    afford(d, count, left)?;
     Ok(match class {
         Class::Cell if empty => Data::Cell(Vec::new()),
         Class::Cell => {

@@ -23,7 +23,8 @@
 //!
 //! **Limits.** Nothing is allocated because a header says so: lengths are checked against the bytes that are left, inflated
 //! data are counted as they come. The index of a variable takes at most 64 MiB and 16 bytes per byte of the file; a decoded
-//! value at most 8 bytes per stored one and never more than [`MatOptions::max_bytes`]. Nesting is limited to 64.
+//! value at most 8 bytes per stored one and never more than [`MatOptions::max_bytes`]; a sparse matrix of version 4 at
+//! most 65,536 columns and 64 for each value. Nesting is limited to 64.
 //!
 //! **Damage.** A zlib checksum that does not match, or bytes after an array's end, are warnings ([`MatFile::warnings`]),
 //! because published files have them; with [`MatOptions::strict`] they are errors. Damaged compressed data are an error.
@@ -479,7 +480,7 @@ impl MatFile {
             |file, value| {
                 let info = file.info(value)?;
                 check(info.class, &info.dims)?;
-                file.column(value, column)
+                file.column(value, column, self.options.max_bytes)
             },
         )
     }

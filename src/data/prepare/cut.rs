@@ -38,6 +38,10 @@ pub struct Cut {
     pub left_over: usize,
     /// Whether amplitudes are in mV.
     pub calibrated: bool,
+    /// Sampling rate of the recording, Hz.
+    pub fs_hz: f64,
+    /// Unit of the recording's samples.
+    pub unit: String,
     /// What the reader and the cutting noticed.
     pub warnings: Vec<String>,
     /// Files that were read.
@@ -106,34 +110,48 @@ pub(super) fn part(item: &Item, total: usize, fs_hz: f64) -> Result<Range<usize>
     Ok(from..to)
 }
 
-/// As [`Channel::to_millivolts`], in the channel's own memory.
-fn millivolts(channel: Channel) -> Result<Vec<f64>> {
-    let Some(factor) = channel.unit.to_millivolt() else {
-        return channel.to_millivolts(None);
-    };
-    let mut samples = channel.samples;
-    if factor != 1.0 {
-        samples.iter_mut().for_each(|x| *x *= factor);
+/// The samples in mV. Amplitudes that cannot be an ECG's are an error, unless the user has said what the unit really is.
+fn as_millivolts(
+    channel: &mut Channel,
+    item: &Item,
+    settings: &PrepareSettings,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<f64>> {
+    let mv = channel.to_millivolts(None)?;
+    let Err(impossible) = channel.check_amplitude(&mv) else { return Ok(mv) };
+    match item.unit.as_ref().or(settings.unit.as_ref()) {
+        Some(unit) if *unit != channel.unit => {
+            warnings.push(format!(
+                "the file says {}, which its amplitudes rule out; taken as {unit}, as was said",
+                channel.unit
+            ));
+            channel.unit = unit.clone();
+            let mv = channel.to_millivolts(None)?;
+            channel.check_amplitude(&mv)?;
+            Ok(mv)
+        }
+        _ => Err(impossible),
     }
-    Ok(samples)
 }
 
 /// Reads, filters and resamples.
 fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
     let mut recording = open(item, settings)?;
     // The reader was asked for one channel and has picked it.
-    let Some(channel) = recording.channels.pop() else {
+    let Some(mut channel) = recording.channels.pop() else {
         return Err(Error::data("the reader delivered no channel"));
     };
+    let mv = as_millivolts(&mut channel, item, settings, &mut recording.warnings)?;
     let mut cut = Cut {
         record: recording.record,
         warnings: recording.warnings,
         files: recording.files,
         calibrated: channel.unit != Unit::Arbitrary,
+        fs_hz: channel.fs_hz,
+        unit: channel.unit.to_string(),
         ..Cut::default()
     };
     let fs_hz = channel.fs_hz;
-    let mv = millivolts(channel)?;
     let total = mv.len();
     if let Some(end_s) = item.end_s.filter(|end_s| end_s * fs_hz > total as f64 + 1.0) {
         let total_s = total as f64 / fs_hz;

@@ -39,7 +39,7 @@ pub struct PrepareSettings {
     pub quality: Option<QualitySettings>,
     /// Channel for all items that name none.
     pub channel: Option<String>,
-    /// Unit of all channels whose file gives none.
+    /// Unit of all channels whose file gives none, or one that their amplitudes rule out.
     pub unit: Option<Unit>,
     /// Sampling rate of all files that give none, Hz.
     pub fs_hz: Option<f64>,
@@ -132,6 +132,15 @@ pub struct Progress<'a> {
     pub file: &'a Path,
 }
 
+/// Windows of one person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Kept.
+    pub kept: usize,
+    /// Dropped, by the quality gate or a cap.
+    pub dropped: usize,
+}
+
 /// What one data set gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetReport {
@@ -141,6 +150,10 @@ pub struct DatasetReport {
     pub recordings: usize,
     /// Windows.
     pub windows: usize,
+    /// Recordings by sampling rate in Hz, as text.
+    pub rates: BTreeMap<String, usize>,
+    /// Recordings by unit.
+    pub units: BTreeMap<String, usize>,
 }
 
 /// What was made.
@@ -150,6 +163,8 @@ pub struct Report {
     pub counts: Counts,
     /// By data set.
     pub datasets: BTreeMap<String, DatasetReport>,
+    /// By (data set, person): everybody with a recording that can be read.
+    pub people: BTreeMap<(String, String), Share>,
 }
 
 /// Prepares `items` into a new store at `target`. `progress` is called after each recording, in order; it returns false
@@ -168,12 +183,14 @@ pub fn prepare(
     if items.items.is_empty() {
         return Err(Error::data("there are no recordings to prepare"));
     }
+    let doubts = checked(items, settings)?;
     let items_in_all = items.items.len();
     let mut writer = StoreWriter::create(target, settings.window, &items.label_names, settings.overwrite)?;
     let scalers = subject_scalers(&items.items, settings)?;
     let quotas = quotas(&items.items, settings);
     let mut report = Report::default();
     report.counts.recordings = items.items.len() as u64;
+    report.counts.warnings = doubts;
     let mut files: BTreeSet<PathBuf> = BTreeSet::new();
     let mut subjects: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut units: BTreeSet<&'static str> = BTreeSet::new();
@@ -191,6 +208,10 @@ pub fn prepare(
                     }
                     counts.warnings.extend(cut.warnings.iter().map(|w| format!("{name}: {w}")));
                     files.extend(cut.files.iter().cloned());
+                    let share =
+                        report.people.entry((item.dataset.clone(), item.subject.clone())).or_default();
+                    share.kept += cut.windows.len();
+                    share.dropped += cut.dropped.values().sum::<usize>();
                     if cut.windows.is_empty() {
                         let why = cut.why_empty();
                         counts.skipped.push(Skipped { record: name, reason: why });
@@ -198,6 +219,8 @@ pub fn prepare(
                         units.insert(if cut.calibrated { "mV" } else { "arbitrary" });
                         let entry = report.datasets.entry(item.dataset.clone()).or_default();
                         entry.recordings += 1;
+                        *entry.rates.entry(cut.fs_hz.to_string()).or_default() += 1;
+                        *entry.units.entry(cut.unit.clone()).or_default() += 1;
                         entry.windows += cut.windows.len();
                         entry.subjects += usize::from(subjects.insert((&item.dataset, &item.subject)));
                     }
@@ -298,6 +321,17 @@ pub fn prepare(
         sha256: BTreeMap::new(),
     })?;
     Ok(report)
+}
+
+/// The doubts about `items`, which are an error when the settings are strict.
+fn checked(items: &Items, settings: &PrepareSettings) -> Result<Vec<String>> {
+    let doubts = items.check()?;
+    match doubts.first() {
+        Some(first) if settings.strict => {
+            Err(Error::data(first.clone()).remedy("leave out --strict to go on with a warning"))
+        }
+        _ => Ok(doubts),
+    }
 }
 
 /// How many recordings per thread to work on while these are written: enough that threads seldom wait for the longest,

@@ -1,13 +1,18 @@
 //! A look at recordings before they are prepared: what is there, and what would be left out. Writes nothing.
+//!
+//! Every recording goes through the same steps as when it is prepared, so what is told of it is what would happen, at the
+//! same cost in time; only the windows are thrown away. Normalisation drops nothing but windows without any variation, so
+//! each window is scaled by itself here, which spares the first pass over all recordings of a person.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use super::{PrepareSettings, Progress, cut, item_name};
+use super::{PrepareSettings, Progress, Share, checked, cut, item_name, quotas};
 use crate::data::manifest::Skipped;
 use crate::data::table::Items;
 use crate::error::Kind;
+use crate::signal::Normalisation;
 use crate::{Error, Result};
 
 /// What was found.
@@ -17,6 +22,10 @@ pub struct Survey {
     pub datasets: BTreeMap<String, Part>,
     /// One entry per label column.
     pub labels: Vec<LabelColumn>,
+    /// By (data set, person): windows that would be kept and dropped.
+    pub people: BTreeMap<(String, String), Share>,
+    /// Windows that would be dropped, by reason.
+    pub windows_dropped: BTreeMap<String, usize>,
     /// Recordings that cannot be used, and why.
     pub skipped: Vec<Skipped>,
     /// What the readers noticed, as `file: warning`.
@@ -42,6 +51,8 @@ pub struct Part {
     pub units: BTreeMap<String, usize>,
     /// Recordings shorter than a window.
     pub short: usize,
+    /// Windows that would be kept.
+    pub windows: usize,
 }
 
 /// The values of a label.
@@ -58,44 +69,54 @@ pub struct LabelColumn {
 /// Reads every recording and counts. `progress` is called after each, in order; it returns false to stop.
 ///
 /// # Errors
-/// [`Kind::Interrupted`] when `progress` stops the work. A recording that cannot be read is counted, not an error.
+/// Bad settings; the same samples under two people; [`Kind::Interrupted`] when `progress` stops the work. A recording that
+/// cannot be read is counted, not an error.
 pub fn survey(
     items: &Items,
     settings: &PrepareSettings,
     progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<Survey> {
-    let mut out = Survey::default();
+    settings.check()?;
+    let mut out = Survey { warnings: checked(items, settings)?, ..Survey::default() };
+    let settings = &PrepareSettings { normalisation: Normalisation::Window, ..settings.clone() };
+    let quotas = quotas(&items.items, settings);
     let mut subjects = BTreeSet::new();
     let mut trials = BTreeSet::new();
     let mut done = 0;
-    for chunk in items.items.chunks(rayon::current_num_threads().max(1)) {
-        let looks: Vec<_> = chunk
+    let in_flight = rayon::current_num_threads().max(1);
+    for (c, chunk) in items.items.chunks(in_flight).enumerate() {
+        let looks: Vec<Result<cut::Cut>> = chunk
             .par_iter()
-            .map(|item| {
-                let mut recording = cut::open(item, settings)?;
-                let channel = recording.channels.pop().ok_or_else(|| Error::data("no channel"))?;
-                // The same check, and the same message, as when it is prepared.
-                let mv = channel.to_millivolts(None)?;
-                let part = cut::part(item, mv.len(), channel.fs_hz)?;
-                let missing = mv[part.clone()].iter().filter(|x| !x.is_finite()).count();
-                Ok((part.len(), missing, channel.fs_hz, channel.unit, recording.record, recording.warnings))
+            .enumerate()
+            .map(|(j, item)| {
+                let mut cut = cut::cut(item, settings, None, quotas[c * in_flight + j])?;
+                // The values are not wanted, only how many windows there are.
+                cut.windows.iter_mut().for_each(|w| w.2 = Vec::new());
+                Ok(cut)
             })
-            .collect::<Vec<Result<_>>>();
+            .collect();
         for (item, look) in chunk.iter().zip(looks) {
             match look {
-                Ok((samples, missing, fs_hz, unit, record, warnings)) => {
+                Ok(cut) => {
                     let part = out.datasets.entry(item.dataset.clone()).or_default();
                     part.recordings += 1;
                     part.subjects += usize::from(subjects.insert((&item.dataset, &item.subject)));
-                    let trial = item.trial.clone().unwrap_or(record);
+                    let trial = item.trial.clone().unwrap_or(cut.record);
                     part.trials += usize::from(trials.insert((&item.dataset, &item.subject, trial)));
-                    let seconds = (samples - missing) as f64 / fs_hz;
+                    let seconds = cut.duration_s - cut.missing as f64 / cut.fs_hz;
                     part.seconds += seconds;
-                    part.missing += missing as u64;
+                    part.missing += cut.missing as u64;
                     part.short += usize::from(seconds < settings.window as f64 / settings.rate_hz);
-                    *part.rates.entry(fs_hz.to_string()).or_default() += 1;
-                    *part.units.entry(unit.to_string()).or_default() += 1;
-                    out.warnings.extend(warnings.iter().map(|w| format!("{}: {w}", item_name(item))));
+                    part.windows += cut.windows.len();
+                    *part.rates.entry(cut.fs_hz.to_string()).or_default() += 1;
+                    *part.units.entry(cut.unit).or_default() += 1;
+                    let share = out.people.entry((item.dataset.clone(), item.subject.clone())).or_default();
+                    share.kept += cut.windows.len();
+                    for (reason, n) in cut.dropped {
+                        share.dropped += n;
+                        *out.windows_dropped.entry(reason).or_default() += n;
+                    }
+                    out.warnings.extend(cut.warnings.iter().map(|w| format!("{}: {w}", item_name(item))));
                 }
                 Err(e) => out.skipped.push(Skipped { record: item_name(item), reason: e.to_string() }),
             }

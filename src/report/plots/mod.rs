@@ -7,6 +7,7 @@
 mod bars;
 mod confusion;
 mod curves;
+mod dataset;
 mod ecg;
 mod recording;
 mod roc;
@@ -17,6 +18,7 @@ mod timeline;
 pub use bars::{Bar, MethodComparison, method_comparison};
 pub use confusion::{ConfusionMatrix, confusion_matrix};
 pub use curves::{TrainingCurves, training_curves};
+pub use dataset::{DatasetOverview, LabelCounts, PersonHours, SetLine, dataset_overview};
 pub use ecg::{EcgReconstruction, ecg_reconstruction};
 pub use recording::{QualitySpan, RecordingOverview, WindowMark, recording_overview};
 pub use roc::{Roc, RocCurve, roc};

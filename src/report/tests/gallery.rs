@@ -286,6 +286,47 @@ pub(super) fn all() -> Vec<(&'static str, Svg)> {
         windows: &marks,
         detail: None,
     });
+    let names: Vec<String> = (1..=40).map(|i| format!("P{i:02}")).collect();
+    let mut people: Vec<PersonHours<'_>> = names
+        .iter()
+        .map(|s| {
+            let dropped_h = if rng.unit() < 0.3 { 0.1 * rng.unit() } else { 0.0 };
+            PersonHours { dataset: "amigos", subject: s, kept_h: 1.1 + 0.2 * rng.unit(), dropped_h }
+        })
+        .collect();
+    people.extend(names[..10].iter().map(|s| PersonHours {
+        dataset: "eegmat",
+        subject: s,
+        kept_h: 0.06,
+        dropped_h: 0.0,
+    }));
+    let ratings: Vec<String> = (0..33).map(|i| (1.0 + 0.25 * f64::from(i)).to_string()).collect();
+    let arousal: Vec<(&str, f64)> =
+        ratings.iter().map(|r| (r.as_str(), (30.0 * rng.unit()).floor())).collect();
+    let overview = dataset_overview(&DatasetOverview {
+        title: "What the store holds",
+        sets: &[
+            SetLine { name: "amigos", text: "40 people, 788 recordings, 46.2 h; 128 Hz; arbitrary" },
+            SetLine { name: "eegmat", text: "10 people, 20 recordings, 0.6 h; 500 Hz; mV" },
+        ],
+        people: &people,
+        labels: &[
+            LabelCounts { name: "arousal", values: &arousal, missing: 20.0 },
+            LabelCounts {
+                name: "state",
+                values: &[("arithmetic", 60.0), ("rest", 180.0)],
+                missing: 16_000.0,
+            },
+            LabelCounts { name: "emotion", values: &[], missing: 16_240.0 },
+        ],
+        counted: "windows",
+        left_out: &[
+            ("missing samples", 310.0),
+            ("beats do not resemble each other", 122.0),
+            ("flat line", 7.0),
+        ],
+        remarks: &["4 recordings could not be read."],
+    });
     vec![
         ("window", window),
         ("curves", curves(true, "Pre-training, logarithmic")),
@@ -300,6 +341,7 @@ pub(super) fn all() -> Vec<(&'static str, Svg)> {
         ("bars", bars),
         ("roofline", roof),
         ("recording", recording),
+        ("dataset", overview),
     ]
 }
 

@@ -10,7 +10,7 @@ const HOSTILE: &str = "</title></style><script>alert('x')</script> \"&' \u{0}\u{
 #[test]
 fn gallery_is_well_formed_and_the_same_twice() {
     let (a, b) = (gallery::all(), gallery::all());
-    assert_eq!(a.len(), 13);
+    assert_eq!(a.len(), 14);
     for ((name, x), (_, y)) in a.iter().zip(&b) {
         assert_eq!(x, y, "{name} differs between two calls");
         let tags = check(x.as_str()).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -179,6 +179,22 @@ fn degenerate(text: &str, scores: &[(&str, f64)], values: &[f64]) -> Vec<Svg> {
             points: &vec![RooflinePoint { label: text, flop_per_byte: v(1), gflops: v(0) }; n],
         }));
     }
+    let people: Vec<_> = (0..values.len())
+        .map(|i| PersonHours { dataset: text, subject: text, kept_h: v(i), dropped_h: v(i + 1) })
+        .collect();
+    let counts: Vec<(&str, f64)> = values.iter().map(|v| (text, *v)).collect();
+    let label = LabelCounts { name: text, values: &counts, missing: v(0) };
+    for n in [0, 1, 20] {
+        out.push(dataset_overview(&DatasetOverview {
+            title: text,
+            sets: &vec![SetLine { name: text, text }; n],
+            people: &people.repeat(n),
+            labels: &vec![label; n],
+            counted: text,
+            left_out: &counts.repeat(n),
+            remarks: &vec![text; n],
+        }));
+    }
     out
 }
 
@@ -244,6 +260,28 @@ fn what_is_not_drawn_is_said() {
         ecg(&[0.0, 0.0, 1.0], &[true, false, true]),
         "2 of 3 samples masked (66.7 %); mean squared error over them 8.50 (mV)",
     );
+    let overview = DatasetOverview {
+        title: "t",
+        sets: &[SetLine { name: "a", text: "2 people, 3 h" }],
+        people: &[
+            PersonHours { dataset: "a", subject: "P1", kept_h: 2.0, dropped_h: 0.5 },
+            PersonHours { dataset: "a", subject: "P2", kept_h: f64::NAN, dropped_h: 0.0 },
+        ],
+        labels: &[LabelCounts { name: "calm", values: &[("no", 7.0), ("yes", 3.0)], missing: 2.0 }],
+        counted: "windows",
+        left_out: &[("flat line", 12.0)],
+        remarks: &[],
+    };
+    for words in [
+        "2 people, 2.00 h kept, 0.500 h dropped. a: 2 people, 3 h",
+        "1 non-finite duration value not drawn",
+        "windows by value, 2 without",
+        ">flat line</text>",
+        ">12</text>",
+        "a: 2 people",
+    ] {
+        says(dataset_overview(&overview), words);
+    }
     let one_class = RocCurve { name: "m", points: &[], auc: f64::NAN, interval: None, operating_point: None };
     says(roc(&Roc { title: "t", curves: &[one_class], level_percent: 95.0 }), "AUC undefined");
     let c = ConfusionMatrix { title: "t", classes: &["a", "b"], counts: &[3, 1, 0, 0] };

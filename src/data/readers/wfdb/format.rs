@@ -25,6 +25,8 @@ pub(super) enum Format {
     F310,
     /// Three samples of 10 bits in four bytes, lowest bits first.
     F311,
+    /// A FLAC stream with samples of at most this many bits: 8, 16 or 24.
+    Flac(u32),
 }
 
 impl Format {
@@ -42,14 +44,17 @@ impl Format {
             "212" => Format::F212,
             "310" => Format::F310,
             "311" => Format::F311,
+            "508" => Format::Flac(8),
+            "516" => Format::Flac(16),
+            "524" => Format::Flac(24),
             _ => return None,
         })
     }
 
-    /// Whole samples in `bytes` bytes.
+    /// Whole samples in `bytes` bytes; 0 for a stream, which has to be unpacked.
     pub(super) fn samples_in(self, bytes: usize) -> usize {
         match self {
-            Format::Null => 0,
+            Format::Null | Format::Flac(_) => 0,
             Format::F8 | Format::F80 => bytes,
             Format::F16 | Format::F61 | Format::F160 => bytes / 2,
             Format::F24 => bytes / 3,
@@ -74,7 +79,8 @@ impl Format {
     /// sample which it is.
     pub(super) fn each<T>(self, read: impl ReadAll<T>) -> T {
         match self {
-            Format::Null => read.all(|b, i| Format::Null.sample(b, i)),
+            // A stream is unpacked as a whole and read elsewhere.
+            Format::Null | Format::Flac(_) => read.all(|b, i| Format::Null.sample(b, i)),
             Format::F8 => read.all(|b, i| Format::F8.sample(b, i)),
             Format::F16 => read.all(|b, i| Format::F16.sample(b, i)),
             Format::F24 => read.all(|b, i| Format::F24.sample(b, i)),
@@ -94,7 +100,7 @@ impl Format {
         let at = |n: usize| i32::from(bytes[n]);
         let word = |n: usize| at(n) | at(n + 1) << 8;
         match self {
-            Format::Null => 0,
+            Format::Null | Format::Flac(_) => 0,
             Format::F8 => i32::from(bytes[i] as i8),
             Format::F16 => i32::from(i16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])),
             Format::F61 => i32::from(i16::from_be_bytes([bytes[2 * i], bytes[2 * i + 1]])),
@@ -143,6 +149,7 @@ impl Format {
             Format::F24 => -(1 << 23),
             Format::F32 => i32::MIN,
             Format::F80 => -128,
+            Format::Flac(bits) => -(1 << (bits - 1)),
             Format::F212 => -2048,
             Format::F310 | Format::F311 => -512,
         })
@@ -180,7 +187,7 @@ mod tests {
                 assert!(beyond.is_err(), "format {code}: {count} samples in {n} bytes is too few");
             }
         }
-        assert!(Format::parse("516").is_none() && Format::parse("").is_none());
+        assert!(Format::parse("517").is_none() && Format::parse("").is_none());
     }
 
     /// Packed by hand from the format's description: samples -1, 300 and -512 (missing).

@@ -190,11 +190,7 @@ fn parse_signal(line: &str) -> Result<Signal> {
 }
 
 fn unknown_format(code: &str) -> Error {
-    let known = "formats 8, 16, 24, 32, 61, 80, 160, 212, 310 and 311 are read";
-    match code {
-        "508" | "516" | "524" => Error::format(format!("signal format {code} (FLAC) is not read"))
-            .remedy(format!("{known}; unpack the record with the WFDB tools: xform -i RECORD -o NEW -F 16")),
-        _ => Error::format(format!("signal format '{}' is not read", code.escape_default()))
-            .remedy(format!("{known}; convert the record with the WFDB tools: xform")),
-    }
+    let known = "formats 8, 16, 24, 32, 61, 80, 160, 212, 310, 311, 508, 516 and 524 are read";
+    Error::format(format!("signal format '{}' is not read", code.escape_default()))
+        .remedy(format!("{known}; convert the record with the WFDB tools: xform"))
 }

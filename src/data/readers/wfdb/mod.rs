@@ -5,9 +5,9 @@
 //! interleaved file, takes a frame of an odd number of 12-bit signals to fill whole bytes (format 212 packs across
 //! frames), follows `../` in the header's file names, and reads neither checksums nor annotations.
 //!
-//! * **Formats** 8, 16, 24, 32, 61, 80, 160, 212, 310 and 311, several samples per frame, several signals in a file and
-//!   several files. 508, 516 and 524 (FLAC) are refused with the way to unpack them. A MATLAB v4 file described as
-//!   `16+24` (CinC challenges) is format 16 after 24 bytes.
+//! * **Formats** 8, 16, 24, 32, 61, 80, 160, 212, 310, 311 and, as FLAC, 508, 516 and 524; several samples per frame,
+//!   several signals in a file and several files. A MATLAB v4 file described as `16+24` (CinC challenges) is format 16
+//!   after 24 bytes.
 //! * **Values**: physical = (digital - baseline) / gain. The most negative value of a format marks a missing sample, which
 //!   becomes NaN; format 8 has none.
 //! * **Skew**: a signal that is late in the file is moved back; its end is then missing.
@@ -16,7 +16,8 @@
 //! * **Segments**: fixed and variable layout, put together on one even time axis.
 //! * **Annotations**: of the files beside the header the first of `.atr`, `.ecg`, `.qrs`, `.ari`, `.man`, as `symbol` or
 //!   `symbol text`; [`annotations`] gives all that such a file holds.
-//! * **Memory**: 8 bytes per sample, so at most 8 times the signal files; with segments at most 128 times.
+//! * **Memory**: 8 bytes per sample, so at most 8 times the signal files; with segments at most 128 times. FLAC takes 12
+//!   bytes per sample, and may unfold to 1024 samples per byte.
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use crate::data::recording::{Annotation, Channel, Recording};
 use crate::{Error, Result};
 
 pub mod annotations;
+mod flac;
 mod format;
 mod header;
 mod segments;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::flac;
 use super::format::{Format, ReadAll};
 use super::header::Signal;
 use crate::data::readers::{ReadOptions, read_whole};
@@ -56,12 +57,22 @@ pub(super) fn decode(
         if members.iter().any(|m| signals[*m].format != lead.format) {
             return Err(Error::format(format!("signals of different formats share the file '{file}'")));
         }
-        let bytes = bytes.get(lead.byte_offset..).ok_or_else(|| {
-            let (begin, len) = (lead.byte_offset, bytes.len());
-            Error::format(format!("the samples begin at byte {begin}, the file has {len}")).in_file(&path)
-        })?;
         let frame: usize = members.iter().map(|m| signals[*m].per_frame).sum();
-        let present = lead.format.samples_in(bytes.len()) / frame;
+        let source = match lead.format {
+            Format::Flac(bits) => {
+                let even = members.iter().all(|m| signals[*m].per_frame == lead.per_frame);
+                unpack(&bytes, bits, members.len(), even, lead.byte_offset, &mut out.warnings)
+            }
+            _ => bytes.get(lead.byte_offset..).map(Source::Packed).ok_or_else(|| {
+                let (begin, len) = (lead.byte_offset, bytes.len());
+                Error::format(format!("the samples begin at byte {begin}, the file has {len}"))
+            }),
+        };
+        let source = source.map_err(|e| e.in_file(&path))?;
+        let present = match &source {
+            Source::Packed(bytes) => lead.format.samples_in(bytes.len()) / frame,
+            Source::Unpacked(channels) => channels[0].len() / lead.per_frame,
+        };
         let frames = claimed.map_or(present, |c| c.min(present));
         match claimed {
             Some(claimed) if claimed > present => out.warnings.push(format!(
@@ -79,14 +90,14 @@ pub(super) fn decode(
         }
         let whole = claimed.is_none_or(|c| c == frames);
         let mut start = 0;
-        for m in members {
+        for (k, m) in members.into_iter().enumerate() {
             let signal = &signals[m];
             let place = start;
             start += signal.per_frame;
             if !wanted(m) {
                 continue;
             }
-            let (samples, sum) = column(signal, bytes, frames, frame, place);
+            let (samples, sum) = column(signal, &source, frames, frame, (k, place));
             // The checksum is the sum of the samples as a signed 16-bit number.
             if let Some(checksum) = signal.checksum.filter(|c| whole && *c as i16 != sum) {
                 let label = &signal.label;
@@ -104,12 +115,66 @@ pub(super) fn decode(
     Ok(out)
 }
 
-/// One signal's physical values, and the sum of its digital ones in 16 bits. `place` is its first sample in a frame.
-fn column(signal: &Signal, bytes: &[u8], frames: usize, frame: usize, place: usize) -> (Vec<f64>, i16) {
-    let (mut samples, sum) = if signal.format == Format::F16 && frame == 1 {
-        words(signal, &bytes[..2 * frames])
-    } else {
-        signal.format.each(Column { signal, bytes, frames, frame, place })
+/// The samples of a signal file.
+enum Source<'a> {
+    /// Frames of all signals.
+    Packed(&'a [u8]),
+    /// Samples by signal, equally many.
+    Unpacked(Vec<Vec<i32>>),
+}
+
+/// Unpacks a FLAC stream of `count` channels whose samples have at most `bits` bits, from sample `offset` on. `even`: all
+/// signals have as many samples in a frame.
+fn unpack(
+    bytes: &[u8],
+    bits: u32,
+    count: usize,
+    even: bool,
+    offset: usize,
+    warnings: &mut Vec<String>,
+) -> Result<Source<'static>> {
+    if !even {
+        return Err(Error::format("signals of different rates share a FLAC stream"));
+    }
+    let stream = flac::decode(bytes).map_err(Error::format)?;
+    if stream.channels.len() != count || stream.bits > bits {
+        return Err(Error::format(format!(
+            "the FLAC stream has {} channels of {} bits where the header describes {count} of at most {bits}",
+            stream.channels.len(),
+            stream.bits
+        )));
+    }
+    warnings.extend(stream.damage);
+    let mut channels = stream.channels;
+    for channel in &mut channels {
+        channel.drain(..offset.min(channel.len()));
+    }
+    Ok(Source::Unpacked(channels))
+}
+
+/// One signal's physical values, and the sum of its digital ones in 16 bits. `k` is its number in the file, `place` its
+/// first sample in a frame of `frame`.
+fn column(
+    signal: &Signal,
+    source: &Source<'_>,
+    frames: usize,
+    frame: usize,
+    (k, place): (usize, usize),
+) -> (Vec<f64>, i16) {
+    let (mut samples, sum) = match source {
+        Source::Packed(bytes) if signal.format == Format::F16 && frame == 1 => {
+            words(signal, &bytes[..2 * frames])
+        }
+        Source::Packed(bytes) => signal.format.each(Column { signal, bytes, frames, frame, place }),
+        Source::Unpacked(channels) => {
+            let own = channels[k][..frames * signal.per_frame].iter();
+            let sum = own.clone().fold(0i16, |sum, &d| sum.wrapping_add(d as i16));
+            let missing = signal.format.missing();
+            let physical = |&d: &i32| {
+                if missing == Some(d) { f64::NAN } else { (f64::from(d) - signal.baseline) / signal.gain }
+            };
+            (own.map(physical).collect(), sum)
+        }
     };
     // A signal that is `skew` frames late in the file begins with what precedes the record's first sample.
     if signal.skew > 0 {

@@ -1,0 +1,318 @@
+//! What is timed: training steps, prediction, operations one by one, growth with the window.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Growth, Line, OpLine, WANTED};
+use crate::data::batch::Sampling;
+use crate::data::source::WindowSource;
+use crate::data::split::{Fold, Protocol, Split};
+use crate::graph::{Aids, Exec, Graph, Plan, Prepared, Want};
+use crate::model::{Output, Task};
+use crate::nn::{self, ModelConfig};
+use crate::train::{
+    self, Augment, Control, Event, FinetuneSettings, Labelled, PretrainData, PretrainSettings, Run,
+};
+use crate::{Error, Model, Result};
+use heartlore_kernels::Isa;
+use heartlore_kernels::measure::{self, Timing};
+use heartlore_kernels::rng::Key;
+
+/// More windows of noise than any run reaches: window i is a rotation of the first.
+struct Noise(Vec<f32>);
+
+/// Steps an epoch of [`Noise`] would take.
+const STEPS: usize = 100_000;
+
+impl Noise {
+    fn new(samples: usize) -> Self {
+        let stream = Key { seed: 1, step: 0, sample: 0, op: 0 }.stream();
+        // Unit variance, as windows have.
+        Self((0..samples).map(|i| (12f64.sqrt() * (stream.uniform(0, i as u32) - 0.5)) as f32).collect())
+    }
+}
+
+impl WindowSource for Noise {
+    fn len(&self) -> usize {
+        usize::MAX
+    }
+    fn samples(&self) -> usize {
+        self.0.len()
+    }
+    fn read(&self, i: usize, out: &mut [f32]) -> Result<()> {
+        let (a, b) = self.0.split_at(i % self.0.len());
+        out[..b.len()].copy_from_slice(b);
+        out[b.len()..].copy_from_slice(a);
+        Ok(())
+    }
+}
+
+/// Times steps from the events of a run, and stops it when there are enough.
+struct Clock {
+    begin: Instant,
+    limit: Duration,
+    waited: Option<u64>,
+    repetitions: Vec<(f64, bool)>,
+    steps: usize,
+}
+
+impl Clock {
+    fn new(limit: Duration) -> Self {
+        Self { begin: Instant::now(), limit, waited: None, repetitions: Vec::new(), steps: 0 }
+    }
+
+    fn event(&mut self, event: &Event) -> Control {
+        let Event::Step { seconds, .. } = event else { return Control::Continue };
+        let waited = measure::waited_by_process();
+        self.steps += 1;
+        // The first step records programs and touches its memory for the first time.
+        if self.steps > 1 {
+            let lost = waited.zip(self.waited).map_or(0, |(now, then)| now.saturating_sub(then));
+            self.repetitions.push((*seconds, lost as f64 <= measure::CLEAN * seconds * 1e9));
+        }
+        self.waited = measure::waited_by_process();
+        let clean = self.repetitions.iter().filter(|r| r.1).count();
+        let enough = clean >= WANTED || (self.begin.elapsed() >= self.limit && !self.repetitions.is_empty());
+        if enough { Control::Stop } else { Control::Continue }
+    }
+
+    /// The timing of a run that this clock has stopped.
+    fn timing<T>(self, end: Result<T>) -> Result<Timing> {
+        match end {
+            Err(e) if e.kind() != crate::error::Kind::Interrupted => Err(e),
+            _ => Timing::of(&self.repetitions).ok_or_else(|| {
+                Error::usage("the run ended before a step was timed").remedy("give it more --seconds")
+            }),
+        }
+    }
+}
+
+/// A directory for what a training run writes, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let dir = std::env::temp_dir().join(format!("heartlore-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, e))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left in the temporary directory does no harm.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn pretrain_steps(model: &ModelConfig, run: &Run, limit: Duration) -> Result<Line> {
+    let source = Noise::new(model.window);
+    let data = PretrainData {
+        source: &source,
+        train: (0..run.batch * STEPS).collect(),
+        sampling: Sampling::All,
+        validation: Vec::new(),
+        fingerprint: "bench".into(),
+    };
+    let augment = Augment { shift: 0, noise: 0.0, scale: 0.0 };
+    let settings = PretrainSettings { model: model.clone(), run: run.clone(), augment };
+    let scratch = Scratch::new()?;
+    let mut clock = Clock::new(limit);
+    let end = train::pretrain(&settings, &data, &scratch.0, false, &mut |e: &Event| clock.event(e));
+    let graph = nn::pretrain(model, 1, mean_picks(model))?.graph;
+    Ok(Line {
+        what: "pretrain",
+        threads: run.threads,
+        batch: run.batch,
+        time: clock.timing(end)?,
+        windows: run.batch,
+        flops: total_flops(&graph, true),
+        peak_mib: None,
+    })
+}
+
+/// Tokens of a window that the loss sees, averaged over 64 windows.
+fn mean_picks(model: &ModelConfig) -> usize {
+    let (mut mask, mut rows, mut sum) = (vec![false; model.window], Vec::new(), 0);
+    for sample in 0..64 {
+        nn::spans(&model.mask, Key { seed: 1, step: 0, sample, op: 0 }, model.window, &mut mask);
+        nn::picks_into(model, &mask, &mut rows);
+        sum += rows.len();
+    }
+    (sum / 64).max(1)
+}
+
+pub(super) fn finetune_steps(model: &ModelConfig, run: &Run, limit: Duration) -> Result<Line> {
+    let source = Noise::new(model.window);
+    let n = run.batch * STEPS;
+    let fold = Fold {
+        name: "bench".into(),
+        train: (0..n).collect(),
+        validation: Vec::new(),
+        test: Vec::new(),
+        unused: Vec::new(),
+    };
+    let data = Labelled {
+        source: &source,
+        windows: (0..n).collect(),
+        labels: (0..n).map(|i| i % 2 == 0).collect(),
+        split: Split {
+            protocol: Protocol::LeakingWindows { k: 1 },
+            seed: 1,
+            folds: vec![fold],
+            warnings: Vec::new(),
+        },
+        fingerprint: "bench".into(),
+    };
+    let settings = FinetuneSettings {
+        model: model.clone(),
+        run: run.clone(),
+        augment: Augment { shift: 0, noise: 0.0, scale: 0.0 },
+        balance: true,
+        patience: None,
+        encoder_rate: 1.0,
+        final_model: false,
+    };
+    let scratch = Scratch::new()?;
+    let mut clock = Clock::new(limit);
+    let initial = |layout: &crate::graph::Layout| Ok((layout.init(1), Vec::new()));
+    let end = train::finetune(&settings, &data, &initial, &scratch.0, false, &mut |e: &Event| clock.event(e));
+    let graph = nn::classify(model, 1, 1.0)?.graph;
+    Ok(Line {
+        what: "finetune",
+        threads: run.threads,
+        batch: run.batch,
+        time: clock.timing(end)?,
+        windows: run.batch,
+        flops: total_flops(&graph, true),
+        peak_mib: None,
+    })
+}
+
+pub(super) fn outputs(
+    what: &'static str,
+    config: &ModelConfig,
+    task: Task,
+    threads: usize,
+    batch: usize,
+    limit: Duration,
+) -> Result<Line> {
+    let classify = matches!(task, Task::Classifier { .. });
+    let graph =
+        if classify { nn::classify(config, 1, 1.0)?.graph } else { nn::reconstruct(config, 1)?.graph };
+    let model = Model::init(config.clone(), task, 1)?.with_threads(threads);
+    let source = Noise::new(config.window);
+    let mut windows = vec![0.0; batch * config.window];
+    for (i, w) in windows.chunks_exact_mut(config.window).enumerate() {
+        source.read(i, w)?;
+    }
+    let masks = vec![false; windows.len()];
+    let (begin, mut repetitions) = (Instant::now(), Vec::new());
+    let clean = |r: &[(f64, bool)]| r.iter().filter(|r| r.1).count();
+    let mut warm = false;
+    while repetitions.is_empty() || (clean(&repetitions) < WANTED && begin.elapsed() < limit) {
+        let (waited, start) = (measure::waited_by_process(), Instant::now());
+        std::hint::black_box(if classify {
+            model.predict(&windows)?
+        } else {
+            model.reconstruct(&windows, &masks)?
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        let lost = measure::waited_by_process().zip(waited).map_or(0, |(now, then)| now.saturating_sub(then));
+        if warm {
+            repetitions.push((seconds, lost as f64 <= measure::CLEAN * seconds * 1e9));
+        }
+        warm = true;
+    }
+    let time = Timing::of(&repetitions).ok_or_else(|| Error::usage("nothing was timed"))?;
+    Ok(Line { what, threads, batch, time, windows: batch, flops: total_flops(&graph, false), peak_mib: None })
+}
+
+/// Full outputs of windows 1, 2, 4, 8 and 16 times as long as the model's, one thread.
+pub(super) fn growth(model: &ModelConfig, limit: Duration) -> Result<Vec<Growth>> {
+    [1, 2, 4, 8, 16]
+        .into_iter()
+        .map(|times| {
+            let config = ModelConfig { window: times * model.window, ..model.clone() };
+            let line = outputs("growth", &config, Task::Pretrained, 1, 1, limit)?;
+            let bytes =
+                Model::init(config.clone(), Task::Pretrained, 1)?.session(Output::Reconstruction)?.bytes();
+            Ok(Growth { samples: config.window, time: line.time, flops: line.flops, bytes })
+        })
+        .collect()
+}
+
+/// FLOPs of a program's forward pass, and of its backward pass if `train`.
+fn total_flops(graph: &Graph, train: bool) -> f64 {
+    graph.ids().map(|id| graph.flops(id)).map(|(f, b)| f + if train { b } else { 0 }).sum::<u64>() as f64
+}
+
+/// The median time of every operation in a pre-training pass over `group` windows, on one thread, dropout on.
+pub(super) fn operations(
+    model: &ModelConfig,
+    isa: Isa,
+    group: usize,
+    limit: Duration,
+) -> Result<Vec<OpLine>> {
+    let p = nn::pretrain(model, group, mean_picks(model))?;
+    let plan = Arc::new(Plan::new(&p.graph, Want::training(p.loss))?);
+    let mut prepared = Prepared::new(&p.graph, &plan, isa);
+    let mut exec: Exec<f32> = Exec::with_isa(Arc::clone(&p.graph), plan, isa);
+    exec.set_dropout(true);
+    exec.set_key(1, 0, 0);
+    let noise = Noise::new(model.window);
+    let samples = exec.input_mut(p.samples)?;
+    for (i, w) in samples.chunks_exact_mut(model.window).enumerate() {
+        noise.read(i, w)?;
+    }
+    exec.input_mut(p.mask)?.fill(1.0);
+    let first = usize::from(model.cls);
+    let picks = p.graph.shape(p.rows).last();
+    let rows: Vec<u32> =
+        (0..group).flat_map(|_| (0..picks).map(|i| (first + i * model.tokens() / picks) as u32)).collect();
+    exec.set_index(p.rows, &rows)?;
+    let params = p.graph.layout().init(1);
+    // Once per step of many windows, as in training: not timed.
+    prepared.update(&params);
+    let aids = Aids::prepared(&prepared);
+    let mut grads = vec![0.0f32; params.len()];
+    let n = p.graph.nodes().len();
+    let mut times = vec![[const { Vec::new() }; 2]; n];
+    let (begin, mut rounds) = (Instant::now(), 0);
+    while rounds < 3 || (rounds < 3 * WANTED && begin.elapsed() < limit) {
+        let mut last = Instant::now();
+        exec.forward_watched(&params, aids, &mut |id| {
+            times[id.index()][0].push(last.elapsed().as_secs_f64());
+            last = Instant::now();
+        });
+        let mut last = Instant::now();
+        exec.backward_watched(&params, aids, &[1e-3], &mut grads, &mut |id| {
+            times[id.index()][1].push(last.elapsed().as_secs_f64());
+            last = Instant::now();
+        });
+        rounds += 1;
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().unwrap_or(0.0)
+    };
+    let mut lines = Vec::new();
+    for id in p.graph.ids() {
+        let node = p.graph.node(id);
+        let seconds = times[id.index()].each_mut().map(median);
+        let (forward, backward) = p.graph.flops(id);
+        let elements = p.graph.shape(id).elements()
+            + node.op.inputs().map(|i| p.graph.shape(i).elements()).sum::<usize>();
+        if seconds != [0.0; 2] && forward + backward > 0 {
+            lines.push(OpLine {
+                name: node.label.clone(),
+                kind: node.op.kind(),
+                seconds,
+                flops: [forward as f64, backward as f64],
+                bytes: (elements * size_of::<f32>()) as f64,
+            });
+        }
+    }
+    Ok(lines)
+}

@@ -1,0 +1,257 @@
+//! `heartlore bench`: what this machine can do, and what training and prediction make of it.
+//!
+//! Training is timed inside the real training loop, on windows in memory; prediction through [`Model::predict`], as a
+//! program that embeds heartlore calls it. FLOPs are those of the operations that are really executed (rows nobody reads
+//! are not), so the share of the peak is honest; the time per window is what to compare with other programs.
+//!
+//! [`Model::predict`]: crate::Model::predict
+
+mod jobs;
+mod show;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::options::List;
+use crate::cli::{Context, bad_flag};
+use crate::graph::OpKind;
+use crate::model::Task;
+use crate::nn::{ModelConfig, PRESETS};
+use crate::optim::Schedule;
+use crate::train::{AdamSettings, Run};
+use crate::{Error, Result};
+use heartlore_kernels::Isa;
+use heartlore_kernels::measure::{self, Timing};
+use jobs::{finetune_steps, growth, operations, outputs, pretrain_steps};
+use show::{as_json, as_text, plot, report};
+
+const EXAMPLES: &str = "\
+Examples:
+  heartlore bench
+  heartlore bench --preset tiny --what pretrain,predict --threads 1
+  heartlore bench --what predict --batch 1,8,64 --json
+  heartlore bench --what pretrain --train-batch 64 --threads 2     # and how much memory that takes
+  heartlore bench --what growth --threads 1        # time and memory as the window grows to 16 times its length
+  heartlore bench --out bench/                     # also report.html, bench.json and roofline.svg
+
+Medians over repetitions during which our threads hardly waited for a CPU (Linux); 'clean 7/9' means 7 of 9. On a machine
+with other work to do, times are still too long where caches and memory are shared.
+
+bench.json, and the result with --json, hold every flag as `settings`.";
+
+/// What can be timed.
+const JOBS: [&str; 6] = ["pretrain", "finetune", "predict", "reconstruct", "growth", "operations"];
+/// What is timed unless the user says otherwise: everything but growth, whose longest window takes seconds.
+const USUAL: [&str; 5] = ["pretrain", "finetune", "predict", "reconstruct", "operations"];
+
+/// Flags of `bench`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The model
+    #[arg(long, default_value = "paper", value_parser = PRESETS)]
+    pub preset: String,
+    /// What to time: training steps, prediction, full outputs, full outputs of windows 2 to 16 times as long, every
+    /// operation of a pre-training pass
+    #[arg(long, value_delimiter = ',', default_values = USUAL, value_parser = JOBS)]
+    pub what: Vec<String>,
+    /// Numbers of threads, 0 for all cores
+    #[arg(long, default_value = "1,0")]
+    pub threads: List,
+    /// Windows handed over at once in prediction
+    #[arg(long, default_value = "1,8")]
+    pub batch: List,
+    /// Windows per training step
+    #[arg(long, default_value_t = 8)]
+    pub train_batch: usize,
+    /// Windows that go through the model together in training
+    #[arg(long, default_value_t = 1)]
+    pub group: usize,
+    /// Dropout, in place of the preset's
+    #[arg(long)]
+    pub dropout: Option<f64>,
+    /// Dropout on attention weights, in place of the preset's
+    #[arg(long)]
+    pub attention_dropout: Option<f64>,
+    /// Longest time for one figure, in seconds
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Instruction set by name, for training and operations [default: the widest of this CPU]
+    #[arg(long)]
+    pub isa: Option<String>,
+    /// Directory for report.html, bench.json and roofline.svg [default: print only]
+    #[arg(long, short)]
+    pub out: Option<PathBuf>,
+}
+
+/// One line of the table.
+struct Line {
+    what: &'static str,
+    threads: usize,
+    batch: usize,
+    /// Seconds of one repetition.
+    time: Timing,
+    /// Windows of one repetition.
+    windows: usize,
+    /// FLOPs really executed for one window.
+    flops: f64,
+    /// The most memory the process held meanwhile, in MiB; `None` where the system does not tell.
+    peak_mib: Option<f64>,
+}
+
+/// Full outputs of one window of this length on one thread.
+struct Growth {
+    samples: usize,
+    time: Timing,
+    flops: f64,
+    /// Bytes of the planned memory, scratch included, parameters not.
+    bytes: usize,
+}
+
+/// Forward and backward of one operation.
+struct OpLine {
+    name: String,
+    kind: OpKind,
+    /// Seconds: forward, backward.
+    seconds: [f64; 2],
+    /// FLOPs: forward, backward.
+    flops: [f64; 2],
+    /// Bytes that a forward pass must at least read and write.
+    bytes: f64,
+}
+
+/// This machine's limits.
+struct Machine {
+    isa: Isa,
+    cores: usize,
+    peak: f64,
+    /// All cores at once.
+    peak_all: f64,
+    bandwidth: f64,
+}
+
+/// Repetitions wanted of every figure.
+const WANTED: usize = 9;
+
+/// Runs the command.
+///
+/// # Errors
+/// Flags that make no sense, or a directory that cannot be written.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    if !(args.seconds.is_finite() && args.seconds > 0.0) {
+        return Err(bad_flag("seconds", format!("{} is no length of time", args.seconds)));
+    }
+    if args.batch.0.contains(&0) || args.train_batch == 0 || args.group == 0 {
+        return Err(bad_flag("batch", "a batch has at least one window"));
+    }
+    let limit = Duration::from_secs_f64(args.seconds);
+    let mut model = ModelConfig::preset(&args.preset)?;
+    model.dropout = args.dropout.unwrap_or(model.dropout);
+    model.attention_dropout = args.attention_dropout.unwrap_or(model.attention_dropout);
+    model.validate()?;
+    let run = training_run(args);
+    let isa = run.isa()?;
+    let machine = machine(isa, limit.min(Duration::from_secs(2)));
+    context.note(format!(
+        "{isa}: {:.0} GFLOP/s on one thread, {:.0} on {}; memory {:.1} GB/s on one thread",
+        machine.peak, machine.peak_all, machine.cores, machine.bandwidth
+    ));
+    let mut threads: Vec<usize> =
+        args.threads.0.iter().map(|&t| if t == 0 { machine.cores } else { t }).collect();
+    threads.dedup();
+    let mut lines = Vec::new();
+    let wanted = |what: &str| args.what.iter().any(|w| w == what);
+    for &threads in &threads {
+        let run = Run { threads, ..run.clone() };
+        let mut add = |job: &dyn Fn() -> Result<Line>| -> Result<()> {
+            measure::reset_peak_memory();
+            let line = job()?;
+            lines.push(Line {
+                peak_mib: measure::peak_memory().map(|b| b as f64 / f64::from(1 << 20)),
+                ..line
+            });
+            Ok(())
+        };
+        if wanted("pretrain") {
+            add(&|| pretrain_steps(&model, &run, limit))?;
+        }
+        if wanted("finetune") {
+            add(&|| finetune_steps(&model, &run, limit))?;
+        }
+        for (what, task) in [("predict", classifier()), ("reconstruct", Task::Pretrained)] {
+            for &batch in args.batch.0.iter().filter(|_| wanted(what)) {
+                add(&|| outputs(what, &model, task.clone(), threads, batch, limit))?;
+            }
+        }
+    }
+    let growth = if wanted("growth") { growth(&model, limit)? } else { Vec::new() };
+    let operations =
+        if wanted("operations") { operations(&model, isa, args.group, limit)? } else { Vec::new() };
+    let figures =
+        Figures { args, machine: &machine, lines: &lines, growth: &growth, operations: &operations };
+    let mut json = as_json(&figures);
+    json["settings"] = context.settings();
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
+        super::rundir::write_bytes(&out.join("bench.json"), format!("{json:#}\n").as_bytes())?;
+        super::rundir::write_bytes(&out.join("roofline.svg"), plot(&figures).into_string().as_bytes())?;
+        report(&figures, &context.command_line).save(out.join("report.html"))?;
+    }
+    context.result(&as_text(&figures), || json)
+}
+
+/// All there is to show.
+struct Figures<'a> {
+    args: &'a Args,
+    machine: &'a Machine,
+    lines: &'a [Line],
+    growth: &'a [Growth],
+    operations: &'a [OpLine],
+}
+
+fn classifier() -> Task {
+    Task::Classifier { positive: "high".into(), negative: "low".into(), threshold: 0.5 }
+}
+
+fn training_run(args: &Args) -> Run {
+    Run {
+        seed: 1,
+        threads: 1,
+        // As many parts as there are groups, so that every number of threads finds work.
+        shards: args.train_batch.div_ceil(args.group).min(8),
+        group: args.group,
+        batch: args.train_batch,
+        epochs: 1,
+        schedule: Schedule::Constant { rate: 1e-4 },
+        adam: AdamSettings::default(),
+        clip_norm: None,
+        checkpoint_every: 0,
+        isa: args.isa.clone(),
+    }
+}
+
+fn machine(isa: Isa, limit: Duration) -> Machine {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let peak = measure::fma_peak(isa, limit);
+    let peak_all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| measure::fma_peak(isa, limit))).collect();
+        threads.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
+    });
+    Machine { isa, cores, peak, peak_all, bandwidth: measure::bandwidth(isa, limit) }
+}
+impl Line {
+    fn per_window(&self) -> f64 {
+        self.time.seconds / self.windows as f64
+    }
+}
+
+impl Machine {
+    /// The peak of this many threads; between one and all, in proportion.
+    fn peak_of(&self, threads: usize) -> f64 {
+        match threads {
+            1 => self.peak,
+            t if t >= self.cores => self.peak_all,
+            t => self.peak_all * t as f64 / self.cores as f64,
+        }
+    }
+}

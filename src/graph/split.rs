@@ -1,0 +1,290 @@
+//! One operation on several threads: the forward pass of an inference plan, cut into ranges of rows.
+//!
+//! Rows of a result are computed apart from each other by every kernel named here, so the cuts leave no trace in the
+//! numbers as long as no part is so short that its product takes another path ([`gemm::row_grain`]). Parts are a few per
+//! thread, so that a thread that comes late finds work left; each thread brings the scratch.
+//!
+//! What is not here runs whole: operations too small to be worth handing out, passes that keep something for a backward
+//! pass, and products whose weights are not prepared, because every part would pack them anew.
+
+use super::aligned::Aligned;
+use super::builder::Graph;
+use super::cost;
+use super::exec::{Aids, Exec, Precision, arena_range, panels};
+use super::op::{Columns, Id, Op};
+use super::plan::Plan;
+use super::team::Team;
+use super::views::{Place, views};
+use heartlore_kernels::attention::Rows;
+use heartlore_kernels::layer_norm::Residual;
+use heartlore_kernels::rng::Dropout;
+use heartlore_kernels::{
+    Isa, Real, activation, attention, conv1d, elementwise, embed, feed_forward, gemm, layer_norm, linear,
+};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+/// FLOPs of an operation worth handing out: some ten microseconds.
+const WORTHWHILE: u64 = 1 << 18;
+/// Parts for each thread.
+const PER_THREAD: usize = 4;
+/// Most parts of an operation.
+const MOST: usize = 64;
+/// Rows, or elements, by multiples of which operations are cut that treat each alone.
+const EACH: usize = 16;
+
+/// `rows` cut into parts at multiples of a grain.
+#[derive(Clone, Copy, Debug)]
+struct Cuts {
+    rows: usize,
+    grain: usize,
+    blocks: usize,
+    parts: usize,
+}
+
+impl Cuts {
+    /// `short`: the last part may be shorter than the grain; else it takes what is left.
+    fn new(rows: usize, grain: usize, threads: usize, short: bool) -> Self {
+        let blocks = if short { rows.div_ceil(grain) } else { rows / grain };
+        Self { rows, grain, blocks, parts: blocks.min(PER_THREAD * threads).min(MOST) }
+    }
+
+    fn range(&self, part: usize) -> Range<usize> {
+        let whole = |part| self.grain * (self.blocks * part / self.parts);
+        let end = |part| if part == self.parts { self.rows } else { whole(part) };
+        end(part)..end(part + 1)
+    }
+}
+
+/// How an operation is cut for a team of `threads`; `None` if it runs whole.
+fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -> Option<Cuts> {
+    if !plan.steps[id.index()].saved.is_empty() || cost::flops(graph, id).0 < WORTHWHILE {
+        return None;
+    }
+    let products = gemm::row_grain::<T>(isa);
+    let (rows, grain, short) = match graph.node(id).op {
+        Op::Linear { .. } => (cost::linear_dims(graph, id).rows, products, false),
+        Op::Conv1d { .. } => {
+            let d = cost::conv1d_dims(graph, id);
+            let rows = if d.batch == 1 { graph.shape(id).rows() } else { 0 };
+            (rows, conv1d::row_grain::<T>(d), true)
+        }
+        Op::FeedForward { .. } => {
+            let d = cost::feed_forward_dims(graph, id);
+            (d.samples * d.rows, products, false)
+        }
+        Op::LayerNorm { .. } => (graph.shape(id).rows(), EACH, true),
+        Op::Attention { .. } => {
+            let d = cost::attention_dims(graph, id);
+            (if d.batch == 1 { d.tq } else { 0 }, attention::row_grain(), true)
+        }
+        Op::Activate { .. } | Op::Add { .. } => (graph.shape(id).elements(), EACH, true),
+        Op::AddRows { .. } => {
+            let d = cost::rows_dims(graph, id);
+            (if d.batch == 1 { d.rows } else { 0 }, EACH, true)
+        }
+        _ => return None,
+    };
+    let cuts = Cuts::new(rows, grain, threads, short);
+    (cuts.parts > 1).then_some(cuts)
+}
+
+/// About how long a forward pass takes on a team, as a part of its time on one thread: by FLOPs.
+pub(super) fn share_of_time<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, threads: usize) -> f64 {
+    let (mut alone, mut together) = (0.0, 0.0);
+    for id in graph.ids().filter(|id| plan.steps[id.index()].live) {
+        let flops = cost::flops(graph, id).0 as f64;
+        alone += flops;
+        together += match cuts::<T>(graph, plan, isa, id, threads) {
+            Some(cuts) => flops * cuts.parts.div_ceil(threads) as f64 / cuts.parts as f64,
+            None => flops,
+        };
+    }
+    if alone > 0.0 { together / alone } else { 1.0 }
+}
+
+/// Scratch of each thread of a team.
+pub(super) type Benches<T> = Vec<Mutex<Aligned<T>>>;
+
+/// Runs `task(rows, y of these rows, scratch)` for all parts.
+fn by_rows<T: Real>(
+    team: &Team,
+    benches: &Benches<T>,
+    cuts: Cuts,
+    y: &mut [T],
+    task: impl Fn(Range<usize>, &mut [T], &mut [T]) + Sync,
+) {
+    let width = y.len() / cuts.rows;
+    let mut parts: [(Range<usize>, &mut [T]); MOST] = std::array::from_fn(|_| (0..0, &mut [][..]));
+    let mut rest = y;
+    for (i, part) in parts[..cuts.parts].iter_mut().enumerate() {
+        let rows = cuts.range(i);
+        let (mine, tail) = rest.split_at_mut(rows.len() * width);
+        (*part, rest) = ((rows, mine), tail);
+    }
+    team.each(&mut parts[..cuts.parts], |thread, (rows, y)| {
+        // A thread's scratch is poisoned only if a part panicked, and then the panic is already on its way up.
+        let mut scratch = match benches[thread].lock() {
+            Ok(scratch) => scratch,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        task(rows.clone(), y, &mut scratch);
+    });
+}
+
+/// Elements `rows` of a matrix with rows of `width`.
+fn of<'a, T>(x: &'a [T], rows: &Range<usize>, width: usize) -> &'a [T] {
+    &x[rows.start * width..rows.end * width]
+}
+
+/// Runs operation `i` forward on a team; false, and nothing done, if it is none to be cut.
+pub(super) fn forward<T: Precision>(
+    exec: &mut Exec<T>,
+    i: usize,
+    params: &[T],
+    aids: Aids<'_, T>,
+    team: &Team,
+) -> bool {
+    let (graph, plan, isa) = (Arc::clone(&exec.graph), Arc::clone(&exec.plan), exec.isa);
+    let (step, id, node) = (&plan.steps[i], Id(i as u32), &graph.nodes()[i]);
+    let Some(cuts) = cuts::<T>(&graph, &plan, isa, id, team.threads()) else { return false };
+    let at = |id: Id| &plan.steps[id.index()].value;
+    let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
+    let out = arena_range(&step.value);
+    let key = exec.key_of(i);
+    let whole = |p: f64| exec.dropout && p > 0.0;
+    let (arena, benches) = (&mut exec.arena, &exec.benches);
+    match node.op {
+        Op::Linear { x, w, b, first, act } => {
+            let d = cost::linear_dims(&graph, id);
+            let prepared = panels(aids, &graph, &plan, isa, id, false, params);
+            if prepared.is_empty() {
+                return false;
+            }
+            let ([y], [x, w, bias]) = views(arena, params, [out], [at(x), at(w), opt(b)]);
+            let w = &w[first * d.inputs..][..d.outputs * d.inputs];
+            let bias = b.map(|_| &bias[first..][..d.outputs]);
+            by_rows(team, benches, cuts, y, |rows, y, scratch| {
+                let (d, x) = (linear::Dims { rows: rows.len(), ..d }, of(x, &rows, d.inputs));
+                linear::forward(isa, d, act, x, w, prepared, bias, y, &mut [], scratch);
+            })
+        }
+        Op::Conv1d { x, w, b, act, .. } => {
+            let d = cost::conv1d_dims(&graph, id);
+            let prepared = panels(aids, &graph, &plan, isa, id, false, params);
+            if prepared.is_empty() {
+                return false;
+            }
+            let ([y], [x, w, bias]) = views(arena, params, [out], [at(x), at(w), opt(b)]);
+            let bias = b.map(|_| bias);
+            by_rows(team, benches, cuts, y, |rows, y, scratch| {
+                conv1d::forward_rows(isa, d, act, x, w, prepared, bias, rows, y, scratch);
+            });
+        }
+        Op::FeedForward { x, w1, b1, w2, b2, act, dropout } => {
+            let d = cost::feed_forward_dims(&graph, id);
+            let prepared = panels(aids, &graph, &plan, isa, id, false, params);
+            if prepared.is_empty() || whole(dropout) {
+                return false;
+            }
+            let places = [at(x), at(w1), at(b1), at(w2), at(b2)];
+            let ([y], [x, w1, b1, w2, b2]) = views(arena, params, [out], places);
+            by_rows(team, benches, cuts, y, |rows, y, scratch| {
+                let d = feed_forward::Dims { samples: 1, rows: rows.len(), ..d };
+                let (none, x) = (Dropout::NONE, of(x, &rows, d.width));
+                feed_forward::forward(
+                    isa,
+                    d,
+                    act,
+                    none,
+                    key,
+                    x,
+                    w1,
+                    b1,
+                    w2,
+                    b2,
+                    prepared,
+                    y,
+                    &mut [],
+                    scratch,
+                );
+            })
+        }
+        Op::LayerNorm { x, residual, dropout, gamma, beta, eps } => {
+            let d = cost::layer_norm_dims(&graph, id);
+            if residual.is_some() && whole(dropout) {
+                return false;
+            }
+            let places = [at(x), opt(residual), at(gamma), at(beta)];
+            let ([y], [x, r, gamma, beta]) = views(arena, params, [out], places);
+            by_rows(team, benches, cuts, y, |rows, y, _| {
+                let (d, x) = (layer_norm::Dims { samples: 1, rows: rows.len(), ..d }, of(x, &rows, d.cols));
+                let data = |_| Residual { data: of(r, &rows, d.cols), dropout: Dropout::NONE, key };
+                layer_norm::forward(isa, d, eps, x, residual.map(data), gamma, beta, y, &mut []);
+            })
+        }
+        Op::Attention { q, k, v, mask, scale, dropout, .. } => {
+            let d = cost::attention_dims(&graph, id);
+            if whole(dropout) {
+                return false;
+            }
+            let places = [at(q.id), at(k.id), at(v.id), opt(mask)];
+            let ([y], [qs, ks, vs, m]) = views(arena, params, [out], places);
+            let rows_of = |c: Columns, data, first: usize| {
+                let stride = graph.shape(c.id).last();
+                Rows { data, stride, offset: c.offset + first * stride }
+            };
+            by_rows(team, benches, cuts, y, |rows, y, scratch| {
+                let d = attention::Dims { tq: rows.len(), ..d };
+                let (q, k, v) = (rows_of(q, qs, rows.start), rows_of(k, ks, 0), rows_of(v, vs, 0));
+                let (mask, none) = (mask.map(|_| m), Dropout::NONE);
+                attention::forward(isa, d, scale, q, k, v, mask, none, key, y, &mut [], scratch);
+            })
+        }
+        Op::Activate { x, kind } => {
+            let ([y], [x]) = views(arena, params, [out], [at(x)]);
+            by_rows(team, benches, cuts, y, |part, y, _| {
+                activation::forward(isa, kind, &x[part], y);
+            })
+        }
+        Op::Add { a, b } => {
+            let ([y], [a, b]) = views(arena, params, [out], [at(a), at(b)]);
+            by_rows(team, benches, cuts, y, |part, y, _| {
+                elementwise::add(isa, &a[part.clone()], &b[part], y);
+            })
+        }
+        Op::AddRows { x, table } => {
+            let d = cost::rows_dims(&graph, id);
+            let ([y], [x, table]) = views(arena, params, [out], [at(x), at(table)]);
+            by_rows(team, benches, cuts, y, |rows, y, _| {
+                let (x, table) = (of(x, &rows, d.cols), of(table, &rows, d.cols));
+                embed::add_rows::forward(embed::Dims { rows: rows.len(), ..d }, x, table, y);
+            })
+        }
+        _ => return false,
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_cover_every_row_once_and_none_is_short() {
+        for rows in [0, 1, 13, 14, 27, 28, 29, 1281] {
+            for (grain, threads, short) in [(1, 1, false), (14, 2, true), (14, 3, false), (64, 16, true)] {
+                let cuts = Cuts::new(rows, grain, threads, short);
+                let all: Vec<usize> = (0..cuts.parts).flat_map(|p| cuts.range(p)).collect();
+                if cuts.parts > 0 {
+                    assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{cuts:?}");
+                }
+                for range in (0..cuts.parts).map(|p| cuts.range(p)) {
+                    assert!(range.start % grain == 0 && !range.is_empty(), "{cuts:?} {range:?}");
+                    assert!(range.len() >= grain || (short && range.end == rows), "{cuts:?} {range:?}");
+                }
+            }
+        }
+    }
+}
