@@ -4,8 +4,10 @@
 #![allow(clippy::print_stdout, reason = "a bench reports to the terminal")]
 
 use heartlore::signal::simulate::{EcgParameters, simulate_ecg};
+use heartlore::signal::stream::StreamResampler;
 use heartlore::signal::{
-    Band, QualitySettings, Resampler, Scaler, butterworth, detect_r_peaks, finite_runs, sosfilt, sosfiltfilt,
+    Band, QualitySettings, Resampler, Scaler, Sos, butterworth, detect_r_peaks, finite_runs, sosfilt,
+    sosfiltfilt,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -38,7 +40,16 @@ fn main() -> heartlore::Result<()> {
     report("sosfilt, 4 sections", best(|| sosfilt(&sos, &x)));
     report("sosfiltfilt, 4 sections", best(|| sosfiltfilt(&sos, &x)));
     report("sosfiltfilt, 8 sections", best(|| sosfiltfilt(&steep, &x)));
+    // Minutes are too short to be cut into parts.
+    let in_one_piece = |sos: &Sos| x.chunks_exact(15_360).filter(|m| sosfiltfilt(sos, m).is_ok()).count();
+    report("4 sections, in one piece", best(|| in_one_piece(&sos)));
+    report("8 sections, in one piece", best(|| in_one_piece(&steep)));
     report("resample 256 -> 128 Hz", best(|| half.apply(&x)));
+    let streamed = || {
+        let mut out = Vec::new();
+        StreamResampler::new(half.clone()).process(&x, &mut out).map(|()| out.len())
+    };
+    report("the same as a stream, one by one", best(streamed));
     let fifths = Resampler::new(32, 125, 5.0)?;
     report("resample by 32/125 (500 -> 128 Hz)", best(|| fifths.apply(&x)));
     report("detect R peaks", best(|| detect_r_peaks(&x, fs_hz)));

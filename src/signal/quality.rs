@@ -5,7 +5,8 @@
 //!
 //! Many windows are best judged by one call of [`QualitySettings::judge_all`]: filter and tables are made once, eight windows
 //! pass the detector side by side (`rpeak.rs`), and no measure sorts a window or asks for a sine. On one core of an Intel
-//! Emerald Rapids VM (`cargo bench --bench signal`) the gate takes 16 ns a sample where the plain loops took 142.
+//! Emerald Rapids VM (`cargo bench --bench signal`) the gate takes 16 ns a sample, and 35 when each
+//! window is judged by a call of its own.
 
 use super::lanes::{self, LANES, each};
 use super::rpeak::{Detection, Detector, Scratch};

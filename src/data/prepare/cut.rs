@@ -117,8 +117,12 @@ fn as_millivolts(
     settings: &PrepareSettings,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<f64>> {
-    let mv = channel.to_millivolts(None)?;
+    let mv = channel.take_millivolts()?;
     let Err(impossible) = channel.check_amplitude(&mv) else { return Ok(mv) };
+    // Samples that were moved are as the file has them.
+    if channel.samples.is_empty() {
+        channel.samples = mv;
+    }
     match item.unit.as_ref().or(settings.unit.as_ref()) {
         Some(unit) if *unit != channel.unit => {
             warnings.push(format!(
