@@ -42,7 +42,7 @@ mod respiration;
 mod rng;
 mod rpeak;
 pub mod simulate;
-mod sos;
+pub(crate) mod sos;
 pub mod stream;
 mod window;
 
@@ -56,7 +56,6 @@ pub use resample::{DEFAULT_KAISER_BETA, MAX_FACTOR, Resampler, rational_factor, 
 pub use respiration::{Respiration, respiration};
 pub use rng::Rng;
 pub use rpeak::{MIN_FS_HZ, detect_r_peaks};
-pub(crate) use sos::zero_phase;
 pub use sos::{Sos, SosFilter, sosfilt, sosfilt_zi, sosfiltfilt, sosfiltfilt_padded};
 pub use window::{Window, Windows, finite_runs, windows};
 

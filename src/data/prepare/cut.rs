@@ -17,9 +17,9 @@ use super::PrepareSettings;
 use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
+use crate::signal::sos::zero_phase;
 use crate::signal::{
     Band, Normalisation, Resampler, Scaler, SosFilter, Window, Windows, butterworth, finite_runs, windows,
-    zero_phase,
 };
 use crate::{Error, Result};
 
