@@ -162,14 +162,16 @@ fn as_many_beats_as_were_annotated() {
     }
     apart.sort_by(f64::total_cmp);
     let within = apart.iter().filter(|p| **p <= 1.0).count();
+    let mean = apart.iter().sum::<f64>() / apart.len() as f64;
     println!(
         "46 records not tuned on: {found_all} beats where {all} are annotated; off by {:.2} % in the median, {:.2} % on average; \
          within 1 % in {within}",
         apart[apart.len() / 2],
-        apart.iter().sum::<f64>() / apart.len() as f64
+        mean
     );
     assert_eq!((apart.len(), MITDB_BEATS.iter().map(|b| b.1).sum::<usize>()), (46, 109_494));
-    assert!(apart[apart.len() / 2] <= 1.0, "{apart:?}");
+    // On average within 1 %, the flutter of 207 included, which nobody annotated beat by beat; measured 0.05 % and 0.86 %.
+    assert!(apart[apart.len() / 2] <= 0.1 && mean <= 1.0, "{apart:?}");
 }
 
 /// Windows of 10 s of the packed EEGMAT records, features, label, subject.

@@ -191,7 +191,13 @@ fn bad_input_is_explained() {
     table("missing.csv", "a.csv,P1,x,,,mV\nnowhere.csv,P2,y,,,mV\n");
     table("beside.csv", "a.csv,P1,x,,,mV\n");
     table("beyond.csv", "a.csv,P1,x,50,60,mV\n");
+    fs::write(here.join("start.csv"), "file,subject,start,end,unit\na.csv,P1,10,20,mV\n").unwrap();
     let amigos = folder("amigos");
+    for place in ["one", "two/a", "two/b"] {
+        fs::create_dir_all(here.join(place)).unwrap();
+        let name = "Data_Preprocessed_P01.mat";
+        fs::copy(Path::new(&amigos).join(name), here.join(place).join(name)).unwrap();
+    }
     let cases: &[(&str, i32, &[&str])] = &[
         // A wrong name, a wrong folder, missing people.
         (
@@ -205,7 +211,20 @@ fn bad_input_is_explained() {
             &["expected DREAMER.mat", "seen: Data_Preprocessed_P01", "remedy"],
         ),
         ("--dataset amigos {amigos} --dry-run", 0, &["38 of 40 subjects are missing: 03, 04"]),
+        // What ails a whole file is told once, not for each of its recordings.
+        (
+            "--dataset amigos {amigos} --dry-run",
+            0,
+            &["P02.mat: variable", "checksum is wrong (", " recordings)"],
+        ),
         ("--dataset amigos {amigos} --dry-run --strict", 4, &["checksum", "P02"]),
+        (
+            "--dataset amigos one --dry-run --strict",
+            5,
+            &["39 of 40 subjects are missing: 02", "leave out --strict"],
+        ),
+        ("--dataset amigos two --dry-run", 0, &["P01 is there twice", "two/a", "was not used"]),
+        ("--dataset amigos two --dry-run --strict", 5, &["P01 is there twice", "leave out --strict"]),
         // People and trials.
         ("--table same.csv --dry-run", 5, &["a.csv", "10 s to 20 s belong to 'P1' and to 'P2'", "remedy"]),
         ("--table overlap.csv --dry-run", 0, &["trials x and y of 'P1' overlap from 10 s to 20 s"]),
@@ -217,6 +236,11 @@ fn bad_input_is_explained() {
         ("--table missing.csv --dry-run", 4, &["missing.csv", "line 3, column 'file'", "nowhere.csv"]),
         ("--table beside.csv --dry-run", 0, &["recordings beside those of the table", "b.csv"]),
         ("--table beyond.csv --out s2", 5, &["a.csv", "beyond the recording, which lasts 30.000 s"]),
+        (
+            "--table start.csv --dry-run",
+            4,
+            &["start.csv", "line 1", "column 3", "'start'", "call it 'start_s'"],
+        ),
         // Units.
         ("nounit.csv --out s3", 5, &["nounit.csv", "'ecg' has no unit", "its samples go from", "unit = "]),
         ("conductance.csv --out s3", 5, &["unknown unit 'uS'", "go from"]),

@@ -107,6 +107,17 @@ impl Channel {
         };
         Ok(self.samples.iter().map(|x| x * factor).collect())
     }
+
+    /// [`Channel::to_millivolts`] for samples that are needed no more: where they are in mV they are moved.
+    ///
+    /// # Errors
+    /// As [`Channel::to_millivolts`].
+    pub(crate) fn take_millivolts(&mut self) -> Result<Vec<f64>> {
+        match self.unit.to_millivolt() {
+            Some(1.0) => Ok(std::mem::take(&mut self.samples)),
+            _ => self.to_millivolts(None),
+        }
+    }
 }
 
 /// Amplitudes that no electrode on the skin gives: a QRS complex is 0.1 to 5 mV high.

@@ -8,7 +8,9 @@
 //!
 //! `file` (relative to the table) and `subject` are required: without a subject no split can be honest. Optional:
 //! `dataset`, `trial`, `record` (in a file that holds several; in a MATLAB file a path such as `joined_data{3}`, in a `.npz`
-//! the array's name), `start_s`, `end_s` (a part of the recording), `channel`, `unit`, `fs_hz`. Every other column is a label. An empty field is "not given" or "label missing".
+//! the array's name), `start_s`, `end_s` (a part of the recording), `channel`, `unit`, `fs_hz`. Every other column is a
+//! label, but names that are likely to mean one of these (`start`, `units`) are refused. An empty field is "not given" or
+//! "label missing".
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -57,6 +59,30 @@ pub struct Items {
 
 const KNOWN: [&str; 10] =
     ["file", "subject", "dataset", "trial", "record", "start_s", "end_s", "channel", "unit", "fs_hz"];
+
+/// Names of columns that people write for another: as labels they would be wrong in silence, and the whole of each recording
+/// would be used.
+const MEANT: [(&str, &str); 19] = [
+    ("start", "start_s"),
+    ("begin", "start_s"),
+    ("onset", "start_s"),
+    ("start_time", "start_s"),
+    ("start_sec", "start_s"),
+    ("start_seconds", "start_s"),
+    ("end", "end_s"),
+    ("stop", "end_s"),
+    ("end_time", "end_s"),
+    ("end_sec", "end_s"),
+    ("end_seconds", "end_s"),
+    ("fs", "fs_hz"),
+    ("rate_hz", "fs_hz"),
+    ("sampling_rate", "fs_hz"),
+    ("sample_rate", "fs_hz"),
+    ("units", "unit"),
+    ("lead", "channel"),
+    ("channels", "channel"),
+    ("records", "record"),
+];
 
 impl Items {
     /// Looks for mistakes that make a study wrong without an error. Returns what is doubtful: people whose names differ by
@@ -187,6 +213,18 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
             ))
             .at("line 1")
             .remedy("the first line must name the columns, at least file and subject"));
+        }
+    }
+    for (c, name) in header.iter().enumerate() {
+        let plain = name.trim().to_lowercase().replace([' ', '-', '.'], "_");
+        let meant = MEANT.iter().find(|(said, meant)| *said == plain || (*meant == plain && plain != name));
+        if let Some((_, meant)) = meant.filter(|(_, meant)| column(meant).is_none()) {
+            return Err(Error::format(format!(
+                "column {} is called '{name}', which would be a label",
+                c + 1
+            ))
+            .at("line 1")
+            .remedy(format!("call it '{meant}', or, if it is a label, by another name")));
         }
     }
     let label_columns: Vec<usize> = (0..header.len()).filter(|&c| !KNOWN.contains(&&header[c])).collect();

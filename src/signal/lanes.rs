@@ -8,6 +8,7 @@
 //! Everything here is `#[inline(always)]`: inside a [`Task`] it is compiled for the instruction set that runs.
 
 use heartlore_kernels::isa::{Isa, Simd, Task};
+use std::sync::OnceLock;
 
 /// Signals side by side: one register of AVX-512, two of AVX2, four of SSE2 or NEON.
 pub(super) const LANES: usize = 8;
@@ -236,7 +237,24 @@ pub(super) fn range(x: &[f64]) -> (f64, f64) {
     (low.into_iter().fold(f64::INFINITY, f64::min), high.into_iter().fold(f64::NEG_INFINITY, f64::max))
 }
 
-/// Runs a task on the best instruction set of this machine.
+/// Whether all samples are finite, found without a branch for each.
+struct AllFinite<'a>(&'a [f64]);
+
+impl Task for AllFinite<'_> {
+    type Out = bool;
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> bool {
+        // A zero of any finite number is 0, of any other NaN, and a sum keeps NaN.
+        sum(self.0, |v| v * 0.0) == 0.0
+    }
+}
+
+pub(super) fn all_finite(x: &[f64]) -> bool {
+    best(AllFinite(x))
+}
+
+/// Runs a task on the best instruction set of this machine, which is asked for once.
 pub(super) fn best<K: Task>(task: K) -> K::Out {
-    Isa::best().run(task)
+    static BEST: OnceLock<Isa> = OnceLock::new();
+    BEST.get_or_init(Isa::best).run(task)
 }

@@ -42,7 +42,7 @@ mod respiration;
 mod rng;
 mod rpeak;
 pub mod simulate;
-mod sos;
+pub(crate) mod sos;
 pub mod stream;
 mod window;
 
@@ -63,18 +63,15 @@ use crate::{Error, Result};
 
 /// Fails naming the first sample that is not finite; `offset` is the index of `x[0]` in what the caller calls the signal.
 fn require_finite(x: &[f64], offset: usize) -> Result<()> {
-    let bad = x.chunks(64).position(|block| !all_finite(block));
-    match bad.and_then(|b| x[64 * b..].iter().position(|v| !v.is_finite()).map(|i| 64 * b + i)) {
+    if lanes::all_finite(x) {
+        return Ok(());
+    }
+    match x.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
         Some(i) => Err(Error::data(format!("the signal holds {} there", x[i]))
             .at(format!("sample {}", offset + i))
             .remedy("process the stretches between non-finite samples on their own (signal::finite_runs)")),
     }
-}
-
-/// Whether all samples are finite, found without a branch for each.
-fn all_finite(x: &[f64]) -> bool {
-    x.iter().fold(true, |all, v| all & v.is_finite())
 }
 
 /// Median of a non-empty slice, which is reordered; the mean of the middle two for an even count.

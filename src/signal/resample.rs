@@ -12,6 +12,11 @@
 //! is ever stored or multiplied. The result equals `scipy.signal.resample_poly`: samples before the first and after the
 //! last are taken as 0, so remove a large offset first.
 //!
+//! Where `up` is 1, neighbouring outputs use the same taps, and sixteen are formed at a time on wide vectors, each summed in
+//! the order of the one-by-one loop: the same bits, and so those of the streaming variant. 256 to 128 Hz takes 1.4 ns an input
+//! sample (two of four taps are 0 there and left out), as a stream 11, on one core of an Intel Emerald Rapids VM (`cargo bench
+//! --bench signal`).
+//!
 //! Kaiser beta 5 (SciPy's default) gives a stop band near -53 dB, beta 8 near -80 dB with a wider transition (Kaiser and
 //! Schafer 1980).
 
@@ -135,10 +140,15 @@ impl Resampler {
     /// [`Kind::Data`](crate::error::Kind::Data) naming the first sample that is not finite.
     pub fn apply(&self, x: &[f64]) -> Result<Vec<f64>> {
         require_finite(x, 0)?;
+        Ok(self.apply_finite(x))
+    }
+
+    /// [`Resampler::apply`] for samples known to be finite.
+    pub(crate) fn apply_finite(&self, x: &[f64]) -> Vec<f64> {
         if self.up == self.down {
-            return Ok(x.to_vec());
+            return x.to_vec();
         }
-        Ok(lanes::best(Resampling { resampler: self, x }))
+        lanes::best(Resampling { resampler: self, x })
     }
 
     /// How many samples an output depends on, and how many of them come after the one it lies at.
@@ -218,6 +228,9 @@ impl Resampling<'_> {
         let place: Vec<usize> = (0..taps.len()).map(|k| k % r.down * row + k / r.down).collect();
         let (taps4, taps1) = taps.as_chunks::<4>();
         let (place4, place1) = place.as_chunks::<4>();
+        // Of every four taps of a halving two are 0, those an even distance from the middle.
+        let odd_taps: Vec<[f64; 2]> = taps4.iter().map(|t| [t[1], t[3]]).collect();
+        let odd_place: Vec<[usize; 2]> = place4.iter().map(|p| [p[1], p[3]]).collect();
         for (b, out) in out.chunks_exact_mut(BLOCK).enumerate() {
             let begin = (first + b * BLOCK) * r.down - r.half;
             if r.down == 2 {
@@ -237,6 +250,18 @@ impl Resampling<'_> {
                     let from = &rows[place + g * ABREAST..];
                     from.first_chunk().unwrap_or(&[0.0; ABREAST])
                 };
+                if r.down == 2 {
+                    let mut sums = [[0.0; ABREAST]; 2];
+                    for (tap, place) in odd_taps.iter().zip(&odd_place) {
+                        for j in 0..2 {
+                            let v = at(place[j]);
+                            sums[j] = std::array::from_fn(|i| sums[j][i] + tap[j] * v[i]);
+                        }
+                    }
+                    let (middle, v) = (taps[r.half], at(place[r.half]));
+                    *out = std::array::from_fn(|i| (middle * v[i] + sums[0][i]) + sums[1][i]);
+                    continue;
+                }
                 let mut sums = [[0.0; ABREAST]; 4];
                 for (tap, place) in taps4.iter().zip(place4) {
                     for j in 0..4 {
@@ -297,7 +322,12 @@ fn lowpass_taps(half: usize, longest: usize, kaiser_beta: f64) -> Vec<f64> {
         .map(|i| {
             let m = i as f64 - half as f64;
             let u = PI * cut_off * m;
-            let sinc = if m == 0.0 { 1.0 } else { u.sin() / u };
+            let sinc = match i.abs_diff(half) {
+                0 => 1.0,
+                // Exactly 0, which the sine of a rounded multiple of pi is not.
+                k if k % longest == 0 => 0.0,
+                _ => u.sin() / u,
+            };
             let r = if half == 0 { 0.0 } else { m / half as f64 };
             cut_off * sinc * bessel_i0(kaiser_beta * (1.0 - r * r).max(0.0).sqrt()) / bessel_i0(kaiser_beta)
         })

@@ -449,4 +449,53 @@ mod tests {
         assert_eq!(detect_r_peaks(&[0.0; 21], 128.0).unwrap_err().kind(), Kind::Data);
         assert_eq!(detect_r_peaks(&[f64::NAN; 1000], 128.0).unwrap_err().kind(), Kind::Data);
     }
+
+    /// Lanes against one window at a time, bit for bit, with a window of each kind and a lane left over.
+    #[test]
+    fn windows_abreast_give_the_bits_of_one() {
+        let fs_hz = 200.0;
+        let ecg =
+            crate::signal::simulate::simulate_ecg(&Default::default(), 70.0, fs_hz, 3).unwrap().signal_mv;
+        let detector = Detector::new(fs_hz).unwrap();
+        let flat = vec![4.5; 1000];
+        // Steps, so that the energy has plateaus.
+        let steps: Vec<f64> = (0..1000).map(|i| f64::from(i / 90 % 2)).collect();
+        let mut windows: Vec<&[f64]> = ecg.chunks_exact(1000).take(5).collect();
+        windows.extend([&flat[..], &steps[..]]);
+        let mut scratch = Scratch::default();
+        for count in [1, 7] {
+            // The second time the scratch holds the first's numbers.
+            let together = detector.windows(&windows[..count], &mut scratch);
+            assert_eq!(together.len(), count);
+            for (window, got) in windows.iter().zip(together) {
+                let want = detector.humps(window).unwrap();
+                assert_eq!((got.humps, got.reach), (want.humps, want.reach));
+                assert!(got.filtered.iter().zip(&want.filtered).all(|(a, b)| a.to_bits() == b.to_bits()));
+                assert_eq!(got.filtered.len(), want.filtered.len());
+            }
+        }
+    }
+
+    proptest::proptest! {
+        /// Against the definition: the largest first, and what is near it struck out.
+        #[test]
+        fn maxima_spaced_by_the_definition(
+            steps in proptest::collection::vec((1usize..6, 0u8..6), 0..80), distance in 0usize..12,
+        ) {
+            let mut at = 0;
+            let all: Vec<(usize, f64)> = steps.iter().map(|(d, h)| { at += d; (at, f64::from(*h)) }).collect();
+            let height = |p: usize| all.iter().find(|a| a.0 == p).unwrap().1;
+            let mut order = all.clone();
+            order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            let mut want: Vec<usize> = vec![];
+            for (p, _) in order {
+                if want.iter().all(|q| q.abs_diff(p) >= distance) {
+                    want.push(p);
+                }
+            }
+            want.sort_unstable();
+            let got = spaced(all.iter().map(|a| a.0).collect(), height, distance);
+            proptest::prop_assert_eq!(got, want);
+        }
+    }
 }

@@ -11,6 +11,17 @@
 //!
 //! The order of operations is SciPy's, so results agree to the last bits; coefficients and state are f64 because in f32
 //! the 0.8 Hz edge of the usual ECG band-pass loses four digits.
+//!
+//! **What the loop waits for, and what is done about it.** From one sample to the next each section needs a multiplication and
+//! three additions, one after the other, which is sixteen cycles whatever the processor's width. So [`sosfiltfilt`] cuts a
+//! long signal into eight parts and filters them side by side, one in each f64 lane (`lanes.rs`). Each part needs the state
+//! that the one before will leave; it is found by filtering some samples before the part, as many as it takes a state to decay
+//! to 10^-18 (5,500 for 0.8 Hz at 256 Hz and order 4), and compared afterwards with the state that was really left. If
+//! they differ by more than 10^-10, the signal is filtered again in one piece. The result differs from that in one piece by
+//! less than 10^-13 of the largest sample, and does not depend on the instruction set, nor on anything but the signal.
+//! On one core of an Intel Emerald Rapids VM (`cargo bench --bench signal`): 4.7 ns a sample instead of 14 in one piece for 4
+//! sections forward and backward, 7.6 instead of 25 for 8. Nine operations a section and sample, two vectors of eight a cycle
+//! at 2.8 GHz, would take 1.6 and 3.2 ns: moving samples into lanes and back costs as much again.
 
 use super::lanes::{self, LANES, Pass};
 use super::require_finite;
@@ -57,7 +68,8 @@ impl Sos {
         self.sections.iter().map(|s| power(&s[..3]) / power(&s[3..])).product()
     }
 
-    /// Samples after which what the filter remembers has shrunk by 10^-18; None if it never forgets.
+    /// Samples after which what the filter remembers has shrunk to [`SETTLED`] of it, by the pole nearest to the unit
+    /// circle; None if it never forgets.
     fn settling(&self) -> Option<usize> {
         let radius = |s: &[f64; 6]| {
             let (half, product) = (-0.5 * s[4], s[5]);
@@ -65,8 +77,9 @@ impl Sos {
             if d < 0.0 { product.sqrt() } else { half.abs() + d.sqrt() }
         };
         let r = self.sections.iter().map(radius).fold(0.0, f64::max);
-        (r < 1.0)
-            .then(|| if r == 0.0 { 2 } else { (1e-18f64.ln() / r.ln()).ceil().clamp(2.0, 1e15) as usize })
+        // 10^15 samples are more than there are: the filter counts as never settled.
+        let samples = (SETTLED.ln() / r.ln()).ceil().max(2.0);
+        (samples < 1e15).then_some(samples as usize).filter(|_| r < 1.0)
     }
 
     /// Samples that [`sosfiltfilt`] adds at each end by default (SciPy's rule): three times the number of taps, sections
@@ -76,6 +89,9 @@ impl Sos {
         3 * (2 * self.sections.len() + 1 - zero(2).min(zero(5)))
     }
 }
+
+/// Share of a state that counts as nothing: a hundredth of the rounding of the largest f64 beside it.
+const SETTLED: f64 = 1e-18;
 
 /// State of each section for which a constant input of 1 gives the constant output at once: the steady state of the step
 /// response. Multiply by the first sample to start a filter without a transient. Equals `scipy.signal.sosfilt_zi`.
@@ -194,7 +210,7 @@ pub fn sosfilt(sos: &Sos, x: &[f64]) -> Result<Vec<f64>> {
 /// Filters `x` forward and backward with SciPy's default padding; equals `scipy.signal.sosfiltfilt(sos, x)`.
 ///
 /// Zero phase: waves stay where they are. The gain is that of one pass, squared, so -3 dB edges become -6 dB edges. Not
-/// causal: an output sample depends on later input.
+/// causal: an output sample depends on later input. Long signals are filtered in eight parts side by side: see the module.
 ///
 /// # Errors
 /// [`Kind::Data`](crate::error::Kind::Data) for a sample that is not finite (naming the first) or for `x` not longer
@@ -211,6 +227,14 @@ pub fn sosfiltfilt(sos: &Sos, x: &[f64]) -> Result<Vec<f64>> {
 /// As [`sosfiltfilt`], `x` having to be longer than `padlen`.
 pub fn sosfiltfilt_padded(sos: &Sos, x: &[f64], padlen: usize) -> Result<Vec<f64>> {
     require_finite(x, 0)?;
+    let mut y = zero_phase(sos, x, padlen)?;
+    y.truncate(padlen + x.len());
+    y.drain(..padlen);
+    Ok(y)
+}
+
+/// [`sosfiltfilt_padded`] for samples known to be finite; the padding is still on both ends.
+pub(crate) fn zero_phase(sos: &Sos, x: &[f64], padlen: usize) -> Result<Vec<f64>> {
     if x.len() <= padlen {
         return Err(Error::data(format!(
             "{} samples are too few for zero-phase filtering, which needs more than {padlen}",
@@ -228,27 +252,27 @@ pub fn sosfiltfilt_padded(sos: &Sos, x: &[f64], padlen: usize) -> Result<Vec<f64
         y
     };
     let mut y = padded();
-    // Parts must be long enough for their starts to settle, and are only taken if they meet where they join.
-    let warm = sos.settling().filter(|warm| y.len() / LANES >= 2 * warm);
-    let in_parts = warm.is_some();
-    let done = warm.is_some_and(|warm| {
-        [false, true].into_iter().all(|backward| {
-            let pass = Pass { sections: &sos.sections, settled: &settled, y: &mut y, warm, backward };
-            lanes::best(pass) < 1e-10
-        })
-    });
-    if !done {
-        if in_parts {
-            y = padded();
+    if let Some(warm) = sos.settling().filter(|warm| y.len() / LANES >= MIN_PARTS * warm) {
+        let sections = &sos.sections;
+        let mut pass =
+            |backward| lanes::best(Pass { sections, settled: &settled, y: &mut y, warm, backward });
+        if pass(false) <= MAX_STATE_ERROR && pass(true) <= MAX_STATE_ERROR {
+            return Ok(y);
         }
-        SosFilter::settled_at(sos.clone(), y[0])?.run(y.iter_mut());
-        let end = y[y.len() - 1];
-        SosFilter::settled_at(sos.clone(), end)?.run(y.iter_mut().rev());
+        y = padded();
     }
-    y.truncate(padlen + x.len());
-    y.drain(..padlen);
+    SosFilter::settled_at(sos.clone(), y[0])?.run(y.iter_mut());
+    let end = y[y.len() - 1];
+    SosFilter::settled_at(sos.clone(), end)?.run(y.iter_mut().rev());
     Ok(y)
 }
+
+/// Shortest part of a signal filtered in parts, in settling times: below it the samples before each part cost too much.
+const MIN_PARTS: usize = 2;
+
+/// A state at the beginning of a part that is further than this from the true one (relative to the largest of its kind)
+/// counts as not settled, and the signal is filtered in one piece. Rounding alone makes differences up to 10^-12.
+const MAX_STATE_ERROR: f64 = 1e-10;
 
 #[cfg(test)]
 mod tests {
@@ -324,5 +348,51 @@ mod tests {
         assert_eq!(SosFilter::with_state(bandpass(), vec![]).unwrap_err().kind(), Kind::Shape);
         let integrator = Sos::new(vec![[1.0, 0.0, 0.0, 1.0, -1.0, 0.0]]).unwrap();
         assert_eq!(sosfilt_zi(&integrator).unwrap_err().kind(), Kind::Numeric);
+    }
+
+    /// Forward and backward in one piece, as the definition has it.
+    fn one_piece(sos: &Sos, x: &[f64]) -> Vec<f64> {
+        let pad = sos.default_padlen();
+        let (first, last) = (x[0], x[x.len() - 1]);
+        let mut y: Vec<f64> = (1..=pad).rev().map(|i| 2.0 * first - x[i]).collect();
+        y.extend_from_slice(x);
+        y.extend((1..=pad).map(|i| 2.0 * last - x[x.len() - 1 - i]));
+        for _ in 0..2 {
+            SosFilter::settled_at(sos.clone(), y[0]).unwrap().process(&mut y).unwrap();
+            y.reverse();
+        }
+        y[pad..pad + x.len()].to_vec()
+    }
+
+    /// An offset a thousand times the signal, from the shortest signal that is cut, and lengths that leave the last part short.
+    #[test]
+    fn a_long_signal_in_parts_is_that_in_one_piece() {
+        let bands = [Band::Bandpass { low_hz: 5.0, high_hz: 30.0 }, Band::Lowpass { high_hz: 40.0 }];
+        for (band, order) in bands.into_iter().flat_map(|b| [1, 2, 3, 4, 5, 8].map(|o| (b, o))) {
+            let sos = butterworth(order, band, 256.0).unwrap();
+            let warm = sos.settling().unwrap();
+            for n in [0, 1, 6, 30_003].map(|more| LANES * MIN_PARTS * warm + more) {
+                let x: Vec<f64> = (0..n)
+                    .map(|i| 1e3 + ((i * i % 1009) as f64 * 0.01).sin() + (i as f64 * 0.02).cos())
+                    .collect();
+                let (got, want) = (sosfiltfilt(&sos, &x).unwrap(), one_piece(&sos, &x));
+                // Of the input, since the offset takes its digits from the rounding of either.
+                let size = x.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+                    assert!((g - w).abs() <= 1e-13 * size, "{band:?} {order} of {n}: {i} is {g}, not {w}");
+                }
+            }
+        }
+    }
+
+    /// Many equal sections forget more slowly than the pole nearest to the circle tells: it must be noticed.
+    #[test]
+    fn a_filter_that_has_not_settled_is_run_in_one_piece() {
+        let (r, n) = (0.9f64, 20_000);
+        let gain = (1.0 - r) * (1.0 - r);
+        let sos = Sos::new(vec![[gain, 0.0, 0.0, 1.0, -2.0 * r, r * r]; 20]).unwrap();
+        assert!(n / LANES >= MIN_PARTS * sos.settling().unwrap());
+        let x: Vec<f64> = (0..n).map(|i| (i as f64 * 1e-3).sin() + (i as f64 * 0.3).sin()).collect();
+        assert_eq!(sosfiltfilt(&sos, &x).unwrap(), one_piece(&sos, &x));
     }
 }

@@ -1,5 +1,6 @@
 //! Windows of fixed length from a recording that may hold stretches of NaN.
 
+use super::lanes::all_finite;
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -41,22 +42,19 @@ pub struct Windows {
 
 /// The longest stretches without NaN or infinity, in order.
 pub fn finite_runs(x: &[f64]) -> Vec<Range<usize>> {
+    if !x.is_empty() && all_finite(x) {
+        return std::iter::once(0..x.len()).collect();
+    }
     let mut runs = Vec::new();
     let mut begin = None;
-    for (b, block) in x.chunks(64).enumerate() {
-        // Within a run most blocks are finite as a whole, which needs no branch for each sample.
-        if begin.is_some() && super::all_finite(block) {
-            continue;
-        }
-        for (i, v) in block.iter().enumerate().map(|(i, v)| (64 * b + i, v)) {
-            match (v.is_finite(), begin) {
-                (true, None) => begin = Some(i),
-                (false, Some(b)) => {
-                    runs.push(b..i);
-                    begin = None;
-                }
-                _ => {}
+    for (i, v) in x.iter().enumerate() {
+        match (v.is_finite(), begin) {
+            (true, None) => begin = Some(i),
+            (false, Some(b)) => {
+                runs.push(b..i);
+                begin = None;
             }
+            _ => {}
         }
     }
     if let Some(b) = begin {

@@ -3,7 +3,7 @@
     python tests/oracles/amigos_like.py FOLDER [PEOPLE]      writes FOLDER/Data_Preprocessed_P01.mat to P40.mat
     heartlore prepare --dataset amigos FOLDER --out store
 
-Made with Python 3.11, NumPy 2.4.6, SciPy 1.17.1. Too large to be committed (about 35 MB; the real one has 10 GB): videos are
+Made with Python 3.11, NumPy 2.4.6, SciPy 1.17.1. Too large to be committed (13 MB for 40 people; the real one has 10 GB): videos are
 cut to 25 s and 65 s with their baseline. The ECG is a train of bumps whose rate follows the arousal that the person reports,
 so that labels and signals belong together; EEG and skin conductance are zero. Quirks: videos in another order for every person,
 three people without long videos, empty cells, a channel of NaN, a trial that was not rated, checksums that are wrong, some files

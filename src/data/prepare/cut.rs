@@ -17,9 +17,9 @@ use super::PrepareSettings;
 use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
+use crate::signal::sos::zero_phase;
 use crate::signal::{
-    Band, Normalisation, Resampler, Scaler, SosFilter, Window, Windows, butterworth, finite_runs,
-    sosfiltfilt, windows,
+    Band, Normalisation, Resampler, Scaler, SosFilter, Window, Windows, butterworth, finite_runs, windows,
 };
 use crate::{Error, Result};
 
@@ -117,8 +117,12 @@ fn as_millivolts(
     settings: &PrepareSettings,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<f64>> {
-    let mv = channel.to_millivolts(None)?;
+    let mv = channel.take_millivolts()?;
     let Err(impossible) = channel.check_amplitude(&mv) else { return Ok(mv) };
+    // Samples that were moved are as the file has them.
+    if channel.samples.is_empty() {
+        channel.samples = mv;
+    }
     match item.unit.as_ref().or(settings.unit.as_ref()) {
         Some(unit) if *unit != channel.unit => {
             warnings.push(format!(
@@ -181,13 +185,16 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
         }
         let raw = &samples[run.clone()];
         let ready = match &filter {
-            Some((sos, true)) => resampler.apply(&sosfiltfilt(sos, raw)?)?,
+            Some((sos, true)) => {
+                let y = zero_phase(sos, raw, padding)?;
+                resampler.apply_finite(&y[padding..padding + raw.len()])
+            }
             Some((sos, false)) => {
                 let mut y = raw.to_vec();
                 SosFilter::settled_at(sos.clone(), raw[0])?.process(&mut y)?;
-                resampler.apply(&y)?
+                resampler.apply_finite(&y)
             }
-            None => resampler.apply(raw)?,
+            None => resampler.apply_finite(raw),
         };
         stretches.push(Stretch { raw: run, ready });
     }
@@ -224,7 +231,12 @@ fn cut_or_flag(
     let samples = &mv[part];
     let mut places: Vec<(&Stretch, Window)> = Vec::new();
     for stretch in &stretches {
-        let Windows { windows, left_over, .. } = windows(&stretch.ready, settings.window, settings.hop)?;
+        let Windows { windows, left_over, non_finite } =
+            windows(&stretch.ready, settings.window, settings.hop)?;
+        if non_finite > 0 {
+            return Err(Error::numeric("filtering overflows: the samples are too large")
+                .remedy("check the unit and the gain in the file's header"));
+        }
         cut.left_over += left_over;
         places.extend(windows.into_iter().map(|w| (stretch, w)));
     }

@@ -190,7 +190,7 @@ pub fn prepare(
     let quotas = quotas(&items.items, settings);
     let mut report = Report::default();
     report.counts.recordings = items.items.len() as u64;
-    report.counts.warnings = doubts;
+    let mut warnings = Warnings::default();
     let mut files: BTreeSet<PathBuf> = BTreeSet::new();
     let mut subjects: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut units: BTreeSet<&'static str> = BTreeSet::new();
@@ -206,7 +206,7 @@ pub fn prepare(
                     for (reason, n) in &cut.dropped {
                         *counts.windows_dropped.entry(reason.clone()).or_default() += *n as u64;
                     }
-                    counts.warnings.extend(cut.warnings.iter().map(|w| format!("{name}: {w}")));
+                    cut.warnings.iter().for_each(|w| warnings.add(item, w));
                     files.extend(cut.files.iter().cloned());
                     let share =
                         report.people.entry((item.dataset.clone(), item.subject.clone())).or_default();
@@ -273,6 +273,7 @@ pub fn prepare(
         ahead = threads * batches(&next, settings.window);
         (begun, ready) = (now.end, (now.start, next));
     }
+    report.counts.warnings = doubts.into_iter().chain(warnings.into_lines()).collect();
     report.counts.windows_kept = writer.len() as u64;
     if writer.is_empty() {
         return Err(nothing_left(&report.counts));
@@ -343,6 +344,45 @@ fn batches(cuts: &[Result<cut::Cut>], window: usize) -> usize {
 
 /// Windows of one thread's share of a batch, in bytes.
 const BATCH_BYTES: usize = 16 << 20;
+
+/// Warnings about recordings, in the order in which they were met. One that every record of a file brings up, such as a
+/// wrong checksum of all of it, is told once and counted.
+#[derive(Default)]
+struct Warnings {
+    met: Vec<Warning>,
+    place: BTreeMap<(PathBuf, String), usize>,
+}
+
+struct Warning {
+    /// File and record in which it was met first.
+    first: String,
+    file: PathBuf,
+    text: String,
+    times: usize,
+}
+
+impl Warnings {
+    fn add(&mut self, item: &Item, text: &str) {
+        let next = self.met.len();
+        let i = *self.place.entry((item.file.clone(), text.to_string())).or_insert(next);
+        match self.met.get_mut(i) {
+            Some(warning) => warning.times += 1,
+            None => self.met.push(Warning {
+                first: item_name(item),
+                file: item.file.clone(),
+                text: text.to_string(),
+                times: 1,
+            }),
+        }
+    }
+
+    fn into_lines(self) -> impl Iterator<Item = String> {
+        self.met.into_iter().map(|w| match w.times {
+            1 => format!("{}: {}", w.first, w.text),
+            n => format!("{}: {} ({n} recordings)", w.file.display(), w.text),
+        })
+    }
+}
 
 /// File and record, for messages.
 fn item_name(item: &Item) -> String {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use super::{PrepareSettings, Progress, Share, checked, cut, item_name, quotas};
+use super::{PrepareSettings, Progress, Share, Warnings, checked, cut, item_name, quotas};
 use crate::data::manifest::Skipped;
 use crate::data::table::Items;
 use crate::error::Kind;
@@ -82,6 +82,7 @@ pub fn survey(
     let quotas = quotas(&items.items, settings);
     let mut subjects = BTreeSet::new();
     let mut trials = BTreeSet::new();
+    let mut warnings = Warnings::default();
     let mut done = 0;
     let in_flight = rayon::current_num_threads().max(1);
     for (c, chunk) in items.items.chunks(in_flight).enumerate() {
@@ -116,7 +117,7 @@ pub fn survey(
                         share.dropped += n;
                         *out.windows_dropped.entry(reason).or_default() += n;
                     }
-                    out.warnings.extend(cut.warnings.iter().map(|w| format!("{}: {w}", item_name(item))));
+                    cut.warnings.iter().for_each(|w| warnings.add(item, w));
                 }
                 Err(e) => out.skipped.push(Skipped { record: item_name(item), reason: e.to_string() }),
             }
@@ -127,6 +128,7 @@ pub fn survey(
             }
         }
     }
+    out.warnings.extend(warnings.into_lines());
     for (c, name) in items.label_names.iter().enumerate() {
         let mut column = LabelColumn { name: name.clone(), ..LabelColumn::default() };
         for item in &items.items {
