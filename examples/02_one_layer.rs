@@ -27,6 +27,7 @@
 
 use heartlore::graph::Graph;
 use heartlore::kernels::activation::Activation;
+use heartlore::kernels::gemm::MatmulPrecision;
 use heartlore::kernels::linear::{self, Dims};
 use heartlore::kernels::{GradMut, Isa};
 use heartlore::tensor::Init;
@@ -197,7 +198,8 @@ fn kernel(
     let single = |v: &[f64]| -> Vec<f32> { v.iter().map(|&v| v as f32).collect() };
     let (x, w, b, dy) = (single(x), single(w), single(b), single(dy));
     let (isa, relu) = (Isa::best(), Some(Activation::Relu));
-    let d = Dims { rows: ROWS, inputs: INPUTS, outputs: OUTPUTS };
+    let precision = MatmulPrecision::F32;
+    let d = Dims { rows: ROWS, inputs: INPUTS, outputs: OUTPUTS, precision };
 
     // A kernel allocates nothing: outputs and scratch are the caller's. Outputs start as NaN here, to show that a forward
     // pass and an overwritten gradient never read what was there.

@@ -20,6 +20,7 @@
 use heartlore::Model;
 use heartlore::data::batch::Sampling;
 use heartlore::data::source::MemoryWindows;
+use heartlore::graph::MatmulPrecision;
 use heartlore::model::Task;
 use heartlore::nn::{Key, ModelConfig, spans};
 use heartlore::optim::Schedule;
@@ -124,6 +125,7 @@ pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
             schedule: Schedule::Linear { rate: 2e-3, warmup: 4, total: EPOCHS },
             adam: AdamSettings::default(),
             clip_norm: Some(1.0),
+            precision: MatmulPrecision::F32,
             checkpoint_every: 0,
             isa: None,
         },

@@ -23,6 +23,7 @@ use heartlore::Model;
 use heartlore::data::batch::Sampling;
 use heartlore::data::source::MemoryWindows;
 use heartlore::data::split::{Group, Keys, Protocol, Split};
+use heartlore::graph::MatmulPrecision;
 use heartlore::model::{Card, Task};
 use heartlore::nn::ModelConfig;
 use heartlore::optim::Schedule;
@@ -97,6 +98,7 @@ fn run(epochs: u64, rate: f64) -> Run {
         schedule: Schedule::Linear { rate, warmup: 2, total: epochs },
         adam: AdamSettings::default(),
         clip_norm: Some(1.0),
+        precision: MatmulPrecision::F32,
         checkpoint_every: 0,
         isa: None,
     }

@@ -238,6 +238,11 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
         2,
         &["config.toml", "key batch", "with 8", "is 4", "remedy"],
     );
+    p.fails(
+        "pretrain --out cut --resume --precision bf16",
+        2,
+        &["config.toml", "key precision", "with \"f32\"", "is \"bf16\"", "remedy"],
+    );
     p.ok("pretrain --out cut --resume");
     let bytes = |run: &str| std::fs::read(p.path(run).join("model/model.safetensors")).unwrap();
     assert!(bytes("whole") == bytes("cut"));

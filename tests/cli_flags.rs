@@ -34,12 +34,12 @@ const SMALL: &str =
 const LEAVE_A_FILE: [(&str, &str, &str); 7] = [
     ("simulate", "--out study --subjects 4 --trials 2 --trial-s 15 --fs-hz 160", "study/config.toml"),
     ("prepare", "--table study/items.csv --out store --window 640 --hop 600", "store/config.toml"),
-    ("pretrain", "--out pre --exclude-subject sim01 --cap-per-dataset 9", "pre/config.toml"),
+    ("pretrain", "--out pre --exclude-subject sim01 --cap-per-dataset 9 --precision bf16", "pre/config.toml"),
     ("finetune", "--out fine --label aroused --init pre/model --folds 2 --resamples 20", "fine/config.toml"),
     ("evaluate", "fine --resamples 30 --level 0.9", "fine/evaluate.toml"),
     (
         "predict",
-        "study/sim01_01.csv study/sim02_01.csv --model fine/model --out said --skip-bad",
+        "study/sim01_01.csv study/sim02_01.csv --model fine/model --out said --precision bf16 --skip-bad",
         "said/config.toml",
     ),
     (
@@ -58,7 +58,7 @@ const TELL_IN_JSON: [(&str, &str); 8] = [
     ("beats", "study/sim01_01.csv --unit mV --out beats.csv"),
     ("features", "study/sim01_01.csv --window-s 10 --hop-s 5 --unit mV --out features.csv"),
     ("quality", "study/sim01_01.csv --window-s 5 --channel #1 --out quality.csv"),
-    ("bench", "--preset tiny --what predict --threads 1 --batch 1 --seconds 0.1"),
+    ("bench", "--preset tiny --what predict --threads 1 --batch 1 --precision f32,bf16 --seconds 0.1"),
 ];
 
 /// A command that prints a script: its flags are not repeated there.

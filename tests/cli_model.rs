@@ -12,6 +12,7 @@ use heartlore::data::prepare::{PrepareSettings, prepare};
 use heartlore::data::recording::Unit;
 use heartlore::data::store::Store;
 use heartlore::data::table::file_items;
+use heartlore::graph::MatmulPrecision;
 use heartlore::model::{BandPass, PREPROCESSOR, Preprocessing, Task};
 use heartlore::nn::{MaskConfig, ModelConfig};
 use heartlore::signal::simulate::{EcgParameters, simulate_ecg};
@@ -304,6 +305,41 @@ fn forward_writes_what_the_library_gives() {
     npy::write_f32(&home.path("x.npy"), &[3, WINDOW], &bad).unwrap();
     let text = home.fails(5, &args);
     assert!(text.contains("window 1, sample 17"), "{text}");
+}
+
+#[test]
+fn every_command_that_runs_a_model_takes_the_precision() {
+    let home = Home::new();
+    let x = noise(3 * WINDOW, 6);
+    npy::write_f32(&home.path("x.npy"), &[3, WINDOW], &x).unwrap();
+    let model = classifier();
+    home.model(&model);
+    let in_bf16 = model.clone().with_precision(MatmulPrecision::Bf16);
+    assert_ne!(bits(&in_bf16.logits(&x).unwrap()), bits(&model.logits(&x).unwrap()));
+    let forward = ["forward", "--model", "model", "--input", "x.npy", "--output", "y.npy"];
+    home.ok(&[&forward[..], &["--precision", "bf16"]].concat());
+    let (_, y) = npy::read_f32(&home.path("y.npy")).unwrap();
+    assert_eq!(bits(&y), bits(&in_bf16.logits(&x).unwrap()));
+    let text = home.fails(2, &[&forward[..], &["--precision", "f16"]].concat());
+    assert!(text.contains("'f16' is neither f32 nor bf16"), "{text}");
+
+    home.recording("r.npy");
+    let of = |precision: &str| {
+        let flags = ["r.npy", "--model", "model", "--fs-hz", "128", "--unit", "mV", "--precision", precision];
+        let features = format!("{precision}.npy");
+        home.ok(&[&["embed"], &flags[..], &["--out", &features]].concat());
+        let (_, features) = npy::read_f32(&home.path(&features)).unwrap();
+        let said = home.json(&[&["predict"], &flags[..]].concat());
+        let windows = said["recordings"][0]["windows"].as_array().unwrap();
+        let said: Vec<f32> = windows.iter().map(|w| w["probability"].as_f64().unwrap() as f32).collect();
+        (features, said)
+    };
+    let (f32, bf16) = (of("f32"), of("bf16"));
+    for (a, b) in [(&f32.0, &bf16.0), (&f32.1, &bf16.1)] {
+        assert!(!a.is_empty() && a.len() == b.len());
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 0.05), "{a:?} {b:?}");
+        assert_ne!(bits(a), bits(b));
+    }
 }
 
 /// Values by a parameter's name.

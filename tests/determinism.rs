@@ -1,12 +1,12 @@
 //! The same bits: from run to run, for a sample alone or in a group, in any place of the batch, with weights prepared
-//! before or not, and for a forward pass shared by any number of threads.
+//! before or not, and for a forward pass shared by any number of threads; in f64, f32 and with bf16 products.
 //!
 //! Numbers of threads in training are compared in tests/train.rs.
 
 mod common;
 
-use common::{Encoder, Given, Sizes, bits, fill, run, transformer};
-use heartlore::graph::{Aids, Exec, Graph, Id, Plan, Precision, Prepared, Team, Want};
+use common::{Encoder, Given, Sizes, bits, fill, run, run_in, transformer};
+use heartlore::graph::{Aids, Exec, Graph, Id, MatmulPrecision, Plan, Precision, Prepared, Team, Want};
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
 use heartlore::tensor::Init;
@@ -121,14 +121,14 @@ fn permuting_the_batch_permutes_the_output() {
 
 #[test]
 fn a_sample_alone_and_in_a_group_gives_the_same_bits() {
-    fn check<T: Precision>() {
+    fn check<T: Precision>(precision: MatmulPrecision) {
         const FIRST: u32 = 40;
         let (group, root) = model(3, 0.2);
         let (single, single_root) = model(1, 0.2);
         let (pair, pair_root) = model(2, 0.2);
         let all = Given { dropout: Some((3, 8, FIRST)), ..given(3, 5) };
         sets(|isa| {
-            let whole = run::<T>(&group, root, &all, isa);
+            let whole = run_in::<T>(&group, root, &all, isa, precision);
             let parts = [
                 (&single, single_root, vec![0]),
                 (&single, single_root, vec![1]),
@@ -137,7 +137,7 @@ fn a_sample_alone_and_in_a_group_gives_the_same_bits() {
             for (g, root, which) in parts {
                 let part =
                     Given { dropout: Some((3, 8, FIRST + which[0] as u32)), ..samples(&all, 3, &which) };
-                let part = run::<T>(g, root, &part, isa);
+                let part = run_in::<T>(g, root, &part, isa, precision);
                 for (what, whole, part) in [
                     ("logits", &whole.value, &part.value),
                     ("d.x", &whole.gradients["x"], &part.gradients["x"]),
@@ -149,21 +149,23 @@ fn a_sample_alone_and_in_a_group_gives_the_same_bits() {
             }
         });
     }
-    check::<f32>();
-    check::<f64>();
+    check::<f32>(MatmulPrecision::F32);
+    check::<f32>(MatmulPrecision::Bf16);
+    check::<f64>(MatmulPrecision::F32);
 }
 
 #[test]
 fn prepared_weights_change_no_bit() {
-    fn check<T: Precision>() {
+    fn check<T: Precision>(precision: MatmulPrecision) {
         let (g, root) = model(3, 0.2);
         let graph = Arc::new(g);
         let want = Want { keep: vec![root], root: Some(root), gradients: Vec::new(), params: true };
-        let plan = Arc::new(Plan::new(&graph, want).unwrap());
+        let plan = Arc::new(Plan::new(&graph, want).unwrap().with_precision(precision));
         // A program of another batch and another purpose shares what was prepared for this one.
         let (other, other_root) = model(1, 0.0);
         let other = Arc::new(other);
-        let other_plan = Arc::new(Plan::new(&other, Want::values(&[other_root])).unwrap());
+        let other_plan = Plan::new(&other, Want::values(&[other_root])).unwrap();
+        let other_plan = Arc::new(other_plan.with_precision(precision));
         let mut given = given(3, 4);
         given.dropout = Some((2, 1, 0));
         let one = samples(&Given { dropout: None, ..given.clone() }, 3, &[1]);
@@ -186,8 +188,9 @@ fn prepared_weights_change_no_bit() {
             assert_eq!(run(Aids::NONE), run(Aids::prepared(&prepared)), "{isa}");
         });
     }
-    check::<f32>();
-    check::<f64>();
+    check::<f32>(MatmulPrecision::F32);
+    check::<f32>(MatmulPrecision::Bf16);
+    check::<f64>(MatmulPrecision::F32);
 }
 
 #[test]
@@ -205,10 +208,10 @@ fn weights_prepared_before_a_step_are_refused_after_it() {
 }
 
 /// A program's forward pass alone and on teams.
-fn check_teams<T: Precision>(g: &Graph, root: Id, isa: Isa) {
+fn check_teams<T: Precision>(g: &Graph, root: Id, isa: Isa, precision: MatmulPrecision) {
     let mut given = Given::random(g, root, 7);
     given.indices.clear();
-    let plan = Plan::new(g, Want::values(&[root])).unwrap();
+    let plan = Plan::new(g, Want::values(&[root])).unwrap().with_precision(precision);
     let mut prepared = Prepared::new(g, &plan, isa);
     let mut exec = Exec::<T>::with_isa(Arc::new(g.clone()), Arc::new(plan), isa);
     let params = fill(&mut exec, &given);
@@ -244,10 +247,12 @@ fn a_team_of_any_size_changes_no_bit() {
     let d = g.layer_norm(c, gamma, beta, 1e-5).unwrap();
     let root = g.residual_norm(d, a, 0.1, gamma, beta, 1e-5).unwrap();
     sets(|isa| {
-        check_teams::<f32>(&m.graph, m.logits, isa);
-        check_teams::<f64>(&m.graph, m.logits, isa);
-        check_teams::<f32>(&g, root, isa);
-        check_teams::<f64>(&g, root, isa);
+        let f32 = MatmulPrecision::F32;
+        check_teams::<f32>(&m.graph, m.logits, isa, f32);
+        check_teams::<f32>(&m.graph, m.logits, isa, MatmulPrecision::Bf16);
+        check_teams::<f64>(&m.graph, m.logits, isa, f32);
+        check_teams::<f32>(&g, root, isa, f32);
+        check_teams::<f64>(&g, root, isa, f32);
     });
 }
 

@@ -8,7 +8,7 @@
 mod common;
 
 use common::{Model, Sizes, transformer, uniform};
-use heartlore::graph::{Aids, Exec, Plan, Precision, Prepared, Team, Want};
+use heartlore::graph::{Aids, Exec, MatmulPrecision, Plan, Precision, Prepared, Team, Want};
 use heartlore::kernels::Isa;
 use heartlore::kernels::adam::{self, Adam, clip};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -73,10 +73,10 @@ fn allocations(f: impl FnOnce()) -> usize {
 }
 
 /// Allocations of the first training step, and of the three after it.
-fn training_steps<T: Precision>(sizes: Sizes, isa: Isa) -> (usize, usize) {
+fn training_steps<T: Precision>(sizes: Sizes, isa: Isa, precision: MatmulPrecision) -> (usize, usize) {
     let Model { graph, x, labels, loss, .. } = transformer(sizes);
     let graph = Arc::new(graph);
-    let plan = Arc::new(Plan::new(&graph, Want::training(loss)).unwrap());
+    let plan = Arc::new(Plan::new(&graph, Want::training(loss)).unwrap().with_precision(precision));
     let mut prepared = Prepared::new(&graph, &plan, isa);
     let mut exec = Exec::<T>::with_isa(Arc::clone(&graph), plan, isa);
     exec.set_dropout(true);
@@ -117,10 +117,12 @@ fn a_training_step_allocates_nothing() {
     println!("allocations: in the first step, in the three after it");
     for (name, sizes) in [("small", small), ("larger", larger)] {
         for isa in Isa::available() {
-            let (first, later) = training_steps::<f32>(sizes, isa);
-            println!("  {name:<7} f32 {isa:<9} {first} {later}");
-            assert_eq!((first, later), (0, 0), "{name}, f32, {isa}");
-            let (first, later) = training_steps::<f64>(sizes, isa);
+            for precision in [MatmulPrecision::F32, MatmulPrecision::Bf16] {
+                let (first, later) = training_steps::<f32>(sizes, isa, precision);
+                println!("  {name:<7} f32 {isa:<9} {first} {later} {precision:?} products");
+                assert_eq!((first, later), (0, 0), "{name}, f32, {isa}, {precision:?} products");
+            }
+            let (first, later) = training_steps::<f64>(sizes, isa, MatmulPrecision::F32);
             println!("  {name:<7} f64 {isa:<9} {first} {later}");
             assert_eq!((first, later), (0, 0), "{name}, f64, {isa}");
         }

@@ -4,6 +4,7 @@ use heartlore::data::batch::Sampling;
 use heartlore::data::source::MemoryWindows;
 use heartlore::data::split::{Keys, Protocol, Split};
 use heartlore::error::Kind;
+use heartlore::graph::MatmulPrecision;
 use heartlore::nn::{MaskConfig, ModelConfig};
 use heartlore::optim::Schedule;
 use heartlore::train::{
@@ -38,6 +39,7 @@ fn run(threads: usize) -> Run {
         schedule: Schedule::Linear { rate: 3e-3, warmup: 1, total: 3 },
         adam: AdamSettings { weight_decay: 0.005, ..AdamSettings::default() },
         clip_norm: Some(1.0),
+        precision: MatmulPrecision::F32,
         checkpoint_every: 2,
         isa: None,
     }

@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 use heartlore_kernels::activation::Activation;
-use heartlore_kernels::gemm::{self, Epilogue};
+use heartlore_kernels::gemm::{self, Epilogue, MatmulPrecision};
 use heartlore_kernels::measure::{self, Timing, time};
 use heartlore_kernels::rng::{Dropout, Key};
 use heartlore_kernels::{Beta, GradMut, Isa, attention, conv1d, feed_forward, layer_norm, linear, softmax};
@@ -63,11 +63,27 @@ fn table() -> Vec<Entry> {
         t.push(product(what, m, n, k, layout));
         t.push(yardstick(what, m, n, k, layout));
     }
-    t.push(packed_product("ff1 y", 1281, 1024, 256));
-    t.push(packed_product("ff2 y", 1281, 256, 1024));
+    let packed = [("ff1 y", 1281, 1024, 256), ("ff2 y", 1281, 256, 1024)];
+    for (what, m, n, k) in packed {
+        t.push(packed_product(what, m, n, k, MatmulPrecision::F32));
+    }
+    // bf16 as this CPU runs it, then with dot products where it has them, fast or not, and without.
+    for dot in [None, Some(true), Some(false)] {
+        for (what, m, n, k) in packed {
+            t.push(in_bf16(packed_product(what, m, n, k, MatmulPrecision::Bf16), dot));
+        }
+        for (what, m, n, k, layout) in [
+            ("ff1 y", 1281, 1024, 256, Layout::Nt),
+            ("ff1 dx", 1281, 256, 1024, Layout::Nn),
+            ("ff1 dw", 1024, 256, 1281, Layout::Tn),
+            ("one row", 1, 1024, 256, Layout::Nt),
+        ] {
+            t.push(in_bf16(product_in(what, m, n, k, layout, MatmulPrecision::Bf16), dot));
+        }
+    }
     t.push(double(257, 256, 256));
     for act in [None, Some(Activation::Relu), Some(Activation::Gelu)] {
-        let d = linear::Dims { rows: 1281, inputs: 256, outputs: 1024 };
+        let d = linear::Dims { rows: 1281, inputs: 256, outputs: 1024, precision: MatmulPrecision::F32 };
         t.push(linear_forward(d, act));
         t.push(linear_backward(d, act));
     }
@@ -94,7 +110,13 @@ fn table() -> Vec<Entry> {
     }
     for act in [Activation::Relu, Activation::Gelu] {
         for dropout in [Dropout::NONE, Dropout::new(0.1)] {
-            let d = feed_forward::Dims { samples: 1, rows: 1281, width: 256, hidden: 1024 };
+            let d = feed_forward::Dims {
+                samples: 1,
+                rows: 1281,
+                width: 256,
+                hidden: 1024,
+                precision: MatmulPrecision::F32,
+            };
             t.push(ff_forward(d, act, dropout));
             t.push(ff_backward(d, act, dropout));
         }
@@ -150,13 +172,26 @@ impl Layout {
     }
 }
 
+/// The entry on a set with the CPU's dot products of bf16, or without; None: as the CPU's maker decides.
+fn in_bf16(e: Entry, dot: Option<bool>) -> Entry {
+    let kind = dot.map_or("", |dot| if dot { "dot " } else { "rounded " });
+    let kernel = e.kernel;
+    let chosen = move |isa: Isa| kernel(dot.and_then(|dot| isa.with_bf16_dot(dot)).unwrap_or(isa));
+    Entry { name: format!("{kind}{}", e.name), kernel: Box::new(chosen), reference: None, ..e }
+}
+
 fn product(what: &str, m: usize, n: usize, k: usize, layout: Layout) -> Entry {
+    product_in(what, m, n, k, layout, MatmulPrecision::F32)
+}
+
+fn product_in(what: &str, m: usize, n: usize, k: usize, layout: Layout, precision: MatmulPrecision) -> Entry {
     let (sa, sb) = layout.strides(m, n, k);
     let kernel = move |isa| -> Run {
         let (a, b, mut c) = (numbers(m * k), numbers(k * n), vec![0.0; m * n]);
         let mut scratch = vec![0.0; gemm::scratch_len::<f32>(m, n, k)];
         Box::new(move || {
-            gemm::gemm(isa, m, n, k, &a, sa, &b, sb, Beta::Zero, &mut c, n, &mut scratch);
+            let (s, none) = (&mut scratch, Epilogue::NONE);
+            gemm::gemm_with(isa, precision, (m, n, k), &a, sa, &b, sb, Beta::Zero, &mut c, n, none, s);
             black_box(&c);
         })
     };
@@ -167,7 +202,8 @@ fn product(what: &str, m: usize, n: usize, k: usize, layout: Layout) -> Entry {
             black_box(&c);
         })
     };
-    let name = format!("gemm {layout:?} {m}x{n}x{k} ({what})");
+    let bf16 = if precision == MatmulPrecision::Bf16 { "bf16 " } else { "" };
+    let name = format!("gemm {bf16}{layout:?} {m}x{n}x{k} ({what})");
     entry(name, 2 * m * n * k, m * k + k * n + m * n, kernel, Some(Box::new(reference)))
 }
 
@@ -191,19 +227,33 @@ fn yardstick(what: &str, m: usize, n: usize, k: usize, layout: Layout) -> Entry 
     entry(name, 2 * m * n * k, m * k + k * n + m * n, kernel, None)
 }
 
-fn packed_product(what: &str, m: usize, n: usize, k: usize) -> Entry {
+fn packed_product(what: &str, m: usize, n: usize, k: usize, precision: MatmulPrecision) -> Entry {
     let kernel = move |isa| -> Run {
         let (a, b, mut c) = (numbers(m * k), numbers(k * n), vec![0.0; m * n]);
         let mut packed = vec![0.0; gemm::packed_len::<f32>(k, n)];
-        gemm::pack_b(isa, k, n, &b, (1, k), &mut packed);
+        gemm::pack_b(isa, precision, k, n, &b, (1, k), &mut packed);
         let mut scratch = vec![0.0; gemm::packed_scratch_len::<f32>(m)];
         Box::new(move || {
             let (a, s) = (&a, &mut scratch);
-            gemm::gemm_packed(isa, (m, n, k), a, (k, 1), &packed, Beta::Zero, &mut c, n, Epilogue::NONE, s);
+            gemm::gemm_packed(
+                isa,
+                precision,
+                (m, n, k),
+                a,
+                (k, 1),
+                &packed,
+                Beta::Zero,
+                &mut c,
+                n,
+                Epilogue::NONE,
+                s,
+            );
             black_box(&c);
         })
     };
-    entry(format!("gemm packed {m}x{n}x{k} ({what})"), 2 * m * n * k, m * k + k * n + m * n, kernel, None)
+    let bf16 = if precision == MatmulPrecision::Bf16 { "bf16 " } else { "" };
+    let name = format!("gemm {bf16}packed {m}x{n}x{k} ({what})");
+    entry(name, 2 * m * n * k, m * k + k * n + m * n, kernel, None)
 }
 
 fn double(m: usize, n: usize, k: usize) -> Entry {

@@ -2,7 +2,7 @@
 //!
 //! The only module that looks at a clock, allocates or reads a file.
 
-use crate::isa::{Isa, Simd, Task};
+use crate::isa::{Bf16, DotTask, Isa, Simd, Task};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,43 @@ pub fn fma_peak(isa: Isa, limit: Duration) -> f64 {
         black_box(isa.run(FmaChains::<12>));
     });
     four.max(twelve)
+}
+
+/// As [`FmaChains`], of dot products of bf16 pairs.
+struct DotChains;
+
+const DOT_CHAINS: usize = 12;
+
+impl DotTask for DotChains {
+    type Out = f32;
+    #[inline(always)]
+    fn run<D: Bf16>(self, d: D) -> f32 {
+        let s = d.simd();
+        // 1 and 2^-7, twice in each lane.
+        let (a, b) = (s.splat(f32::from_bits(black_box(0x3f80_3f80))), s.splat(f32::from_bits(0x3c00_3c00)));
+        let mut acc = [s.splat(0.5); DOT_CHAINS];
+        for _ in 0..LINKS {
+            for x in &mut acc {
+                *x = d.dot(a, b, *x);
+            }
+        }
+        acc.into_iter().map(|x| s.sum(x)).sum()
+    }
+}
+
+/// The peak of one thread in GFLOP/s of the CPU's dot products of bf16, whether or not products use them; `None` if it
+/// has none.
+pub fn bf16_dot_peak(isa: Isa, limit: Duration) -> Option<f64> {
+    let isa = isa.with_bf16_dot(true)?;
+    let dot = isa.bf16_dot()?;
+    let t = time(
+        &mut || {
+            black_box(dot.run(DotChains));
+        },
+        limit,
+        9,
+    );
+    Some((4 * DOT_CHAINS * LINKS * isa.lanes()) as f64 / t.seconds / 1e9)
 }
 
 /// a = b + 3 c over arrays larger than any cache: 12 bytes per element.

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::options::Precision;
 use super::windows::{self, Partial, RecordingArgs, seconds};
 use crate::cli::Context;
 use crate::data::npy::Writer;
 use crate::data::store::Store;
+use crate::graph::MatmulPrecision;
 use crate::{Error, Model, Result};
 
 /// Windows that are read and run at a time.
@@ -36,6 +38,9 @@ pub struct Args {
     /// Threads; 0 takes one per core. Does not change the numbers.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
+    /// What the operands of matrix products are rounded to: f32 (not at all) or bf16; the model's parameters stay f32.
+    #[arg(long, default_value_t = Precision(MatmulPrecision::F32))]
+    pub precision: Precision,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub recording: RecordingArgs,
@@ -47,7 +52,7 @@ pub struct Args {
 /// A store prepared in another way than the model was trained on; a recording that cannot be used; files that exist; a
 /// disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads);
+    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
     let index_path = args.out.with_extension("csv");
     if index_path == args.out {
         return Err(super::bad_flag("out", "the features cannot have the extension csv: the index takes it"));

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::options::Precision;
 use super::windows::{self, Partial};
 use crate::cli::Context;
 use crate::data::npy;
+use crate::graph::MatmulPrecision;
 use crate::model::Task;
 use crate::{Model, Result};
 
@@ -36,6 +38,9 @@ pub struct Args {
     /// Threads; 0 takes one per core. Does not change the numbers.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
+    /// What the operands of matrix products are rounded to: f32 (not at all) or bf16; the model's parameters stay f32.
+    #[arg(long, default_value_t = Precision(MatmulPrecision::F32))]
+    pub precision: Precision,
 }
 
 /// Runs the command.
@@ -43,7 +48,7 @@ pub struct Args {
 /// # Errors
 /// Windows of another length, values that are not finite, a disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads);
+    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
     let samples = model.config().window;
     let (n, values) = windows::of_npy(&args.input, samples, "windows")?;
     let x: Vec<f32> = values.into_iter().map(|v| v as f32).collect();

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::options::Precision;
 use super::windows::{self, Prepared, RecordingArgs, seconds};
 use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::Kind;
+use crate::graph::MatmulPrecision;
 use crate::model::Task;
 use crate::{Error, Model, Result};
 
@@ -41,6 +43,9 @@ pub struct Args {
     /// Threads; 0 takes one per core. Does not change the numbers.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
+    /// What the operands of matrix products are rounded to: f32 (not at all) or bf16; the model's parameters stay f32.
+    #[arg(long, default_value_t = Precision(MatmulPrecision::F32))]
+    pub precision: Precision,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub recording: RecordingArgs,
@@ -101,7 +106,7 @@ impl States {
 /// # Errors
 /// No classifier in the model; a recording that cannot be read or used; no window in any recording; a disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads);
+    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
     let Task::Classifier { positive, negative, threshold } = model.task().clone() else {
         return Err(Error::usage("this model was only pre-trained: it has no classifier")
             .in_file(&args.model)

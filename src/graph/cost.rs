@@ -2,6 +2,7 @@
 
 use super::builder::Graph;
 use super::op::{Id, Op};
+use heartlore_kernels::gemm::MatmulPrecision;
 use heartlore_kernels::{
     attention, conv1d, dropout, embed, feed_forward, layer_norm, linear, losses, pool, softmax,
 };
@@ -14,7 +15,10 @@ pub(crate) struct Needs {
     pub(crate) scratch_backward: usize,
 }
 
-/// The larger of the scratch needs in the two precisions, so that one plan serves both.
+/// Sizes do not depend on what operands are rounded to.
+pub(crate) const ANY: MatmulPrecision = MatmulPrecision::F32;
+
+/// The larger of the scratch needs in the two number types, so that one plan serves both.
 macro_rules! scratch {
     ($f:path, $($arg:expr),*) => {{
         use $f as len;
@@ -26,7 +30,7 @@ macro_rules! scratch {
 pub(crate) fn buffers(graph: &Graph, id: Id, differentiated: bool) -> Needs {
     let (saved, scratch) = match graph.node(id).op {
         Op::Linear { act, .. } => {
-            let d = linear_dims(graph, id);
+            let d = linear_dims(graph, id, ANY);
             (linear::saved_len(d, act), scratch!(linear::scratch_len, d, act))
         }
         Op::Conv1d { act, .. } => {
@@ -42,7 +46,7 @@ pub(crate) fn buffers(graph: &Graph, id: Id, differentiated: bool) -> Needs {
             (attention::saved_len(d), scratch!(attention::scratch_len, d))
         }
         Op::FeedForward { .. } => {
-            let d = feed_forward_dims(graph, id);
+            let d = feed_forward_dims(graph, id, ANY);
             (feed_forward::saved_len(d), scratch!(feed_forward::scratch_len, d))
         }
         _ => (0, 0),
@@ -60,10 +64,10 @@ fn bad(id: Id) -> ! {
     unreachable!("dimensions of another kind of operation were asked of {id}")
 }
 
-pub(crate) fn linear_dims(graph: &Graph, id: Id) -> linear::Dims {
+pub(crate) fn linear_dims(graph: &Graph, id: Id, precision: MatmulPrecision) -> linear::Dims {
     let Op::Linear { x, .. } = graph.node(id).op else { bad(id) };
     let (xs, ys) = (graph.shape(x), graph.shape(id));
-    linear::Dims { rows: xs.rows(), inputs: xs.last(), outputs: ys.last() }
+    linear::Dims { rows: xs.rows(), inputs: xs.last(), outputs: ys.last(), precision }
 }
 
 pub(crate) fn conv1d_dims(graph: &Graph, id: Id) -> conv1d::Dims {
@@ -88,10 +92,10 @@ pub(crate) fn attention_dims(graph: &Graph, id: Id) -> attention::Dims {
     attention::Dims { batch, tq, tk, heads, head_dim }
 }
 
-pub(crate) fn feed_forward_dims(graph: &Graph, id: Id) -> feed_forward::Dims {
+pub(crate) fn feed_forward_dims(graph: &Graph, id: Id, precision: MatmulPrecision) -> feed_forward::Dims {
     let Op::FeedForward { w1, .. } = graph.node(id).op else { bad(id) };
     let (samples, rows, width) = graph.shape(id).samples_rows_cols();
-    feed_forward::Dims { samples, rows, width, hidden: graph.shape(w1).dims()[0] }
+    feed_forward::Dims { samples, rows, width, hidden: graph.shape(w1).dims()[0], precision }
 }
 
 pub(crate) fn dropout_dims(graph: &Graph, id: Id) -> dropout::Dims {
@@ -132,7 +136,7 @@ pub(crate) fn flops(graph: &Graph, id: Id) -> (u64, u64) {
     match graph.node(id).op {
         Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid | Op::Reshape { .. } => (0, 0),
         Op::Linear { .. } => {
-            let d = linear_dims(graph, id);
+            let d = linear_dims(graph, id, ANY);
             let product = 2 * (d.rows * d.inputs * d.outputs) as u64;
             (product + n, 2 * product + n)
         }
@@ -148,7 +152,7 @@ pub(crate) fn flops(graph: &Graph, id: Id) -> (u64, u64) {
             (2 * product, 5 * product)
         }
         Op::FeedForward { .. } => {
-            let d = feed_forward_dims(graph, id);
+            let d = feed_forward_dims(graph, id, ANY);
             let product = 2 * (d.samples * d.rows * d.width * d.hidden) as u64;
             (2 * product, 4 * product)
         }

@@ -472,7 +472,7 @@ impl<T: Precision> Exec<T> {
         match node.op {
             Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid | Op::Reshape { .. } => {}
             Op::Linear { x, w, b, first, act } => {
-                let d = cost::linear_dims(&graph, id);
+                let d = cost::linear_dims(&graph, id, plan.precision());
                 let ([y, saved, scratch], [x, w, bias]) =
                     views(&mut self.arena, params, [out, saved, scratch], [at(x), at(w), opt(b)]);
                 let w = &w[first * d.inputs..][..d.outputs * d.inputs];
@@ -512,7 +512,7 @@ impl<T: Precision> Exec<T> {
                 attention::forward(isa, d, scale, q, k, v, mask.map(|_| m), dropout, key, y, saved, scratch);
             }
             Op::FeedForward { x, w1, b1, w2, b2, act, dropout } => {
-                let d = cost::feed_forward_dims(&graph, id);
+                let d = cost::feed_forward_dims(&graph, id, plan.precision());
                 let dropout = self.dropout_of(dropout);
                 let places = [at(x), at(w1), at(b1), at(w2), at(b2)];
                 let ([y, saved, scratch], [x, w1, b1, w2, b2]) =
@@ -602,7 +602,7 @@ impl<T: Precision> Exec<T> {
         match graph.nodes()[i].op {
             Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid | Op::Reshape { .. } => {}
             Op::Linear { x, w, first, act, .. } => {
-                let d = cost::linear_dims(&graph, id);
+                let d = cost::linear_dims(&graph, id, plan.precision());
                 // Only ReLU derives its slope from the result; for the others it may be gone by now.
                 let y = if act == Some(Activation::Relu) { y } else { &Place::Absent };
                 let reads = [at(x), at(w), y, saved, dy];
@@ -693,7 +693,7 @@ impl<T: Precision> Exec<T> {
                 );
             }
             Op::FeedForward { x, w1, b1, w2, act, dropout, .. } => {
-                let d = cost::feed_forward_dims(&graph, id);
+                let d = cost::feed_forward_dims(&graph, id, plan.precision());
                 let dropout = self.dropout_of(dropout);
                 let reads = [at(x), at(w1), at(b1), at(w2), saved, dy];
                 let (to, scratch, [x, w1, b1, w2, saved, dy]) =

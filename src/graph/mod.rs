@@ -6,7 +6,8 @@
 //!    lives, where in one arena it lies and who writes each gradient first.
 //! 3. **Run** ([`Exec`]): walks the list forward, then backward. One arm per operation fetches slices and calls one
 //!    kernel; nothing is allocated after construction. Weights may be prepared once for many passes ([`Prepared`]), and a
-//!    [`Team`] of threads may share a forward pass; neither changes a bit.
+//!    [`Team`] of threads may share a forward pass; neither changes a bit. The operands of products may be rounded to bf16
+//!    ([`Plan::with_precision`]).
 //!
 //! The derivative rule (chain rule in reverse): with L a scalar and y = f(x), the backward pass of f takes dL/dy and adds
 //! (dy/dx)^T dL/dy to dL/dx. A value used twice receives two contributions: the first writer overwrites, later ones add.
@@ -26,6 +27,8 @@ mod split;
 mod team;
 pub mod trace;
 mod views;
+
+pub use heartlore_kernels::gemm::MatmulPrecision;
 
 pub use builder::{AttentionSpec, Conv1dSpec, FeedForwardParams, Graph, Node};
 pub use exec::{Aids, Exec, ParamGrads, Precision};

@@ -11,6 +11,7 @@ use super::cost;
 use super::op::{Id, MAX_INPUTS, Op};
 use super::views::Place;
 use crate::error::{Error, Result};
+use heartlore_kernels::gemm::MatmulPrecision;
 use std::fmt;
 use std::ops::Range;
 
@@ -114,6 +115,7 @@ pub struct Plan {
     pub(crate) indices: usize,
     /// Wanted gradients that the root does not reach: zeros.
     pub(crate) unreached: Vec<Id>,
+    precision: MatmulPrecision,
     memory: Memory,
     lifetimes: Vec<Lifetime>,
 }
@@ -262,7 +264,26 @@ impl Plan {
             bound,
         };
         let unreached = want.gradients.iter().copied().filter(|id| !on_path[id.index()]).collect();
-        Ok(Self { steps, want, arena, indices, unreached, memory, lifetimes: buffers.all })
+        let precision = MatmulPrecision::F32;
+        Ok(Self { steps, want, arena, indices, unreached, precision, memory, lifetimes: buffers.all })
+    }
+
+    /// The same plan with the operands of its products rounded to `precision`; [`Plan::new`] leaves them f32.
+    ///
+    /// That concerns `linear` and `feed_forward`, forward and backward: values, weights and gradients are rounded as they
+    /// are read, sums are f32, and so is everything that is kept: parameters, values, gradients. All other operations,
+    /// convolution and attention among them, are f32 (the module `gemm/bf16.rs` of the kernels says why).
+    ///
+    /// It is a setting of the run, not of the mathematics: the same recorded program can be planned either way, sizes and
+    /// places are the same, and an executor in f64, which is there to check derivatives, ignores it.
+    #[must_use]
+    pub fn with_precision(self, precision: MatmulPrecision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// What the operands of its products are rounded to.
+    pub fn precision(&self) -> MatmulPrecision {
+        self.precision
     }
 
     /// What the plan was made for.

@@ -6,6 +6,9 @@
 //!
 //! A region belongs to the weights and the sizes that matter for their order, not to a program: programs that differ in
 //! the number of rows or in what they deliver share one [`Prepared`]. Results are the same bits with and without.
+//!
+//! In a plan whose products take bf16 operands ([`Plan::with_precision`]) the panels hold rounded weights: rounded once
+//! where they would be in every pass. Plans of another precision do not find them and pack their own.
 
 use super::aligned::Aligned;
 use super::builder::Graph;
@@ -34,7 +37,7 @@ impl Weights {
         };
         match graph.node(id).op {
             Op::Linear { w, first, .. } => {
-                let d = linear::Dims { rows: 1, ..cost::linear_dims(graph, id) };
+                let d = linear::Dims { rows: 1, ..cost::linear_dims(graph, id, plan.precision()) };
                 let start = param(w)?.start + first * d.inputs;
                 Some(Self::Linear { d, w: start..start + d.outputs * d.inputs })
             }
@@ -43,7 +46,8 @@ impl Weights {
                 Some(Self::Conv1d { d, w: param(w)? })
             }
             Op::FeedForward { w1, w2, .. } => {
-                let d = feed_forward::Dims { samples: 1, rows: 1, ..cost::feed_forward_dims(graph, id) };
+                let d = cost::feed_forward_dims(graph, id, plan.precision());
+                let d = feed_forward::Dims { samples: 1, rows: 1, ..d };
                 Some(Self::FeedForward { d, w1: param(w1)?, w2: param(w2)? })
             }
             _ => None,

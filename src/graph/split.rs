@@ -64,14 +64,14 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
     }
     let products = gemm::row_grain::<T>(isa);
     let (rows, grain, short) = match graph.node(id).op {
-        Op::Linear { .. } => (cost::linear_dims(graph, id).rows, products, false),
+        Op::Linear { .. } => (cost::linear_dims(graph, id, plan.precision()).rows, products, false),
         Op::Conv1d { .. } => {
             let d = cost::conv1d_dims(graph, id);
             let rows = if d.batch == 1 { graph.shape(id).rows() } else { 0 };
             (rows, conv1d::row_grain::<T>(d), true)
         }
         Op::FeedForward { .. } => {
-            let d = cost::feed_forward_dims(graph, id);
+            let d = cost::feed_forward_dims(graph, id, plan.precision());
             (d.samples * d.rows, products, false)
         }
         Op::LayerNorm { .. } => (graph.shape(id).rows(), EACH, true),
@@ -157,7 +157,7 @@ pub(super) fn forward<T: Precision>(
     let (arena, benches) = (&mut exec.arena, &exec.benches);
     match node.op {
         Op::Linear { x, w, b, first, act } => {
-            let d = cost::linear_dims(&graph, id);
+            let d = cost::linear_dims(&graph, id, plan.precision());
             let prepared = panels(aids, &graph, &plan, isa, id, false, params);
             if prepared.is_empty() {
                 return false;
@@ -183,7 +183,7 @@ pub(super) fn forward<T: Precision>(
             });
         }
         Op::FeedForward { x, w1, b1, w2, b2, act, dropout } => {
-            let d = cost::feed_forward_dims(&graph, id);
+            let d = cost::feed_forward_dims(&graph, id, plan.precision());
             let prepared = panels(aids, &graph, &plan, isa, id, false, params);
             if prepared.is_empty() || whole(dropout) {
                 return false;

@@ -38,7 +38,7 @@ pub use preprocessing::{BandPass, Preprocessing};
 pub use session::{Output, Session};
 
 use crate::checkpoint::compare_shapes;
-use crate::graph::Layout;
+use crate::graph::{Layout, MatmulPrecision};
 use crate::nn::{self, ModelConfig};
 use crate::{Error, Result};
 
@@ -118,6 +118,7 @@ pub struct Model {
     layout: Layout,
     weights: Vec<f32>,
     threads: usize,
+    precision: MatmulPrecision,
     idle: session::Idle,
 }
 
@@ -209,6 +210,7 @@ impl Model {
             layout,
             weights,
             threads: 0,
+            precision: MatmulPrecision::F32,
             idle: session::Idle::default(),
         })
     }
@@ -217,6 +219,17 @@ impl Model {
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// The same model with the operands of its matrix products rounded to `precision` when it runs; f32, the initial
+    /// state, rounds nothing. The parameters stay as they are, and [`Model::save`] does not remember the precision. See
+    /// [`crate::graph::Plan::with_precision`].
+    #[must_use]
+    pub fn with_precision(mut self, precision: MatmulPrecision) -> Self {
+        self.precision = precision;
+        // Sessions of another precision are of no more use.
+        self.idle = session::Idle::default();
         self
     }
 

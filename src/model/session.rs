@@ -68,7 +68,7 @@ impl Session {
             }
         };
         let width = graph.shape(result).elements();
-        let plan = Plan::new(&graph, Want::values(&[result]))?;
+        let plan = Plan::new(&graph, Want::values(&[result]))?.with_precision(model.precision);
         let bytes = (plan.memory().arena as u64).saturating_mul(size_of::<f32>() as u64);
         if bytes > MAX_BYTES {
             return Err(Error::usage(format!(

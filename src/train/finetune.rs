@@ -190,7 +190,7 @@ pub fn classify(
     run: &Run,
 ) -> Result<Vec<f32>> {
     check_windows(source, model.window)?;
-    let program = Program::new(model, run.group, 1.0)?;
+    let program = Program::new(model, run, 1.0)?;
     let isa = run.isa()?;
     let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
     if weights.layout != *program.c.graph.layout() {
@@ -222,7 +222,7 @@ impl Job<'_> {
                 .remedy("use fewer folds, another grouping, or another label threshold"));
         }
         let pos_weight = if settings.balance { negatives as f64 / positives as f64 } else { 1.0 };
-        let program = Program::new(model, run.group, pos_weight)?;
+        let program = Program::new(model, run, pos_weight)?;
         let layout = program.c.graph.layout().clone();
         let essence = format!(
             "finetune {model:?}\n{}\n{:?} balance {} patience {:?} encoder {}\nfold {} of {:?}\n{}",
@@ -365,14 +365,15 @@ struct Program {
 }
 
 impl Program {
-    fn new(model: &ModelConfig, group: usize, pos_weight: f64) -> Result<Self> {
-        let c = nn::classify(model, group, pos_weight)?;
+    fn new(model: &ModelConfig, run: &Run, pos_weight: f64) -> Result<Self> {
+        let c = nn::classify(model, run.group, pos_weight)?;
+        let plan = |want| Ok(Arc::new(Plan::new(&c.graph, want)?.with_precision(run.precision)));
         Ok(Self {
-            train: Arc::new(Plan::new(&c.graph, Want::training(c.loss))?),
-            validate: Arc::new(Plan::new(&c.graph, Want::values(&[c.loss]))?),
-            predict: Arc::new(Plan::new(&c.graph, Want::values(&[c.logits]))?),
+            train: plan(Want::training(c.loss))?,
+            validate: plan(Want::values(&[c.loss]))?,
+            predict: plan(Want::values(&[c.logits]))?,
             c,
-            group,
+            group: run.group,
             window: model.window,
         })
     }

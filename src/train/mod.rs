@@ -34,7 +34,7 @@ pub use fit::{Control, Event, Observer, Silent};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
 
 use crate::error::{Error, Result};
-use crate::graph::Layout;
+use crate::graph::{Layout, MatmulPrecision};
 use crate::optim::Schedule;
 use heartlore_kernels::Isa;
 
@@ -81,6 +81,10 @@ pub struct Run {
     pub adam: AdamSettings,
     /// Largest norm of the gradient; larger ones are scaled down.
     pub clip_norm: Option<f64>,
+    /// What the operands of matrix products are rounded to, forward and backward, in training, validation and test; see
+    /// [`crate::graph::Plan::with_precision`]. Parameters, moments and all sums are f32 in either case. Part of what a
+    /// resumed run must share; a checkpoint's weights are f32 and may start a new run in any precision.
+    pub precision: MatmulPrecision,
     /// Steps between checkpoints; 0 saves at the end of epochs only.
     pub checkpoint_every: u64,
     /// Instruction set by name; `None` takes the widest.

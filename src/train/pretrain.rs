@@ -82,7 +82,8 @@ pub fn pretrain(
     check_windows(data.source, model.window)?;
     // Programs differ in the number of rows only, so any of them says how weights are prepared.
     let any = nn::pretrain(model, 1, 1)?;
-    let prepared = Prepared::new(&any.graph, &Plan::new(&any.graph, Want::training(any.loss))?, run.isa()?);
+    let plan = Plan::new(&any.graph, Want::training(any.loss))?.with_precision(run.precision);
+    let prepared = Prepared::new(&any.graph, &plan, run.isa()?);
     let layout = any.graph.layout().clone();
     let weights = Weights { values: layout.init(run.seed), layout };
     let all = 0..weights.values.len();
@@ -172,8 +173,9 @@ impl Masked<'_> {
             return Ok(Arc::clone(program));
         }
         let p = nn::pretrain(&self.settings.model, self.settings.run.group, picks)?;
-        let train = Arc::new(Plan::new(&p.graph, Want::training(p.loss))?);
-        let validate = Arc::new(Plan::new(&p.graph, Want::values(&[p.loss]))?);
+        let plan =
+            |want| Ok(Arc::new(Plan::new(&p.graph, want)?.with_precision(self.settings.run.precision)));
+        let (train, validate) = (plan(Want::training(p.loss))?, plan(Want::values(&[p.loss]))?);
         let program = Arc::new(Program { p, train, validate, picks });
         programs.insert(picks, Arc::clone(&program));
         Ok(program)

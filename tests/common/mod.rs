@@ -3,7 +3,8 @@
 
 use heartlore::Result;
 use heartlore::graph::{
-    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Plan, Precision, Want,
+    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, MatmulPrecision, Plan, Precision,
+    Want,
 };
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::losses::Reduction;
@@ -74,9 +75,20 @@ pub(crate) struct Outcome<T> {
 
 /// One forward and backward pass of `root` on `isa`; gradients of all parameters, and of all inputs in `given`.
 pub(crate) fn run<T: Precision>(g: &Graph, root: Id, given: &Given, isa: Isa) -> Outcome<T> {
+    run_in(g, root, given, isa, MatmulPrecision::F32)
+}
+
+/// As [`run`], the operands of products rounded.
+pub(crate) fn run_in<T: Precision>(
+    g: &Graph,
+    root: Id,
+    given: &Given,
+    isa: Isa,
+    precision: MatmulPrecision,
+) -> Outcome<T> {
     let inputs: Vec<Id> = g.ids().filter(|&id| g.node(id).op == heartlore::graph::Op::Input).collect();
     let want = Want { keep: vec![root], root: Some(root), gradients: inputs.clone(), params: true };
-    let plan = Arc::new(Plan::new(g, want).unwrap());
+    let plan = Arc::new(Plan::new(g, want).unwrap().with_precision(precision));
     let mut exec = Exec::<T>::with_isa(Arc::new(g.clone()), plan, isa);
     let params = fill(&mut exec, given);
     let mut grads = vec![T::ZERO; params.len()];

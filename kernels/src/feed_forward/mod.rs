@@ -26,7 +26,7 @@
 
 use crate::activation::Activation;
 use crate::contract::{at_least, len, product};
-use crate::gemm::{self, Epilogue};
+use crate::gemm::{self, Epilogue, MatmulPrecision};
 use crate::linear;
 use crate::rng::{Dropout, Key};
 use crate::{Beta, GradMut, Isa, Real};
@@ -52,6 +52,9 @@ pub struct Dims {
     pub width: usize,
     /// Columns of the hidden layer.
     pub hidden: usize,
+    /// What the operands of the products are rounded to before they are multiplied: x, g, the weights and the gradients
+    /// that meet them. Sums, biases, saved values and results are not.
+    pub precision: MatmulPrecision,
 }
 
 impl Dims {
@@ -111,15 +114,15 @@ pub fn prepare<T: Real>(isa: Isa, d: Dims, w1: &[T], w2: &[T], backward: bool, o
 /// Panels of the two forward products, one after the other.
 fn pack_there<T: Real>(isa: Isa, d: Dims, w1: &[T], w2: &[T], out: &mut [T]) {
     let (packed1, packed2) = out.split_at_mut(gemm::packed_len::<T>(d.width, d.hidden));
-    gemm::pack_b(isa, d.width, d.hidden, w1, (1, d.width), packed1);
-    gemm::pack_b(isa, d.hidden, d.width, w2, (1, d.hidden), packed2);
+    gemm::pack_b(isa, d.precision, d.width, d.hidden, w1, (1, d.width), packed1);
+    gemm::pack_b(isa, d.precision, d.hidden, d.width, w2, (1, d.hidden), packed2);
 }
 
 /// Panels of the two input gradients, one after the other.
 fn pack_back<T: Real>(isa: Isa, d: Dims, w1: &[T], w2: &[T], out: &mut [T]) {
     let (packed1, packed2) = out.split_at_mut(gemm::packed_len::<T>(d.hidden, d.width));
-    gemm::pack_b(isa, d.hidden, d.width, w1, (d.width, 1), packed1);
-    gemm::pack_b(isa, d.width, d.hidden, w2, (d.hidden, 1), packed2);
+    gemm::pack_b(isa, d.precision, d.hidden, d.width, w1, (d.width, 1), packed1);
+    gemm::pack_b(isa, d.precision, d.width, d.hidden, w2, (d.hidden, 1), packed2);
 }
 
 /// y = drop(act(x W1^T + b1)) W2^T + b2: x and y `[samples, rows, width]`, w1 `[hidden, width]`, w2 `[width, hidden]`.
@@ -148,7 +151,7 @@ pub fn forward<T: Real>(
 ) {
     check("feed_forward", d, x, w1, b1, w2, y);
     len("feed_forward", "b2", d.width, b2.len());
-    let (rows, width, hidden) = (d.all_rows(), d.width, d.hidden);
+    let (rows, width, hidden, precision) = (d.all_rows(), d.width, d.hidden, d.precision);
     let keep = !saved.is_empty();
     if keep {
         at_least("feed_forward", "saved", saved_len(d), saved.len());
@@ -174,6 +177,7 @@ pub fn forward<T: Real>(
         let shape = (n, hidden, width);
         gemm::gemm_packed(
             isa,
+            precision,
             shape,
             &x[xs.clone()],
             (width, 1),
@@ -196,6 +200,7 @@ pub fn forward<T: Real>(
         let (shape, epilogue) = ((n, width, hidden), Epilogue { bias: Some(b2), relu: false });
         gemm::gemm_packed(
             isa,
+            precision,
             shape,
             g,
             (hidden, 1),
@@ -249,7 +254,7 @@ pub fn backward<T: Real>(
     }
     at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
 
-    let (rows, width, hidden) = (d.all_rows(), d.width, d.hidden);
+    let (rows, width, hidden, precision) = (d.all_rows(), d.width, d.hidden, d.precision);
     let tile = rows.min(TILE) * hidden;
     let relu = act == Activation::Relu;
     let (dg_tile, scratch) = scratch.split_at_mut(tile);
@@ -273,7 +278,19 @@ pub fn backward<T: Real>(
         let (g, dg) = (&mut g_tile[..n * hidden], &mut dg_tile[..n * hidden]);
         let (shape, none) = ((n, hidden, width), Epilogue::NONE);
         if hidden_wanted {
-            gemm::gemm_packed(isa, shape, dy, (width, 1), packed2, Beta::Zero, dg, hidden, none, scratch);
+            gemm::gemm_packed(
+                isa,
+                precision,
+                shape,
+                dy,
+                (width, 1),
+                packed2,
+                Beta::Zero,
+                dg,
+                hidden,
+                none,
+                scratch,
+            );
         }
         let tile = hidden::Tile { d, act, dropout, key, first: r };
         sums.fill(T::ZERO);
@@ -293,16 +310,28 @@ pub fn backward<T: Real>(
             }
         };
         let dz = &*dg;
-        let layer = linear::Dims { rows: n, inputs: hidden, outputs: width };
+        let layer = linear::Dims { rows: n, inputs: hidden, outputs: width, precision };
         linear::weight_gradients(isa, layer, g, dy, dw2.as_deref_mut(), db2.as_deref_mut(), scratch);
         if !hidden_wanted {
             continue;
         }
         if let Some(dx) = &mut dx {
             let (shape, beta, data) = ((n, width, hidden), dx.beta, &mut dx.data[xs]);
-            gemm::gemm_packed(isa, shape, dz, (hidden, 1), packed1, beta, data, width, none, scratch);
+            gemm::gemm_packed(
+                isa,
+                precision,
+                shape,
+                dz,
+                (hidden, 1),
+                packed1,
+                beta,
+                data,
+                width,
+                none,
+                scratch,
+            );
         }
-        let layer = linear::Dims { rows: n, inputs: width, outputs: hidden };
+        let layer = linear::Dims { rows: n, inputs: width, outputs: hidden, precision };
         linear::weight_gradients(isa, layer, x, dz, dw1.as_deref_mut(), None, scratch);
         if let Some(db1) = &mut db1 {
             for (db, sum) in db1.iter_mut().zip(&*sums) {

@@ -22,8 +22,8 @@ fn drop_all<T: Real>(d: Dims, dropout: Dropout, key: Key, h: &mut [T]) {
 fn layers(d: Dims) -> (linear::Dims, linear::Dims) {
     let rows = d.samples * d.rows;
     (
-        linear::Dims { rows, inputs: d.width, outputs: d.hidden },
-        linear::Dims { rows, inputs: d.hidden, outputs: d.width },
+        linear::Dims { rows, inputs: d.width, outputs: d.hidden, precision: d.precision },
+        linear::Dims { rows, inputs: d.hidden, outputs: d.width, precision: d.precision },
     )
 }
 

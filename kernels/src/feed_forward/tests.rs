@@ -131,7 +131,13 @@ fn every_size_activation_and_dropout_equals_the_composed_layers() {
     let mut rng = Rng(31);
     for i in 0..120usize {
         let mut upto = |n: usize| 1 + rng.next() as usize % n;
-        let d = Dims { samples: upto(3), rows: upto(12), width: upto(20), hidden: upto(40) };
+        let d = Dims {
+            samples: upto(3),
+            rows: upto(12),
+            width: upto(20),
+            hidden: upto(40),
+            precision: MatmulPrecision::F32,
+        };
         let act = Activation::ALL[i % 5];
         let dropout = if i % 2 == 0 { Dropout::NONE } else { Dropout::new(0.3) };
         let beta = if i % 3 == 0 { Beta::Zero } else { Beta::One };
@@ -145,7 +151,7 @@ fn every_size_activation_and_dropout_equals_the_composed_layers() {
 #[test]
 fn tiles_meet_within_and_across_samples() {
     for (samples, rows) in [(1, TILE + 1), (3, 100), (0, 5), (2, 0)] {
-        let d = Dims { samples, rows, width: 6, hidden: 130 };
+        let d = Dims { samples, rows, width: 6, hidden: 130, precision: MatmulPrecision::F32 };
         for act in [Activation::Relu, Activation::GeluTanh] {
             each_isa(|isa| check_case::<f32>(isa, &mut Rng(32), d, act, Dropout::new(0.1), Beta::Zero));
         }
@@ -157,7 +163,7 @@ fn gradients_match_central_differences() {
     let mut rng = Rng(33);
     let isa = Isa::best();
     for act in Activation::ALL {
-        let d = Dims { samples: 2, rows: 2, width: 3, hidden: 5 };
+        let d = Dims { samples: 2, rows: 2, width: 3, hidden: 5, precision: MatmulPrecision::F32 };
         let dropout = Dropout::new(0.4);
         let mut p = [rng.vec(12), rng.vec(15), rng.vec(5), rng.vec(15), rng.vec(3)];
         let dy = rng.vec(12);
@@ -212,7 +218,7 @@ fn gradients_match_central_differences() {
 #[test]
 fn dropout_zeroes_the_right_hidden_elements() {
     // Identity layers: y is the dropped activation itself.
-    let d = Dims { samples: 2, rows: 3, width: 4, hidden: 4 };
+    let d = Dims { samples: 2, rows: 3, width: 4, hidden: 4, precision: MatmulPrecision::F32 };
     let identity: Vec<f32> = (0..16).map(|i| if i % 5 == 0 { 1.0 } else { 0.0 }).collect();
     let dropout = Dropout::new(0.5);
     each_isa(|isa| {
@@ -246,7 +252,7 @@ fn dropout_zeroes_the_right_hidden_elements() {
 #[test]
 #[should_panic(expected = "feed_forward: b1 has 3 elements, expected 4")]
 fn a_bias_of_another_size_is_refused() {
-    let d = Dims { samples: 1, rows: 1, width: 2, hidden: 4 };
+    let d = Dims { samples: 1, rows: 1, width: 2, hidden: 4, precision: MatmulPrecision::F32 };
     let (act, none) = (Activation::Relu, Dropout::NONE);
     forward(
         Isa::PORTABLE,
@@ -264,4 +270,84 @@ fn a_bias_of_another_size_is_refused() {
         &mut [],
         &mut [],
     );
+}
+
+#[test]
+fn bf16_gives_the_bits_of_the_layers_one_after_the_other() {
+    let mut rng = Rng(34);
+    let d = Dims { samples: 2, rows: 20, width: 17, hidden: 39, precision: MatmulPrecision::Bf16 };
+    let (n, act, dropout) = (40, Activation::Relu, Dropout::new(0.2));
+    let mut f32s = |n: usize| cast::<f32>(&rng.vec(n));
+    let (x, dy) = (f32s(n * d.width), f32s(n * d.width));
+    let p = [f32s(d.width * d.hidden), f32s(d.hidden), f32s(d.width * d.hidden), f32s(d.width)];
+    let [w1, b1, w2, b2] = p.each_ref().map(|p| &p[..]);
+    let first = linear::Dims { rows: n, inputs: d.width, outputs: d.hidden, precision: d.precision };
+    let second = linear::Dims { rows: n, inputs: d.hidden, outputs: d.width, precision: d.precision };
+    let drop = crate::dropout::Dims { samples: d.samples, rows: d.rows, cols: d.hidden };
+    each_isa(|isa| {
+        for isa in [false, true].into_iter().filter_map(|dot| isa.with_bf16_dot(dot)) {
+            let mut scratch = vec![f32::NAN; scratch_len::<f32>(d)];
+            let (mut y, mut saved) = (vec![f32::NAN; x.len()], vec![f32::NAN; saved_len(d)]);
+            forward(isa, d, act, dropout, KEY, &x, w1, b1, w2, b2, &[], &mut y, &mut saved, &mut scratch);
+            let grads = || [x.len(), w1.len(), b1.len(), w2.len(), b2.len()].map(|n| vec![0.0f32; n]);
+            let mut got = grads();
+            let [dx, dw1, db1, dw2, db2] = &mut got;
+            let dx = Some(GradMut::overwrite(&mut dx[..]));
+            let (g1, g2) =
+                ((Some(&mut dw1[..]), Some(&mut db1[..])), (Some(&mut dw2[..]), Some(&mut db2[..])));
+            backward(
+                isa,
+                d,
+                act,
+                dropout,
+                KEY,
+                &x,
+                w1,
+                b1,
+                w2,
+                &[],
+                &saved,
+                &dy,
+                dx,
+                g1.0,
+                g1.1,
+                g2.0,
+                g2.1,
+                &mut scratch,
+            );
+
+            let (mut h, mut g, mut dg) = (saved.clone(), saved.clone(), saved.clone());
+            let mut dh = saved.clone();
+            let mut s1 = vec![f32::NAN; linear::scratch_len::<f32>(first, Some(act))];
+            let mut s2 = vec![f32::NAN; linear::scratch_len::<f32>(second, None)];
+            linear::forward(isa, first, Some(act), &x, w1, &[], Some(b1), &mut h, &mut [], &mut s1);
+            crate::dropout::forward(isa, drop, dropout, KEY, &h, &mut g);
+            let mut want_y = vec![f32::NAN; x.len()];
+            linear::forward(isa, second, None, &g, w2, &[], Some(b2), &mut want_y, &mut [], &mut s2);
+            assert_eq!(y, want_y, "{isa}");
+            let mut want = grads();
+            let [dx, dw1, db1, dw2, db2] = &mut want;
+            let into = Some(GradMut::overwrite(&mut dg[..]));
+            linear::backward(
+                isa,
+                second,
+                None,
+                &g,
+                w2,
+                &[],
+                &y,
+                &[],
+                &dy,
+                into,
+                Some(dw2),
+                Some(db2),
+                &mut s2,
+            );
+            crate::dropout::backward(isa, drop, dropout, KEY, &dg, GradMut::overwrite(&mut dh));
+            let into = Some(GradMut::overwrite(&mut dx[..]));
+            let (act, y1) = (Some(act), &h);
+            linear::backward(isa, first, act, &x, w1, &[], y1, &[], &dh, into, Some(dw1), Some(db1), &mut s1);
+            assert_eq!(got, want, "{isa}");
+        }
+    });
 }

@@ -3,6 +3,7 @@
 use super::Epilogue;
 use super::micro::{Tile, TileOf};
 use super::pack::{Matrix, PackA, PackB, Shifted};
+use crate::isa::Bf16Dot;
 use crate::{Beta, Isa, Real, real};
 use std::marker::PhantomData;
 
@@ -50,9 +51,10 @@ fn width(k: usize) -> usize {
     AREA / k.clamp(KC, DEPTH) / NR_MAX * NR_MAX
 }
 
-/// Scratch of a packed part of B.
+/// Scratch of a packed part of B, of single elements or of pairs.
 pub(super) fn b_len(n: usize, k: usize) -> usize {
-    n.min(width(k)).next_multiple_of(NR_MAX) * k.min(DEPTH)
+    let len = |k: usize| n.min(width(k)).next_multiple_of(NR_MAX) * k.min(DEPTH);
+    len(k).max(len(k.div_ceil(2)))
 }
 
 /// One packed block times another: C (+)= A B.
@@ -91,6 +93,22 @@ impl<'a, T: Real> Block<'a, T> {
 /// C = act(A B + bias + beta C), packing both operands block by block.
 pub(crate) fn multiply<T: Real>(
     isa: Isa,
+    shape: (usize, usize, usize),
+    a: impl Matrix<T>,
+    b: impl Matrix<T>,
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+    scratch: &mut [T],
+) {
+    multiply_with(isa, None, shape, a, b, beta, c, rsc, epilogue, scratch);
+}
+
+/// As [`multiply`]; with `dot`, elements are pairs of bf16 (and T is f32).
+pub(super) fn multiply_with<T: Real>(
+    isa: Isa,
+    dot: Option<Bf16Dot>,
     (m, n, k): (usize, usize, usize),
     a: impl Matrix<T>,
     b: impl Matrix<T>,
@@ -109,7 +127,7 @@ pub(crate) fn multiply<T: Real>(
             let epilogue = last(epilogue, jc, pc + kb == k);
             pack(isa, kb, nb, Shifted(b, pc, jc), b_pack);
             let (a, c) = (Shifted(a, 0, pc), &mut c[jc..]);
-            multiply_packed(isa, (m, nb, kb), a, b_pack, beta, c, rsc, epilogue, a_pack);
+            multiply_packed_with(isa, dot, (m, nb, kb), a, b_pack, beta, c, rsc, epilogue, a_pack);
         }
     }
 }
@@ -118,6 +136,22 @@ pub(crate) fn multiply<T: Real>(
 /// stays in the second-level cache.
 pub(crate) fn multiply_packed<T: Real>(
     isa: Isa,
+    shape: (usize, usize, usize),
+    a: impl Matrix<T>,
+    packed: &[T],
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+    a_pack: &mut [T],
+) {
+    multiply_packed_with(isa, None, shape, a, packed, beta, c, rsc, epilogue, a_pack);
+}
+
+/// As [`multiply_packed`]; with `dot`, elements are pairs of bf16 (and T is f32).
+pub(super) fn multiply_packed_with<T: Real>(
+    isa: Isa,
+    dot: Option<Bf16Dot>,
     (m, n, k): (usize, usize, usize),
     a: impl Matrix<T>,
     packed: &[T],
@@ -135,7 +169,7 @@ pub(crate) fn multiply_packed<T: Real>(
         for pc in (0..k.max(1)).step_by(kc) {
             let kb = kc.min(k - pc);
             isa.run(PackA { a, row: ic, col: pc, rows: mb, cols: kb, mr, out: a_pack });
-            isa.run(Block {
+            let block = Block {
                 m: mb,
                 n,
                 k: kb,
@@ -146,7 +180,11 @@ pub(crate) fn multiply_packed<T: Real>(
                 c: &mut c[ic * rsc..],
                 rsc,
                 epilogue: last(epilogue, 0, pc + kb == k),
-            });
+            };
+            match dot {
+                None => isa.run(block),
+                Some(dot) => dot.run(block),
+            }
         }
     }
 }

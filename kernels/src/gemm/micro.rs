@@ -1,7 +1,7 @@
 //! The tile of C in registers, and the loop over the tiles of one packed block.
 
 use super::blocked::{Block, KS, first};
-use crate::isa::{Portable, Simd, Task};
+use crate::isa::{Bf16, DotTask, Portable, Simd, Task};
 use crate::{Beta, Real, real};
 use std::any::TypeId;
 
@@ -61,6 +61,49 @@ impl<S: Simd> Lanes for Single<S> {
         // Not max: a NaN must stay NaN.
         let zero = self.0.splat(0.0);
         self.0.select(self.0.gt(zero, a), zero, a)
+    }
+}
+
+/// Words that hold two bf16 each: the product of two words is the sum of two products. Only operands are such words; the
+/// tile holds f32.
+#[derive(Clone, Copy)]
+struct Paired<D>(D);
+
+impl<D: Bf16> Lanes for Paired<D> {
+    type T = f32;
+    type V = <D::S as Simd>::V;
+    const N: usize = D::S::LANES;
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        self.0.simd().splat(x)
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Self::V {
+        self.0.simd().load(x)
+    }
+    #[inline(always)]
+    fn load_partial(self, x: &[f32]) -> Self::V {
+        self.0.simd().load_partial(x)
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, x: &mut [f32]) {
+        self.0.simd().store(v, x);
+    }
+    #[inline(always)]
+    fn store_partial(self, v: Self::V, x: &mut [f32]) {
+        self.0.simd().store_partial(v, x);
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        self.0.simd().add(a, b)
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        self.0.dot(a, b, c)
+    }
+    #[inline(always)]
+    fn relu(self, a: Self::V) -> Self::V {
+        Single(self.0.simd()).relu(a)
     }
 }
 
@@ -172,6 +215,18 @@ impl<T: Real> Task for Block<'_, T> {
             }
         } else {
             tiles::<_, 4, 2, 1>(Double, self.cast::<f64>());
+        }
+    }
+}
+
+impl<T: Real> DotTask for Block<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<D: Bf16>(self, d: D) {
+        // The tile of the vectors below the dot product, as [`TileOf`] gives it.
+        match shape::<D::S>() {
+            Shape::Wide => tiles::<_, 14, 7, 2>(Paired(d), self.cast::<f32>()),
+            _ => unreachable!("dot products of bf16 come with vectors of sixteen lanes"),
         }
     }
 }

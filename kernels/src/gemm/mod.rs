@@ -16,12 +16,12 @@
 //! depends on the dimensions and the instruction set only. NaN and infinity propagate as in the plain sum, except that an
 //! ISA may fuse multiply and add. ReLU maps NaN to NaN.
 //!
-//! **Later.** A bf16 product would be a second
-//! micro-kernel over panels of pairs along k (`vdpbf16ps`), with the same loops and packing.
+//! **MatmulPrecision.** Operands may be rounded to bfloat16 when they are packed ([`MatmulPrecision`], `bf16.rs`).
 
 use crate::contract::{at_least, len, product, require};
 use crate::{Beta, Isa, Real, real};
 
+mod bf16;
 mod blocked;
 mod column_sums;
 mod micro;
@@ -31,6 +31,7 @@ mod small;
 #[cfg(test)]
 mod tests;
 
+pub use bf16::{MatmulPrecision, round_to_bf16};
 pub use blocked::KC;
 pub(crate) use blocked::{multiply, multiply_packed, pack};
 pub(crate) use column_sums::add_column_sums;
@@ -126,16 +127,18 @@ pub fn gemm<T: Real>(
     rsc: usize,
     scratch: &mut [T],
 ) {
-    gemm_with(isa, (m, n, k), a, a_strides, b, b_strides, beta, c, rsc, Epilogue::NONE, scratch);
+    let (precision, none) = (MatmulPrecision::F32, Epilogue::NONE);
+    gemm_with(isa, precision, (m, n, k), a, a_strides, b, b_strides, beta, c, rsc, none, scratch);
 }
 
-/// As [`gemm`], with bias and ReLU applied while the result is in registers.
+/// As [`gemm`], of operands in a `precision`, with bias and ReLU applied while the result is in registers.
 ///
 /// # Panics
 /// As [`gemm`], and if the bias has not n elements.
 #[track_caller]
 pub fn gemm_with<T: Real>(
     isa: Isa,
+    precision: MatmulPrecision,
     (m, n, k): (usize, usize, usize),
     a: &[T],
     a_strides: Strides,
@@ -155,7 +158,25 @@ pub fn gemm_with<T: Real>(
     if real::is_f32::<T>() {
         let few = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
         let (shape, af, bf) = ((m, n, k), real::same(a), real::same(b));
-        if small::multiply(isa, shape, af, a_strides, bf, b_strides, beta, real::same_mut(c), rsc, few) {
+        if small::multiply(
+            isa,
+            precision,
+            shape,
+            af,
+            a_strides,
+            bf,
+            b_strides,
+            beta,
+            real::same_mut(c),
+            rsc,
+            few,
+        ) {
+            return;
+        }
+        if precision == MatmulPrecision::Bf16 {
+            let (a, b) = (Strided { data: af, strides: a_strides }, Strided { data: bf, strides: b_strides });
+            let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
+            bf16::multiply(isa, shape, a, b, beta, c, rsc, few, scratch);
             return;
         }
     }
@@ -188,15 +209,29 @@ pub(crate) fn panels<'a, T>(
     (panels, scratch)
 }
 
-/// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set; `packed`: [`packed_len`] elements. A `packed` that
-/// begins at a multiple of 64 bytes is read faster (3 % of a product, measured), with the same bits.
+/// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set and in the same precision; `packed`: [`packed_len`]
+/// elements. A `packed` that begins at a multiple of 64 bytes is read faster (3 % of a product, measured), with the same
+/// bits.
 ///
 /// # Panics
 /// If a slice is too short.
 #[track_caller]
-pub fn pack_b<T: Real>(isa: Isa, k: usize, n: usize, b: &[T], strides: Strides, packed: &mut [T]) {
+pub fn pack_b<T: Real>(
+    isa: Isa,
+    precision: MatmulPrecision,
+    k: usize,
+    n: usize,
+    b: &[T],
+    strides: Strides,
+    packed: &mut [T],
+) {
     at_least("gemm", "b", extent(k, n, strides), b.len());
     at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
+    if precision == MatmulPrecision::Bf16 && real::is_f32::<T>() {
+        let b = Strided { data: real::same(b), strides };
+        bf16::pack(isa, k, n, b, real::same_mut(packed));
+        return;
+    }
     blocked::pack(isa, k, n, Strided { data: b, strides }, packed);
 }
 
@@ -207,6 +242,7 @@ pub fn pack_b<T: Real>(isa: Isa, k: usize, n: usize, b: &[T], strides: Strides, 
 #[track_caller]
 pub fn gemm_packed<T: Real>(
     isa: Isa,
+    precision: MatmulPrecision,
     (m, n, k): (usize, usize, usize),
     a: &[T],
     strides: Strides,
@@ -223,15 +259,13 @@ pub fn gemm_packed<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    blocked::multiply_packed(
-        isa,
-        (m, n, k),
-        Strided { data: a, strides },
-        packed,
-        beta,
-        c,
-        rsc,
-        epilogue,
-        scratch,
-    );
+    if precision == MatmulPrecision::Bf16 && real::is_f32::<T>() {
+        let (a, packed) = (Strided { data: real::same(a), strides }, real::same(packed));
+        let epilogue = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
+        let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
+        bf16::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
+        return;
+    }
+    let a = Strided { data: a, strides };
+    blocked::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
 }

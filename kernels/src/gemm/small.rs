@@ -1,9 +1,11 @@
 //! f32 products with few rows, or few columns: packing would cost more than it saves, so the operands are read in place.
 //!
 //! Two shapes of loop, by what is contiguous: [`Dots`] where both operands run along k (a linear layer on few rows, or
-//! with few outputs), [`Rows`] where B's rows are contiguous (its input gradient).
+//! with few outputs), [`Rows`] where B's rows are contiguous (its input gradient). With `ROUND`, operands are rounded to
+//! bf16 as they are read.
 
-use super::{Epilogue, Strides};
+use super::bf16::{self, round_to_bf16};
+use super::{Epilogue, MatmulPrecision, Strides};
 use crate::isa::{Simd, Task};
 use crate::{Beta, Isa};
 
@@ -17,6 +19,7 @@ const Q: usize = 4;
 /// Does the product here if it is of this kind; false if it is not.
 pub(super) fn multiply(
     isa: Isa,
+    precision: MatmulPrecision,
     (m, n, k): (usize, usize, usize),
     a: &[f32],
     (rsa, csa): Strides,
@@ -27,19 +30,47 @@ pub(super) fn multiply(
     rsc: usize,
     epilogue: Epilogue<'_, f32>,
 ) -> bool {
-    let along_k = csa == 1 && rsb == 1;
     if !suits((m, n, k), (rsa, csa), (rsb, csb)) {
         return false;
     }
     let store = Store { c, beta, epilogue, rsc };
-    if along_k && m <= FEW_ROWS {
-        isa.run(Dots { k, few: Lines(a, rsa, m), many: Lines(b, csb, n), few_are_rows: true, store });
-    } else if along_k {
-        isa.run(Dots { k, few: Lines(b, csb, n), many: Lines(a, rsa, m), few_are_rows: false, store });
-    } else {
-        isa.run(Rows { m, n, k, a, a_strides: (rsa, csa), b, rsb, store });
+    let (a, b) = ((a, (rsa, csa)), (b, (rsb, csb)));
+    match precision {
+        MatmulPrecision::F32 => run::<false>(isa, (m, n, k), a, b, store),
+        MatmulPrecision::Bf16 => run::<true>(isa, (m, n, k), a, b, store),
     }
     true
+}
+
+fn run<const ROUND: bool>(
+    isa: Isa,
+    (m, n, k): (usize, usize, usize),
+    (a, (rsa, csa)): (&[f32], Strides),
+    (b, (rsb, csb)): (&[f32], Strides),
+    store: Store<'_>,
+) {
+    let along_k = csa == 1 && rsb == 1;
+    if along_k && m <= FEW_ROWS {
+        let (few, many) = (Lines(a, rsa, m), Lines(b, csb, n));
+        isa.run(Dots::<ROUND> { k, few, many, few_are_rows: true, store });
+    } else if along_k {
+        let (few, many) = (Lines(b, csb, n), Lines(a, rsa, m));
+        isa.run(Dots::<ROUND> { k, few, many, few_are_rows: false, store });
+    } else {
+        isa.run(Rows::<ROUND> { m, n, k, a, a_strides: (rsa, csa), b, rsb, store });
+    }
+}
+
+/// Operands as the product takes them. A loop, because the closure of `array::map` would be compiled on its own, without
+/// the instruction set (25 times as slow).
+#[inline(always)]
+fn operands<S: Simd, const ROUND: bool, const N: usize>(s: S, mut x: [S::V; N]) -> [S::V; N] {
+    if ROUND {
+        for x in &mut x {
+            *x = bf16::round(s, *x);
+        }
+    }
+    x
 }
 
 /// Whether [`multiply`] does a product of this shape.
@@ -100,7 +131,7 @@ impl<'a> Lines<'a> {
 }
 
 /// Every line of `few` times every line of `many`.
-struct Dots<'a> {
+struct Dots<'a, const ROUND: bool> {
     k: usize,
     few: Lines<'a>,
     many: Lines<'a>,
@@ -108,7 +139,7 @@ struct Dots<'a> {
     store: Store<'a>,
 }
 
-impl Task for Dots<'_> {
+impl<const ROUND: bool> Task for Dots<'_, ROUND> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -132,7 +163,7 @@ impl Task for Dots<'_> {
     }
 }
 
-impl Dots<'_> {
+impl<const ROUND: bool> Dots<'_, ROUND> {
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const F: usize>(&mut self, s: S, i: usize, j: usize) {
         let k = self.k;
@@ -141,18 +172,19 @@ impl Dots<'_> {
         let mut acc = [[s.splat(0.0); F]; M];
         let whole = k / S::LANES * S::LANES;
         for p in (0..whole).step_by(S::LANES) {
-            let y: [S::V; F] = std::array::from_fn(|r| s.load(&few[r][p..]));
+            let y: [S::V; F] = operands::<S, ROUND, F>(s, std::array::from_fn(|r| s.load(&few[r][p..])));
             for q in 0..M {
-                let x = s.load(&many[q][p..]);
+                let [x] = operands::<S, ROUND, 1>(s, [s.load(&many[q][p..])]);
                 for r in 0..F {
                     acc[q][r] = s.fma(x, y[r], acc[q][r]);
                 }
             }
         }
         if whole < k {
-            let y: [S::V; F] = std::array::from_fn(|r| s.load_partial(&few[r][whole..]));
+            let y: [S::V; F] =
+                operands::<S, ROUND, F>(s, std::array::from_fn(|r| s.load_partial(&few[r][whole..])));
             for q in 0..M {
-                let x = s.load_partial(&many[q][whole..]);
+                let [x] = operands::<S, ROUND, 1>(s, [s.load_partial(&many[q][whole..])]);
                 for r in 0..F {
                     acc[q][r] = s.fma(x, y[r], acc[q][r]);
                 }
@@ -168,7 +200,7 @@ impl Dots<'_> {
 }
 
 /// Rows of C as sums of rows of B, a strip of Q vectors at a time.
-struct Rows<'a> {
+struct Rows<'a, const ROUND: bool> {
     m: usize,
     n: usize,
     k: usize,
@@ -179,7 +211,7 @@ struct Rows<'a> {
     store: Store<'a>,
 }
 
-impl Task for Rows<'_> {
+impl<const ROUND: bool> Task for Rows<'_, ROUND> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -203,7 +235,7 @@ impl Task for Rows<'_> {
     }
 }
 
-impl Rows<'_> {
+impl<const ROUND: bool> Rows<'_, ROUND> {
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const V: usize>(&mut self, s: S, i: usize, j: usize) {
         let (rsa, csa) = self.a_strides;
@@ -216,8 +248,10 @@ impl Rows<'_> {
             } else {
                 [s.load_partial(b); V]
             };
+            let b = operands::<S, ROUND, V>(s, b);
             for r in 0..R {
-                let x = s.splat(self.a[(i + r) * rsa + p * csa]);
+                let x = self.a[(i + r) * rsa + p * csa];
+                let x = s.splat(if ROUND { round_to_bf16(x) } else { x });
                 for v in 0..V {
                     acc[r][v] = s.fma(x, b[v], acc[r][v]);
                 }

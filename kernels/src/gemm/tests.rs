@@ -1,4 +1,5 @@
 use super::*;
+use crate::isa::{Simd, Task};
 use crate::testing::{Guarded, Rng, assert_close, each_isa, to_f32};
 
 /// A matrix of random numbers laid out by columns or by rows with `gap` unused elements between lines (NaN there).
@@ -90,6 +91,7 @@ fn run<T: Real>(
     let mut scratch = Guarded::<T>::new(scratch_len::<T>(m, n, k), (shift + 3) % 4);
     gemm_with(
         isa,
+        MatmulPrecision::F32,
         (m, n, k),
         at.get(),
         a.strides,
@@ -116,7 +118,7 @@ fn run<T: Real>(
 
     // The same with B packed first, twice, to the bit.
     let mut packed = Guarded::<T>::new(packed_len::<T>(k, n), shift);
-    pack_b(isa, k, n, bt.get(), b.strides, packed.get_mut());
+    pack_b(isa, MatmulPrecision::F32, k, n, bt.get(), b.strides, packed.get_mut());
     packed.check(&name);
     let mut again: Option<Vec<T>> = None;
     for _ in 0..2 {
@@ -124,6 +126,7 @@ fn run<T: Real>(
         let mut scratch = Guarded::<T>::new(packed_scratch_len::<T>(m), shift);
         gemm_packed(
             isa,
+            MatmulPrecision::F32,
             (m, n, k),
             at.get(),
             a.strides,
@@ -208,6 +211,7 @@ fn nan_reaches_its_row_only_and_infinity_survives() {
         let epilogue = Epilogue { bias: None, relu: true };
         gemm_with(
             isa,
+            MatmulPrecision::F32,
             (16, 33, 20),
             &a,
             (20, 1),
@@ -304,4 +308,214 @@ fn overlapping_rows_of_the_result_are_refused() {
         1,
         &mut [],
     );
+}
+
+/// The set with and, where the CPU has them, without dot products of bf16.
+fn bodies(isa: Isa) -> Vec<Isa> {
+    [false, true].into_iter().filter_map(|dot| isa.with_bf16_dot(dot)).collect()
+}
+
+#[test]
+fn rounding_to_bf16_is_to_the_nearest_even_and_keeps_nan() {
+    for upper in 0..=u32::from(u16::MAX) {
+        let low = f32::from_bits(upper << 16);
+        for tail in [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+            let x = f32::from_bits(upper << 16 | tail);
+            let got = round_to_bf16(x);
+            assert_eq!(got.to_bits() & 0xffff, 0, "{x:e}");
+            if x.is_nan() {
+                assert!(got.is_nan(), "{:#x}", x.to_bits());
+                continue;
+            }
+            // The next bf16 away from 0; after the largest, what would be the next if the exponents went on.
+            let next = f32::from_bits((upper << 16).wrapping_add(1 << 16));
+            let wide = if next.is_infinite() { 2f64.powi(128).copysign(x.into()) } else { next.into() };
+            let (below, above) = ((f64::from(x) - f64::from(low)).abs(), (wide - f64::from(x)).abs());
+            let even = if upper % 2 == 0 { low } else { next };
+            let want = match below.total_cmp(&above) {
+                std::cmp::Ordering::Less => low,
+                std::cmp::Ordering::Equal => even,
+                std::cmp::Ordering::Greater => next,
+            };
+            let want = if x.is_infinite() { x } else { want };
+            assert_eq!(got.to_bits(), want.to_bits(), "{x:e}");
+        }
+    }
+}
+
+#[test]
+fn every_set_rounds_lanes_as_single_numbers_are_rounded() {
+    struct Lanes<'a>(&'a [f32], &'a mut [f32]);
+    impl Task for Lanes<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            for (x, out) in self.0.chunks(S::LANES).zip(self.1.chunks_mut(S::LANES)) {
+                s.store_partial(bf16::round(s, s.load_partial(x)), out);
+            }
+        }
+    }
+    let tails = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let x: Vec<f32> = (0..=u32::from(u16::MAX))
+        .flat_map(|upper| tails.map(|tail| f32::from_bits(upper << 16 | tail)))
+        .collect();
+    each_isa(|isa| {
+        let mut got = vec![0.0; x.len()];
+        isa.run(Lanes(&x, &mut got));
+        for (x, got) in x.iter().zip(&got) {
+            assert_eq!(got.to_bits(), round_to_bf16(*x).to_bits(), "{isa} {:#x}", x.to_bits());
+        }
+    });
+}
+
+#[test]
+fn bf16_products_equal_the_definition_of_rounded_operands() {
+    let mut rng = Rng(21);
+    let sizes = [1, 2, 5, 7, 8, 9, 13, 14, 15, 16, 17, 29, 31, 32, 33, 48, 65, 170];
+    let depths = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 129];
+    for case in 0..260usize {
+        let pick = |rng: &mut Rng, of: &[usize]| of[rng.next() as usize % of.len()];
+        let (m, n, k) = match case {
+            // More than a block along k, of words and of single elements, and more than B's area.
+            0..4 => (17, 33, 1601),
+            4..8 => (3, 300, 4611),
+            8..12 => (15, 1400, 800),
+            _ => (pick(&mut rng, &sizes), pick(&mut rng, &sizes), pick(&mut rng, &depths)),
+        };
+        let a = laid(&mut rng, m, k, case & 1 != 0, case % 3);
+        let b = laid(&mut rng, k, n, case & 2 != 0, case % 5);
+        let (bias, before) = (rng.vec(n), rng.vec(m * n));
+        let beta = if case % 3 == 0 { Beta::One } else { Beta::Zero };
+        let relu = case % 2 == 0;
+        let (at, bt) = (to_f32(&a.data), to_f32(&b.data));
+        let rounded = |x: &[f32]| x.iter().map(|&x| round_to_bf16(x).into()).collect::<Vec<f64>>();
+        let wide = |x: &[f64]| to_f32(x).iter().map(|&x| x.into()).collect::<Vec<f64>>();
+        let (mut want, a64, b64, bias64) = (wide(&before), rounded(&at), rounded(&bt), wide(&bias));
+        let exact = Epilogue { bias: Some(&bias64[..]), relu };
+        gemm_reference((m, n, k), &a64, a.strides, &b64, b.strides, beta, &mut want, n, exact);
+        // The stated bound on what rounding does to a sum: 2^-8 (1 + 2^-10) of the sum of magnitudes.
+        if !relu && beta == Beta::Zero {
+            let (a_strides, b_strides) = (a.strides, b.strides);
+            let (aw, bw) = (wide(&a.data), wide(&b.data));
+            let abs = |x: &[f64]| x.iter().map(|x| x.abs()).collect::<Vec<_>>();
+            let product = |a: &[f64], b: &[f64], bias| {
+                let (mut c, epilogue) = (vec![0.0; m * n], Epilogue { bias, relu: false });
+                gemm_reference((m, n, k), a, a_strides, b, b_strides, Beta::Zero, &mut c, n, epilogue);
+                c
+            };
+            let (plain, size) = (product(&aw, &bw, Some(&bias64[..])), product(&abs(&aw), &abs(&bw), None));
+            for ((rounded, plain), size) in want.iter().zip(&plain).zip(&size) {
+                let bound = size * 2f64.powi(-8) * (1.0 + 2f64.powi(-10)) + 1e-14;
+                assert!((rounded - plain).abs() <= bound, "{rounded} {plain} {size}");
+            }
+        }
+        let bias = to_f32(&bias);
+        let epilogue = Epilogue { bias: Some(&bias[..]), relu };
+        let tolerance = f64::from(f32::EPSILON) * (k as f64 + 4.0);
+        let start = match beta {
+            Beta::One => to_f32(&before),
+            Beta::Zero => vec![f32::NAN; m * n],
+        };
+        each_isa(|isa| {
+            for isa in bodies(isa) {
+                let dot = isa.bf16_dot().is_some();
+                let name = format!("bf16 {m}x{n}x{k} case {case} {isa} dot {dot}");
+                let mut c = Guarded::of(&start, case % 4);
+                let mut scratch = Guarded::<f32>::new(scratch_len::<f32>(m, n, k), (case + 1) % 4);
+                gemm_with(
+                    isa,
+                    MatmulPrecision::Bf16,
+                    (m, n, k),
+                    &at,
+                    a.strides,
+                    &bt,
+                    b.strides,
+                    beta,
+                    c.get_mut(),
+                    n,
+                    epilogue,
+                    scratch.get_mut(),
+                );
+                scratch.check(&name);
+                assert_close(&name, c.check(&name), &want, tolerance, 0.0);
+
+                let mut packed = Guarded::<f32>::new(packed_len::<f32>(k, n), case % 4);
+                pack_b(isa, MatmulPrecision::Bf16, k, n, &bt, b.strides, packed.get_mut());
+                packed.check(&name);
+                let mut c = Guarded::of(&start, case % 4);
+                let mut scratch = Guarded::<f32>::new(packed_scratch_len::<f32>(m), (case + 2) % 4);
+                gemm_packed(
+                    isa,
+                    MatmulPrecision::Bf16,
+                    (m, n, k),
+                    &at,
+                    a.strides,
+                    packed.get(),
+                    beta,
+                    c.get_mut(),
+                    n,
+                    epilogue,
+                    scratch.get_mut(),
+                );
+                scratch.check(&name);
+                assert_close(&name, c.check(&name), &want, tolerance, 0.0);
+            }
+        });
+    }
+}
+
+#[test]
+fn bf16_products_keep_nan_and_infinity_in_their_rows() {
+    let (m, n, k) = (20, 33, 31);
+    let mut a = vec![1.0f32; m * k];
+    a[3 * k + 7] = f32::from_bits(0x7f80_0001);
+    a[5 * k + 2] = f32::INFINITY;
+    // Rounds to infinity.
+    a[6 * k + k - 1] = f32::MAX;
+    let b = vec![1.0f32; k * n];
+    each_isa(|isa| {
+        for isa in bodies(isa) {
+            let mut packed = vec![f32::NAN; packed_len::<f32>(k, n)];
+            pack_b(isa, MatmulPrecision::Bf16, k, n, &b, (n, 1), &mut packed);
+            let (mut c, mut scratch) = (vec![0.0; m * n], vec![f32::NAN; packed_scratch_len::<f32>(m)]);
+            let none = Epilogue::NONE;
+            let (precision, beta) = (MatmulPrecision::Bf16, Beta::Zero);
+            gemm_packed(isa, precision, (m, n, k), &a, (k, 1), &packed, beta, &mut c, n, none, &mut scratch);
+            for (i, row) in c.chunks_exact(n).enumerate() {
+                match i {
+                    3 => assert!(row.iter().all(|x| x.is_nan()), "{isa}"),
+                    5 | 6 => assert!(row.iter().all(|x| *x == f32::INFINITY), "{isa}"),
+                    _ => assert!(row.iter().all(|x| *x == k as f32), "{isa}"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn f64_products_ignore_the_precision() {
+    let mut rng = Rng(22);
+    let (m, n, k) = (9, 17, 12);
+    let (a, b) = (rng.vec(m * k), rng.vec(k * n));
+    let mut scratch = vec![f64::NAN; scratch_len::<f64>(m, n, k)];
+    let mut product = |precision| {
+        let (mut c, none) = (vec![f64::NAN; m * n], Epilogue::NONE);
+        let isa = Isa::best();
+        gemm_with(
+            isa,
+            precision,
+            (m, n, k),
+            &a,
+            (k, 1),
+            &b,
+            (n, 1),
+            Beta::Zero,
+            &mut c,
+            n,
+            none,
+            &mut scratch,
+        );
+        c
+    };
+    assert_eq!(product(MatmulPrecision::F32), product(MatmulPrecision::Bf16));
 }

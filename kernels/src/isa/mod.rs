@@ -25,7 +25,7 @@ mod x86;
 pub use neon::Neon;
 pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
+pub use x86::{Avx2, Avx512, Avx512Bf16};
 
 /// A vector of f32 lanes and the operations on it. Loads and stores are checked against the slice.
 ///
@@ -158,6 +158,52 @@ pub trait Task {
     fn run<S: Simd>(self, s: S) -> Self::Out;
 }
 
+/// Dot products of bf16 pairs: a token as [`Simd`]'s, beside the vectors it works on.
+pub trait Bf16: Copy + Send + Sync + 'static {
+    /// The vectors.
+    type S: Simd;
+    /// Their token.
+    fn simd(self) -> Self::S;
+    /// c + a0 b0 + a1 b1, lane by lane, a and b two bf16 each (0 in the lower half of the lane). Subnormal numbers count as
+    /// 0; how often and in which order the sum is rounded is the CPU's.
+    fn dot(
+        self,
+        a: <Self::S as Simd>::V,
+        b: <Self::S as Simd>::V,
+        c: <Self::S as Simd>::V,
+    ) -> <Self::S as Simd>::V;
+}
+
+/// As [`Task`], for work that needs dot products.
+pub trait DotTask {
+    /// What it returns.
+    type Out;
+    /// Does the work; inlining as for [`Task::run`].
+    fn run<D: Bf16>(self, d: D) -> Self::Out;
+}
+
+/// Dot products of bf16 pairs that this CPU has; like [`Isa`] only obtained by detection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bf16Dot(DotSet);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DotSet {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512Bf16),
+}
+
+impl Bf16Dot {
+    /// Runs `task` with the token.
+    #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no such token there"))]
+    pub fn run<K: DotTask>(self, task: K) -> K::Out {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            DotSet::Avx512(t) => t.vectorize(task),
+        }
+    }
+}
+
 /// An instruction set that this CPU has. Values can only be obtained by detection, so holding one is the proof.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Set);
@@ -167,8 +213,9 @@ enum Set {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// With the bf16 dot products that are in use.
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512(Avx512, Option<Avx512Bf16>),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
 }
@@ -189,7 +236,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             sets.extend(Avx2::detect().map(|t| Isa(Set::Avx2(t))));
-            sets.extend(Avx512::detect().map(|t| Isa(Set::Avx512(t))));
+            sets.extend(Avx512::detect().map(|t| Isa(Set::Avx512(t, Avx512Bf16::detect_fast()))));
         }
         #[cfg(target_arch = "aarch64")]
         sets.extend(Neon::detect().map(|t| Isa(Set::Neon(t))));
@@ -208,9 +255,32 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Set::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512(_) => "avx512",
+            Set::Avx512(..) => "avx512",
             #[cfg(target_arch = "aarch64")]
             Set::Neon(_) => "neon",
+        }
+    }
+
+    /// The dot products that products in bf16 use: those of AVX512-BF16 on a CPU of AMD's, where they are twice as fast as
+    /// f32 (see `gemm/bf16.rs` for rates); None elsewhere, or as [`Isa::with_bf16_dot`] chose.
+    pub fn bf16_dot(self) -> Option<Bf16Dot> {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(_, dot) => dot.map(|t| Bf16Dot(DotSet::Avx512(t))),
+            _ => None,
+        }
+    }
+
+    /// The same set with the CPU's bf16 dot products, fast or not, or without; None if it has none. For tests and
+    /// measurements: the results differ in the last bits.
+    pub fn with_bf16_dot(self, on: bool) -> Option<Isa> {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(t, _) if on => Avx512Bf16::detect().map(|dot| Isa(Set::Avx512(t, Some(dot)))),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(t, _) => Some(Isa(Set::Avx512(t, None))),
+            _ if on => None,
+            _ => Some(self),
         }
     }
 
@@ -235,7 +305,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Set::Avx2(t) => t.vectorize(task),
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512(t) => t.vectorize(task),
+            Set::Avx512(t, _) => t.vectorize(task),
             #[cfg(target_arch = "aarch64")]
             Set::Neon(t) => t.vectorize(task),
         }

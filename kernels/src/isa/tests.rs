@@ -166,3 +166,19 @@ fn a_load_past_the_end_panics_on_every_set() {
         assert!(std::panic::catch_unwind(|| isa.run(ShortLoad)).is_err(), "{isa}");
     }
 }
+
+#[test]
+fn dot_products_are_chosen_by_maker_and_can_be_switched() {
+    for isa in Isa::available() {
+        let without = isa.with_bf16_dot(false).unwrap();
+        assert_eq!(without.bf16_dot(), None);
+        assert_eq!(without.name(), isa.name());
+        if let Some(with) = isa.with_bf16_dot(true) {
+            assert!(with.bf16_dot().is_some());
+            // Detection gives one of the two.
+            assert!(isa == with || isa == without);
+        } else {
+            assert_eq!(isa, without);
+        }
+    }
+}

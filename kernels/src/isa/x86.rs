@@ -4,7 +4,7 @@
 //! Every intrinsic below needs just the feature the token proves; loads and stores check the slice first.
 #![allow(unsafe_code)]
 
-use super::{Simd, Task};
+use super::{Bf16, DotTask, Simd, Task};
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2 and FMA.
@@ -32,6 +32,56 @@ impl Avx512 {
             && Avx2::detect().is_some())
         .then_some(Self(()))
     }
+}
+
+/// Proof that the CPU has AVX512-BF16 beside what [`Avx512`] proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512Bf16(Avx512);
+
+impl Avx512Bf16 {
+    /// The token, if this CPU has AVX512-BF16.
+    pub fn detect() -> Option<Self> {
+        Avx512::detect().filter(|_| is_x86_feature_detected!("avx512bf16")).map(Self)
+    }
+
+    /// The token, if this CPU also is of a maker whose dot products are faster than f32.
+    pub fn detect_fast() -> Option<Self> {
+        Self::detect().filter(|_| {
+            let id = __cpuid(0);
+            [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+        })
+    }
+
+    /// Runs `task` inside a function compiled for this instruction set.
+    #[inline(always)]
+    pub fn vectorize<K: DotTask>(self, task: K) -> K::Out {
+        // SAFETY: `self` proves every feature that the function enables.
+        unsafe { enter_avx512_bf16(self, task) }
+    }
+}
+
+impl Bf16 for Avx512Bf16 {
+    type S = Avx512;
+    #[inline(always)]
+    fn simd(self) -> Avx512 {
+        self.0
+    }
+    #[inline(always)]
+    fn dot(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX512-BF16; registers only. The two vector types are 64 bytes of any bits.
+        unsafe {
+            _mm512_dpbf16_ps(
+                c,
+                core::mem::transmute::<__m512, __m512bh>(a),
+                core::mem::transmute::<__m512, __m512bh>(b),
+            )
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+fn enter_avx512_bf16<K: DotTask>(token: Avx512Bf16, task: K) -> K::Out {
+    task.run(token)
 }
 
 /// Methods whose body is one expression of intrinsics on registers.

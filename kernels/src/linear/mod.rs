@@ -18,7 +18,7 @@
 
 use crate::activation::{self, Activation};
 use crate::contract::{at_least, len, product};
-use crate::gemm::{self, Epilogue};
+use crate::gemm::{self, Epilogue, MatmulPrecision};
 use crate::{Beta, GradMut, Isa, Real};
 
 mod reference;
@@ -41,6 +41,8 @@ pub struct Dims {
     pub inputs: usize,
     /// Columns of y.
     pub outputs: usize,
+    /// What x, w and the gradient of z are rounded to before they are multiplied. Sums, b and results are not.
+    pub precision: MatmulPrecision,
 }
 
 /// True if the backward pass needs z.
@@ -102,9 +104,9 @@ pub fn prepare<T: Real>(isa: Isa, d: Dims, w: &[T], backward: bool, out: &mut [T
     len("linear", "w", product("linear", &[d.outputs, d.inputs]), w.len());
     len("linear", "prepared", prepared_len::<T>(d, backward), out.len());
     let (there, back) = out.split_at_mut(gemm::packed_len::<T>(d.inputs, d.outputs));
-    gemm::pack_b(isa, d.inputs, d.outputs, w, (1, d.inputs), there);
+    gemm::pack_b(isa, d.precision, d.inputs, d.outputs, w, (1, d.inputs), there);
     if backward {
-        gemm::pack_b(isa, d.outputs, d.inputs, w, (d.inputs, 1), back);
+        gemm::pack_b(isa, d.precision, d.outputs, d.inputs, w, (d.inputs, 1), back);
     }
 }
 
@@ -128,7 +130,7 @@ pub fn forward<T: Real>(
     saved: &mut [T],
     scratch: &mut [T],
 ) {
-    let Dims { rows, inputs, outputs } = d;
+    let Dims { rows, inputs, outputs, precision } = d;
     check("linear", d, x, w, y);
     if let Some(b) = b {
         len("linear", "b", outputs, b.len());
@@ -146,13 +148,13 @@ pub fn forward<T: Real>(
     let kind = act.filter(|&a| keeps_z(Some(a)));
     let (a, b, shape) = ((inputs, 1), (1, inputs), (rows, outputs, inputs));
     if kind.is_none() && gemm::in_place::<T>(shape, a, b) {
-        gemm::gemm_with(isa, shape, x, a, w, b, Beta::Zero, y, outputs, epilogue, scratch);
+        gemm::gemm_with(isa, precision, shape, x, a, w, b, Beta::Zero, y, outputs, epilogue, scratch);
         return;
     }
-    let pack = |panels: &mut [T]| gemm::pack_b(isa, inputs, outputs, w, b, panels);
+    let pack = |panels: &mut [T]| gemm::pack_b(isa, precision, inputs, outputs, w, b, panels);
     let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
     let Some(kind) = kind else {
-        gemm::gemm_packed(isa, shape, x, a, packed, Beta::Zero, y, outputs, epilogue, scratch);
+        gemm::gemm_packed(isa, precision, shape, x, a, packed, Beta::Zero, y, outputs, epilogue, scratch);
         return;
     };
     for r in (0..rows).step_by(TILE) {
@@ -160,7 +162,19 @@ pub fn forward<T: Real>(
         let (x, y) = (&x[r * inputs..][..n * inputs], &mut y[r * outputs..][..n * outputs]);
         let z = if keep { &mut saved[r * outputs..][..n * outputs] } else { &mut *y };
         let shape = (n, outputs, inputs);
-        gemm::gemm_packed(isa, shape, x, (inputs, 1), packed, Beta::Zero, z, outputs, epilogue, scratch);
+        gemm::gemm_packed(
+            isa,
+            precision,
+            shape,
+            x,
+            (inputs, 1),
+            packed,
+            Beta::Zero,
+            z,
+            outputs,
+            epilogue,
+            scratch,
+        );
         if keep {
             activation::forward(isa, kind, &saved[r * outputs..][..n * outputs], y);
         } else {
@@ -196,7 +210,7 @@ pub fn backward<T: Real>(
     mut db: Option<&mut [T]>,
     scratch: &mut [T],
 ) {
-    let Dims { rows, inputs, outputs } = d;
+    let Dims { rows, inputs, outputs, precision } = d;
     check("linear backward", d, x, w, dy);
     if act == Some(Activation::Relu) {
         len("linear backward", "y", dy.len(), y.len());
@@ -222,16 +236,18 @@ pub fn backward<T: Real>(
         at_least("linear backward", "prepared", prepared_len::<T>(d, true), prepared.len());
         &prepared[gemm::packed_len::<T>(inputs, outputs)..]
     };
-    let pack = |panels: &mut [T]| gemm::pack_b(isa, outputs, inputs, w, (inputs, 1), panels);
+    let pack = |panels: &mut [T]| gemm::pack_b(isa, precision, outputs, inputs, w, (inputs, 1), panels);
     let Some(kind) = act else {
         if let Some(dx) = dx {
             let (a, b, shape) = ((outputs, 1), (inputs, 1), (rows, inputs, outputs));
             let none = Epilogue::NONE;
             if gemm::in_place::<T>(shape, a, b) {
-                gemm::gemm_with(isa, shape, dy, a, w, b, dx.beta, dx.data, inputs, none, scratch);
+                gemm::gemm_with(isa, precision, shape, dy, a, w, b, dx.beta, dx.data, inputs, none, scratch);
             } else {
                 let (packed, scratch) = gemm::panels(prepared, back, scratch, pack);
-                gemm::gemm_packed(isa, shape, dy, a, packed, dx.beta, dx.data, inputs, none, scratch);
+                gemm::gemm_packed(
+                    isa, precision, shape, dy, a, packed, dx.beta, dx.data, inputs, none, scratch,
+                );
             }
         }
         weight_gradients(isa, d, x, dy, dw, db, scratch);
@@ -253,7 +269,19 @@ pub fn backward<T: Real>(
         if let Some(dx) = &mut dx {
             let (shape, data) = ((n, inputs, outputs), &mut dx.data[xs.clone()]);
             let (beta, none) = (dx.beta, Epilogue::NONE);
-            gemm::gemm_packed(isa, shape, dz, (outputs, 1), packed, beta, data, inputs, none, scratch);
+            gemm::gemm_packed(
+                isa,
+                precision,
+                shape,
+                dz,
+                (outputs, 1),
+                packed,
+                beta,
+                data,
+                inputs,
+                none,
+                scratch,
+            );
         }
         let tile = Dims { rows: n, ..d };
         weight_gradients(isa, tile, &x[xs], dz, dw.as_deref_mut(), db.as_deref_mut(), scratch);
@@ -270,10 +298,11 @@ pub(crate) fn weight_gradients<T: Real>(
     db: Option<&mut [T]>,
     scratch: &mut [T],
 ) {
-    let Dims { rows, inputs, outputs } = d;
+    let Dims { rows, inputs, outputs, precision } = d;
     if let Some(dw) = dw {
         let (a, b) = ((1, outputs), (inputs, 1));
-        gemm::gemm(isa, outputs, inputs, rows, dz, a, x, b, Beta::One, dw, inputs, scratch);
+        let (shape, none) = ((outputs, inputs, rows), Epilogue::NONE);
+        gemm::gemm_with(isa, precision, shape, dz, a, x, b, Beta::One, dw, inputs, none, scratch);
     }
     if let Some(db) = db {
         gemm::add_column_sums(isa, rows, outputs, dz, db);

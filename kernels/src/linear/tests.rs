@@ -95,7 +95,7 @@ fn every_size_activation_and_precision_equals_the_reference() {
     let acts: Vec<_> = std::iter::once(None).chain(Activation::ALL.into_iter().map(Some)).collect();
     for i in 0..240usize {
         let mut pick = || sizes[rng.next() as usize % sizes.len()];
-        let d = Dims { rows: pick(), inputs: pick(), outputs: pick() };
+        let d = Dims { rows: pick(), inputs: pick(), outputs: pick(), precision: MatmulPrecision::F32 };
         let beta = if i % 2 == 0 { Beta::Zero } else { Beta::One };
         let case = Case { d, act: acts[i % acts.len()], bias: i % 5 != 0, beta };
         each_isa(|isa| {
@@ -111,9 +111,17 @@ fn rows_beyond_a_tile_and_no_rows_at_all() {
     for (rows, act) in
         [(TILE + 1, Some(Activation::Relu)), (2 * TILE + 3, Some(Activation::Gelu)), (300, None), (0, None)]
     {
-        let case = Case { d: Dims { rows, inputs: 9, outputs: 19 }, act, bias: true, beta: Beta::One };
+        let case = Case {
+            d: Dims { rows, inputs: 9, outputs: 19, precision: MatmulPrecision::F32 },
+            act,
+            bias: true,
+            beta: Beta::One,
+        };
         each_isa(|isa| check_case::<f32>(isa, &mut Rng(12), &case));
-        let case = Case { d: Dims { rows: rows.min(1), inputs: 700, outputs: 300 }, ..case };
+        let case = Case {
+            d: Dims { rows: rows.min(1), inputs: 700, outputs: 300, precision: MatmulPrecision::F32 },
+            ..case
+        };
         each_isa(|isa| check_case::<f32>(isa, &mut Rng(12), &case));
     }
 }
@@ -124,7 +132,7 @@ fn gradients_match_central_differences() {
     let isa = Isa::best();
     for act in std::iter::once(None).chain(Activation::ALL.into_iter().map(Some)) {
         for (rows, inputs, outputs) in [(1, 1, 1), (3, 4, 2), (2, 5, 7)] {
-            let d = Dims { rows, inputs, outputs };
+            let d = Dims { rows, inputs, outputs, precision: MatmulPrecision::F32 };
             let mut p = [rng.vec(rows * inputs), rng.vec(outputs * inputs), rng.vec(outputs)];
             let dy = rng.vec(rows * outputs);
             let mut scratch = vec![f64::NAN; scratch_len::<f64>(d, act)];
@@ -159,7 +167,7 @@ fn gradients_match_central_differences() {
 #[test]
 fn unwanted_gradients_do_not_change_the_others() {
     let mut rng = Rng(14);
-    let d = Dims { rows: 20, inputs: 10, outputs: 18 };
+    let d = Dims { rows: 20, inputs: 10, outputs: 18, precision: MatmulPrecision::F32 };
     let act = Some(Activation::Relu);
     let (x, w, dy) = (rng.vec(200), rng.vec(180), rng.vec(360));
     each_isa(|isa| {
@@ -184,7 +192,7 @@ fn rows_cut_at_the_grain_give_the_same_bits() {
     for act in [None, Some(Activation::Relu), Some(Activation::Gelu)] {
         each_isa(|isa| {
             let (grain, mut rng) = (gemm::row_grain::<f32>(isa), Rng(15));
-            let d = Dims { rows: 5 * grain + 3, inputs: 70, outputs: 45 };
+            let d = Dims { rows: 5 * grain + 3, inputs: 70, outputs: 45, precision: MatmulPrecision::F32 };
             let (x, w) = (cast::<f32>(&rng.vec(d.rows * 70)), cast::<f32>(&rng.vec(45 * 70)));
             let mut scratch = vec![f32::NAN; scratch_len::<f32>(d, act)];
             let (mut whole, mut parts) = (vec![f32::NAN; d.rows * 45], vec![f32::NAN; d.rows * 45]);
@@ -202,7 +210,7 @@ fn rows_cut_at_the_grain_give_the_same_bits() {
 #[test]
 #[should_panic(expected = "linear: prepared has 5 elements, needs at least")]
 fn prepared_weights_of_another_size_are_refused() {
-    let d = Dims { rows: 1, inputs: 2, outputs: 3 };
+    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: MatmulPrecision::F32 };
     let mut s = vec![0.0; scratch_len::<f32>(d, None)];
     forward(Isa::PORTABLE, d, None, &[0.0; 2], &[0.0; 6], &[0.0; 5], None, &mut [0.0; 3], &mut [], &mut s);
 }
@@ -210,14 +218,14 @@ fn prepared_weights_of_another_size_are_refused() {
 #[test]
 #[should_panic(expected = "linear: w has 5 elements, expected 6")]
 fn weights_of_another_size_are_refused() {
-    let d = Dims { rows: 1, inputs: 2, outputs: 3 };
+    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: MatmulPrecision::F32 };
     forward(Isa::PORTABLE, d, None, &[0.0f32; 2], &[0.0; 5], &[], None, &mut [0.0; 3], &mut [], &mut []);
 }
 
 #[test]
 #[should_panic(expected = "linear backward: saved has 0 elements, needs at least 3")]
 fn a_missing_pre_activation_is_refused() {
-    let d = Dims { rows: 1, inputs: 2, outputs: 3 };
+    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: MatmulPrecision::F32 };
     let act = Some(Activation::Gelu);
     backward(
         Isa::PORTABLE,
@@ -234,4 +242,42 @@ fn a_missing_pre_activation_is_refused() {
         None,
         &mut [],
     );
+}
+
+#[test]
+fn bf16_rounds_the_operands_of_every_product_and_nothing_else() {
+    let mut rng = Rng(15);
+    let d = Dims { rows: 40, inputs: 19, outputs: 23, precision: MatmulPrecision::Bf16 };
+    let f32s = |rng: &mut Rng, n: usize| cast::<f32>(&rng.vec(n));
+    let (x, w, b) = (f32s(&mut rng, 40 * 19), f32s(&mut rng, 23 * 19), f32s(&mut rng, 23));
+    let dy = f32s(&mut rng, 40 * 23);
+    let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+    let rounded = |x: &[f32]| x.iter().map(|&v| f64::from(gemm::round_to_bf16(v))).collect::<Vec<_>>();
+    let (mut want_y, mut none) = (vec![0.0; dy.len()], vec![]);
+    forward_reference(d, None, &rounded(&x), &rounded(&w), Some(&wide(&b)), &mut want_y, &mut none);
+    let mut want = [vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; b.len()]];
+    let [dx, dw, db] = &mut want;
+    let (xr, wr, dx) = (rounded(&x), rounded(&w), Some(GradMut::overwrite(&mut dx[..])));
+    backward_reference(d, None, &xr, &wr, &[], &rounded(&dy), dx, Some(dw), None);
+    backward_reference(d, None, &xr, &wr, &[], &wide(&dy), None, None, Some(db));
+    let tolerance = f64::from(f32::EPSILON) * 50.0;
+    each_isa(|isa| {
+        for isa in [false, true].into_iter().filter_map(|dot| isa.with_bf16_dot(dot)) {
+            let mut prepared = vec![f32::NAN; prepared_len::<f32>(d, true)];
+            prepare(isa, d, &w, true, &mut prepared);
+            for prepared in [&[], &prepared[..]] {
+                let mut scratch = vec![f32::NAN; scratch_len::<f32>(d, None)];
+                let mut y = vec![f32::NAN; dy.len()];
+                forward(isa, d, None, &x, &w, prepared, Some(&b), &mut y, &mut [], &mut scratch);
+                assert_close(&format!("{isa} y"), &y, &want_y, tolerance, 0.0);
+                let mut got = [vec![f32::NAN; x.len()], vec![0.0; w.len()], vec![0.0; b.len()]];
+                let [dx, dw, db] = &mut got;
+                let dx = Some(GradMut::overwrite(&mut dx[..]));
+                backward(isa, d, None, &x, &w, prepared, &y, &[], &dy, dx, Some(dw), Some(db), &mut scratch);
+                for ((got, want), what) in got.iter().zip(&want).zip(["dx", "dw", "db"]) {
+                    assert_close(&format!("{isa} {what}"), got, want, tolerance, 0.0);
+                }
+            }
+        }
+    });
 }

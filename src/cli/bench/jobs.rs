@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Growth, Line, OpLine, WANTED};
+use super::{Growth, Line, OpLine, Precision, WANTED};
 use crate::data::batch::Sampling;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Protocol, Split};
@@ -123,6 +123,7 @@ pub(super) fn pretrain_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
     let graph = nn::pretrain(model, 1, mean_picks(model))?.graph;
     Ok(Line {
         what: "pretrain",
+        precision: Precision(run.precision),
         threads: run.threads,
         batch: run.batch,
         time: clock.timing(end)?,
@@ -181,6 +182,7 @@ pub(super) fn finetune_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
     let graph = nn::classify(model, 1, 1.0)?.graph;
     Ok(Line {
         what: "finetune",
+        precision: Precision(run.precision),
         threads: run.threads,
         batch: run.batch,
         time: clock.timing(end)?,
@@ -194,6 +196,7 @@ pub(super) fn outputs(
     what: &'static str,
     config: &ModelConfig,
     task: Task,
+    precision: Precision,
     threads: usize,
     batch: usize,
     limit: Duration,
@@ -201,7 +204,7 @@ pub(super) fn outputs(
     let classify = matches!(task, Task::Classifier { .. });
     let graph =
         if classify { nn::classify(config, 1, 1.0)?.graph } else { nn::reconstruct(config, 1)?.graph };
-    let model = Model::init(config.clone(), task, 1)?.with_threads(threads);
+    let model = Model::init(config.clone(), task, 1)?.with_threads(threads).with_precision(precision.0);
     let source = Noise::new(config.window);
     let mut windows = vec![0.0; batch * config.window];
     for (i, w) in windows.chunks_exact_mut(config.window).enumerate() {
@@ -226,19 +229,20 @@ pub(super) fn outputs(
         warm = true;
     }
     let time = Timing::of(&repetitions).ok_or_else(|| Error::usage("nothing was timed"))?;
-    Ok(Line { what, threads, batch, time, windows: batch, flops: total_flops(&graph, false), peak_mib: None })
+    let flops = total_flops(&graph, false);
+    Ok(Line { what, precision, threads, batch, time, windows: batch, flops, peak_mib: None })
 }
 
 /// Full outputs of windows 1, 2, 4, 8 and 16 times as long as the model's, one thread.
-pub(super) fn growth(model: &ModelConfig, limit: Duration) -> Result<Vec<Growth>> {
+pub(super) fn growth(model: &ModelConfig, precision: Precision, limit: Duration) -> Result<Vec<Growth>> {
     [1, 2, 4, 8, 16]
         .into_iter()
         .map(|times| {
             let config = ModelConfig { window: times * model.window, ..model.clone() };
-            let line = outputs("growth", &config, Task::Pretrained, 1, 1, limit)?;
+            let line = outputs("growth", &config, Task::Pretrained, precision, 1, 1, limit)?;
             let bytes =
                 Model::init(config.clone(), Task::Pretrained, 1)?.session(Output::Reconstruction)?.bytes();
-            Ok(Growth { samples: config.window, time: line.time, flops: line.flops, bytes })
+            Ok(Growth { precision, samples: config.window, time: line.time, flops: line.flops, bytes })
         })
         .collect()
 }
@@ -251,12 +255,13 @@ fn total_flops(graph: &Graph, train: bool) -> f64 {
 /// The median time of every operation in a pre-training pass over `group` windows, on one thread, dropout on.
 pub(super) fn operations(
     model: &ModelConfig,
+    precision: Precision,
     isa: Isa,
     group: usize,
     limit: Duration,
 ) -> Result<Vec<OpLine>> {
     let p = nn::pretrain(model, group, mean_picks(model))?;
-    let plan = Arc::new(Plan::new(&p.graph, Want::training(p.loss))?);
+    let plan = Arc::new(Plan::new(&p.graph, Want::training(p.loss))?.with_precision(precision.0));
     let mut prepared = Prepared::new(&p.graph, &plan, isa);
     let mut exec: Exec<f32> = Exec::with_isa(Arc::clone(&p.graph), plan, isa);
     exec.set_dropout(true);
@@ -306,6 +311,7 @@ pub(super) fn operations(
             + node.op.inputs().map(|i| p.graph.shape(i).elements()).sum::<usize>();
         if seconds != [0.0; 2] && forward + backward > 0 {
             lines.push(OpLine {
+                precision,
                 name: node.label.clone(),
                 kind: node.op.kind(),
                 seconds,

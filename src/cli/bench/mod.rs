@@ -2,7 +2,8 @@
 //!
 //! Training is timed inside the real training loop, on windows in memory; prediction through [`Model::predict`], as a
 //! program that embeds heartlore calls it. FLOPs are those of the operations that are really executed (rows nobody reads
-//! are not), so the share of the peak is honest; the time per window is what to compare with other programs.
+//! are not), so the share of the peak is honest; the time per window is what to compare with other programs. The peak is that
+//! of f32 in every precision: convolution and attention are never in bf16.
 //!
 //! [`Model::predict`]: crate::Model::predict
 
@@ -12,9 +13,9 @@ mod show;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::List;
+use super::options::{List, Precision};
 use crate::cli::{Context, bad_flag};
-use crate::graph::OpKind;
+use crate::graph::{MatmulPrecision, OpKind};
 use crate::model::Task;
 use crate::nn::{ModelConfig, PRESETS};
 use crate::optim::Schedule;
@@ -30,6 +31,7 @@ Examples:
   heartlore bench
   heartlore bench --preset tiny --what pretrain,predict --threads 1
   heartlore bench --what predict --batch 1,8,64 --json
+  heartlore bench --what pretrain,predict --precision f32,bf16     # one beside the other
   heartlore bench --what pretrain --train-batch 64 --threads 2     # and how much memory that takes
   heartlore bench --what growth --threads 1        # time and memory as the window grows to 16 times its length
   heartlore bench --out bench/                     # also report.html, bench.json and roofline.svg
@@ -76,6 +78,9 @@ pub struct Args {
     /// Longest time for one figure, in seconds
     #[arg(long, default_value_t = 10.0)]
     pub seconds: f64,
+    /// What the operands of matrix products are rounded to: f32 (not at all), bf16, or both beside each other
+    #[arg(long, value_delimiter = ',', default_value = "f32")]
+    pub precision: Vec<Precision>,
     /// Instruction set by name, for training and operations [default: the widest of this CPU]
     #[arg(long)]
     pub isa: Option<String>,
@@ -87,6 +92,7 @@ pub struct Args {
 /// One line of the table.
 struct Line {
     what: &'static str,
+    precision: Precision,
     threads: usize,
     batch: usize,
     /// Seconds of one repetition.
@@ -101,6 +107,7 @@ struct Line {
 
 /// Full outputs of one window of this length on one thread.
 struct Growth {
+    precision: Precision,
     samples: usize,
     time: Timing,
     flops: f64,
@@ -110,6 +117,7 @@ struct Growth {
 
 /// Forward and backward of one operation.
 struct OpLine {
+    precision: Precision,
     name: String,
     kind: OpKind,
     /// Seconds: forward, backward.
@@ -127,6 +135,8 @@ struct Machine {
     peak: f64,
     /// All cores at once.
     peak_all: f64,
+    /// Of one thread's dot products of bf16, whether or not they are used; `None` without.
+    dot_peak: Option<f64>,
     bandwidth: f64,
 }
 
@@ -152,17 +162,14 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let run = training_run(args);
     let isa = run.isa()?;
     let machine = machine(isa, limit.min(Duration::from_secs(2)));
-    context.note(format!(
-        "{isa}: {:.0} GFLOP/s on one thread, {:.0} on {}; memory {:.1} GB/s on one thread",
-        machine.peak, machine.peak_all, machine.cores, machine.bandwidth
-    ));
+    context.note(format!("{isa}: {}", machine.limits()));
     let mut threads: Vec<usize> =
         args.threads.0.iter().map(|&t| if t == 0 { machine.cores } else { t }).collect();
     threads.dedup();
     let mut lines = Vec::new();
     let wanted = |what: &str| args.what.iter().any(|w| w == what);
-    for &threads in &threads {
-        let run = Run { threads, ..run.clone() };
+    for (&threads, &precision) in threads.iter().flat_map(|t| args.precision.iter().map(move |p| (t, p))) {
+        let run = Run { threads, precision: precision.0, ..run.clone() };
         let mut add = |job: &dyn Fn() -> Result<Line>| -> Result<()> {
             measure::reset_peak_memory();
             let line = job()?;
@@ -180,15 +187,20 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         }
         for (what, task) in [("predict", classifier()), ("reconstruct", Task::Pretrained)] {
             for &batch in args.batch.0.iter().filter(|_| wanted(what)) {
-                add(&|| outputs(what, &model, task.clone(), threads, batch, limit))?;
+                add(&|| outputs(what, &model, task.clone(), precision, threads, batch, limit))?;
             }
         }
     }
-    let growth = if wanted("growth") { growth(&model, limit)? } else { Vec::new() };
-    let operations =
-        if wanted("operations") { operations(&model, isa, args.group, limit)? } else { Vec::new() };
-    let figures =
-        Figures { args, machine: &machine, lines: &lines, growth: &growth, operations: &operations };
+    let (mut longer, mut parts) = (Vec::new(), Vec::new());
+    for &precision in &args.precision {
+        if wanted("growth") {
+            longer.extend(growth(&model, precision, limit)?);
+        }
+        if wanted("operations") {
+            parts.extend(operations(&model, precision, isa, args.group, limit)?);
+        }
+    }
+    let figures = Figures { args, machine: &machine, lines: &lines, growth: &longer, operations: &parts };
     let mut json = as_json(&figures);
     json["settings"] = context.settings();
     if let Some(out) = &args.out {
@@ -225,6 +237,7 @@ fn training_run(args: &Args) -> Run {
         schedule: Schedule::Constant { rate: 1e-4 },
         adam: AdamSettings::default(),
         clip_norm: None,
+        precision: MatmulPrecision::F32,
         checkpoint_every: 0,
         isa: args.isa.clone(),
     }
@@ -237,8 +250,10 @@ fn machine(isa: Isa, limit: Duration) -> Machine {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| measure::fma_peak(isa, limit))).collect();
         threads.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
     });
-    Machine { isa, cores, peak, peak_all, bandwidth: measure::bandwidth(isa, limit) }
+    let dot_peak = measure::bf16_dot_peak(isa, limit);
+    Machine { isa, cores, peak, peak_all, dot_peak, bandwidth: measure::bandwidth(isa, limit) }
 }
+
 impl Line {
     fn per_window(&self) -> f64 {
         self.time.seconds / self.windows as f64
@@ -246,6 +261,18 @@ impl Line {
 }
 
 impl Machine {
+    /// In words.
+    fn limits(&self) -> String {
+        format!(
+            "FMA peak {:.1} GFLOP/s on one thread, {:.1} on {}{}; memory {:.1} GB/s on one thread",
+            self.peak,
+            self.peak_all,
+            self.cores,
+            self.dot_peak.map(|p| format!(", bf16 dot products {p:.1} on one")).unwrap_or_default(),
+            self.bandwidth
+        )
+    }
+
     /// The peak of this many threads; between one and all, in proportion.
     fn peak_of(&self, threads: usize) -> f64 {
         match threads {

@@ -9,24 +9,31 @@ use crate::report::{Align, Figure, Report, Section, Svg, Table};
 pub(super) fn as_text(f: &Figures<'_>) -> String {
     let Figures { machine, lines, operations, .. } = *f;
     let preset = &f.args.preset;
-    let mut t = format!(
-        "model {preset}; {}: FMA peak {:.1} GFLOP/s on one thread, {:.1} on {}; memory {:.1} GB/s on one thread\n",
-        machine.isa, machine.peak, machine.peak_all, machine.cores, machine.bandwidth
-    );
+    let mut t = format!("model {preset}; {}: {}\n", machine.isa, machine.limits());
     // Writing to a String cannot fail.
     if !lines.is_empty() {
         let _ = writeln!(
             t,
-            "\n{:<12} {:>7} {:>6} {:>11} {:>10} {:>9} {:>8} {:>7} {:>8}",
-            "what", "threads", "batch", "ms/window", "windows/s", "GFLOP/s", "of peak", "clean", "MiB"
+            "\n{:<12} {:<9} {:>7} {:>6} {:>11} {:>10} {:>9} {:>8} {:>7} {:>8}",
+            "what",
+            "precision",
+            "threads",
+            "batch",
+            "ms/window",
+            "windows/s",
+            "GFLOP/s",
+            "of peak",
+            "clean",
+            "MiB"
         );
     }
     for l in lines {
         let (per_window, rate) = (l.per_window(), l.flops / l.per_window() / 1e9);
         let _ = writeln!(
             t,
-            "{:<12} {:>7} {:>6} {:>11.2} {:>10.1} {:>9.1} {:>7.1}% {:>7} {:>8}",
+            "{:<12} {:<9} {:>7} {:>6} {:>11.2} {:>10.1} {:>9.1} {:>7.1}% {:>7} {:>8}",
             l.what,
+            l.precision.to_string(),
             l.threads,
             l.batch,
             1e3 * per_window,
@@ -40,15 +47,16 @@ pub(super) fn as_text(f: &Figures<'_>) -> String {
     if !f.growth.is_empty() {
         let _ = writeln!(
             t,
-            "\nall outputs of one window, one thread\n{:>9} {:>11} {:>12} {:>9} {:>8} {:>10} {:>12}",
-            "samples", "ms", "us/sample", "GFLOP/s", "of peak", "MiB", "bytes/sample"
+            "\nall outputs of one window, one thread\n{:<9} {:>9} {:>11} {:>12} {:>9} {:>8} {:>10} {:>12}",
+            "precision", "samples", "ms", "us/sample", "GFLOP/s", "of peak", "MiB", "bytes/sample"
         );
     }
     for g in f.growth {
         let (samples, seconds) = (g.samples as f64, g.time.seconds);
         let _ = writeln!(
             t,
-            "{:>9} {:>11.1} {:>12.2} {:>9.1} {:>7.1}% {:>10.1} {:>12.0}",
+            "{:<9} {:>9} {:>11.1} {:>12.2} {:>9.1} {:>7.1}% {:>10.1} {:>12.0}",
+            g.precision.to_string(),
             g.samples,
             1e3 * seconds,
             1e6 * seconds / samples,
@@ -58,11 +66,12 @@ pub(super) fn as_text(f: &Figures<'_>) -> String {
             g.bytes as f64 / samples
         );
     }
-    if !operations.is_empty() {
-        let total: f64 = operations.iter().map(|o| o.seconds[0] + o.seconds[1]).sum();
+    for operations in operations.chunk_by(|a, b| a.precision == b.precision) {
+        let total = total(operations);
         let _ = writeln!(
             t,
-            "\noperations of a pre-training pass, one thread: {:.1} ms\n{:<34} {:<14} {:>9} {:>7} {:>9} {:>7} {:>7}",
+            "\noperations of a pre-training pass, {}, one thread: {:.1} ms\n{:<34} {:<14} {:>9} {:>7} {:>9} {:>7} {:>7}",
+            operations[0].precision,
             1e3 * total,
             "operation",
             "kind",
@@ -99,19 +108,20 @@ pub(super) fn as_json(f: &Figures<'_>) -> serde_json::Value {
         "cores": machine.cores,
         "peak_gflops_one_thread": machine.peak,
         "peak_gflops_all_cores": machine.peak_all,
+        "bf16_dot_peak_gflops_one_thread": machine.dot_peak,
         "memory_gbytes_per_s_one_thread": machine.bandwidth,
         "jobs": lines.iter().map(|l| serde_json::json!({
-            "what": l.what, "threads": l.threads, "batch": l.batch, "seconds_per_window": l.per_window(),
+            "what": l.what, "precision": l.precision.to_string(), "threads": l.threads, "batch": l.batch, "seconds_per_window": l.per_window(),
             "best_seconds_per_window": l.time.best / l.windows as f64, "flops_per_window": l.flops,
             "gflops": l.flops / l.per_window() / 1e9, "clean": l.time.clean, "total": l.time.total,
             "peak_mib": l.peak_mib,
         })).collect::<Vec<_>>(),
         "growth": growth.iter().map(|g| serde_json::json!({
-            "samples": g.samples, "seconds": g.time.seconds, "flops": g.flops, "bytes": g.bytes,
+            "precision": g.precision.to_string(), "samples": g.samples, "seconds": g.time.seconds, "flops": g.flops, "bytes": g.bytes,
             "clean": g.time.clean, "total": g.time.total,
         })).collect::<Vec<_>>(),
         "operations": operations.iter().map(|o| serde_json::json!({
-            "name": o.name, "kind": format!("{:?}", o.kind), "forward_seconds": o.seconds[0],
+            "name": o.name, "precision": o.precision.to_string(), "kind": format!("{:?}", o.kind), "forward_seconds": o.seconds[0],
             "backward_seconds": o.seconds[1], "forward_flops": o.flops[0], "backward_flops": o.flops[1],
             "forward_bytes": o.bytes,
         })).collect::<Vec<_>>(),
@@ -121,9 +131,11 @@ pub(super) fn as_json(f: &Figures<'_>) -> serde_json::Value {
 pub(super) fn plot(f: &Figures<'_>) -> Svg {
     let Figures { machine, operations, .. } = *f;
     let name = format!("{} FMA, one thread", machine.isa);
-    let total: f64 = operations.iter().map(|o| o.seconds[0]).sum();
+    // One precision: the points of two would lie on each other.
+    let first = operations.chunk_by(|a, b| a.precision == b.precision).next().unwrap_or(&[]);
+    let total: f64 = first.iter().map(|o| o.seconds[0]).sum();
     // The small ones cost nothing and would hide the others' names.
-    let shown: Vec<(String, &OpLine)> = operations
+    let shown: Vec<(String, &OpLine)> = first
         .iter()
         .filter(|o| o.seconds[0] > 0.005 * total)
         .map(|o| (format!("{} {:?}", o.name.trim_start_matches("transformer.layers."), o.kind), o))
@@ -148,18 +160,22 @@ pub(super) fn plot(f: &Figures<'_>) -> Svg {
 pub(super) fn report(f: &Figures<'_>, command_line: &str) -> Report {
     let Figures { machine, lines, .. } = *f;
     let mut page = Report::new("heartlore bench").subtitle(format!(
-        "Model {}; {}, {} cores: FMA peak {:.0} GFLOP/s on one thread, {:.0} on all; memory {:.1} GB/s on one thread",
-        f.args.preset, machine.isa, machine.cores, machine.peak, machine.peak_all, machine.bandwidth
+        "Model {}; {}: {}",
+        f.args.preset,
+        machine.isa,
+        machine.limits()
     ));
     if !lines.is_empty() {
         let caption = "Medians. GFLOP/s count the operations really executed; 'clean' repetitions hardly waited for a CPU.";
-        let columns = ["threads", "batch", "ms per window", "GFLOP/s", "of peak", "clean", "MiB"];
+        let columns =
+            ["precision", "threads", "batch", "ms per window", "GFLOP/s", "of peak", "clean", "MiB"];
         let mut table = Table::new(caption).column("what", Align::Left);
         table = columns.into_iter().fold(table, |t, c| t.column(c, Align::Right));
         for l in lines {
             let rate = l.flops / l.per_window() / 1e9;
             table = table.row([
                 l.what.to_string(),
+                l.precision.to_string(),
                 l.threads.to_string(),
                 l.batch.to_string(),
                 format!("{:.2}", 1e3 * l.per_window()),
@@ -172,12 +188,13 @@ pub(super) fn report(f: &Figures<'_>, command_line: &str) -> Report {
         page = page.section(Section::new("Training and prediction").table(table));
     }
     if !f.growth.is_empty() {
-        let columns = ["ms", "microseconds per sample", "GFLOP/s", "MiB planned"];
+        let columns = ["precision", "ms", "microseconds per sample", "GFLOP/s", "MiB planned"];
         let mut table = Table::new("All outputs of one window, one thread.").column("samples", Align::Right);
         table = columns.into_iter().fold(table, |t, c| t.column(c, Align::Right));
         for g in f.growth {
             table = table.row([
                 g.samples.to_string(),
+                g.precision.to_string(),
                 format!("{:.1}", 1e3 * g.time.seconds),
                 format!("{:.2}", 1e6 * g.time.seconds / g.samples as f64),
                 format!("{:.1}", g.flops / g.time.seconds / 1e9),
@@ -202,16 +219,30 @@ pub(super) fn report(f: &Figures<'_>, command_line: &str) -> Report {
 fn operation_table(f: &Figures<'_>) -> Table {
     let caption = "A pre-training pass, one thread, dropout on; of peak in brackets.";
     let mut table = Table::new(caption).column("operation", Align::Left).column("kind", Align::Left);
+    table = table.column("precision", Align::Left);
     for c in ["forward, ms", "backward, ms", "share"] {
         table = table.column(c, Align::Right);
     }
-    let total: f64 = f.operations.iter().map(|o| o.seconds[0] + o.seconds[1]).sum();
-    f.operations.iter().fold(table, |t, o| {
+    let groups = f.operations.chunk_by(|a, b| a.precision == b.precision);
+    let lines = groups.flat_map(|group| group.iter().map(|o| (o, total(group))));
+    lines.fold(table, |t, (o, total)| {
         let [forward, backward] =
             [0, 1].map(|i| format!("{:.2} ({:.0} %)", 1e3 * o.seconds[i], share(f, o, i)));
         let part = 100.0 * (o.seconds[0] + o.seconds[1]) / total;
-        t.row([o.name.clone(), format!("{:?}", o.kind), forward, backward, format!("{part:.1} %")])
+        t.row([
+            o.name.clone(),
+            format!("{:?}", o.kind),
+            o.precision.to_string(),
+            forward,
+            backward,
+            format!("{part:.1} %"),
+        ])
     })
+}
+
+/// Seconds of a pass through these operations.
+fn total(operations: &[OpLine]) -> f64 {
+    operations.iter().map(|o| o.seconds[0] + o.seconds[1]).sum()
 }
 
 /// Percent of the peak that an operation reaches forward (0) or backward (1).

@@ -10,6 +10,8 @@ pub mod training;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::graph::MatmulPrecision;
+
 /// Whole numbers as `16,32,64`, or `none` for an empty list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List(pub Vec<usize>);
@@ -31,6 +33,26 @@ impl fmt::Display for List {
             return f.write_str("none");
         }
         f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// What the operands of matrix products are rounded to: `f32` (not at all) or `bf16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precision(pub MatmulPrecision);
+
+const PRECISIONS: Choices<MatmulPrecision> =
+    &[("f32", MatmulPrecision::F32), ("bf16", MatmulPrecision::Bf16)];
+
+impl FromStr for Precision {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        choose(PRECISIONS, text).map(Self).ok_or_else(|| format!("'{text}' is neither f32 nor bf16"))
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(PRECISIONS, self.0))
     }
 }
 
@@ -57,6 +79,10 @@ mod tests {
             assert_eq!(text.parse::<List>(), Ok(List(list.clone())));
             assert_eq!(List(list).to_string(), text);
         }
+        for text in ["f32", "bf16"] {
+            assert_eq!(text.parse::<Precision>().unwrap().to_string(), text);
+        }
+        assert!("f16".parse::<Precision>().is_err());
         assert!("1,x".parse::<List>().is_err() && "".parse::<List>().is_err());
     }
 }

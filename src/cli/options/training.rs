@@ -1,7 +1,9 @@
 //! Flags of a training run: optimiser, schedule, batch, seed, augmentation.
 
+use super::Precision;
 use crate::Result;
 use crate::cli::Config;
+use crate::graph::MatmulPrecision;
 use crate::optim::Schedule;
 use crate::train::{AdamSettings, Augment, Run};
 
@@ -81,6 +83,10 @@ pub struct TrainingArgs {
     /// Largest norm of the gradient [default: no limit]
     #[arg(long)]
     pub clip_norm: Option<f64>,
+    /// What the operands of matrix products are rounded to: f32 (not at all) or bf16; sums and parameters are f32. A
+    /// resumed run must keep it
+    #[arg(long, default_value_t = Precision(MatmulPrecision::F32))]
+    pub precision: Precision,
     /// Steps between checkpoints; 0 saves at the end of epochs only
     #[arg(long, default_value_t = 0)]
     pub checkpoint_every: u64,
@@ -121,6 +127,7 @@ impl TrainingArgs {
                 decoupled: self.decoupled,
             },
             clip_norm: self.clip_norm,
+            precision: self.precision.0,
             checkpoint_every: self.checkpoint_every,
             isa: self.isa.clone(),
         };

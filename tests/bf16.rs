@@ -1,0 +1,230 @@
+//! Products with bf16 operands: how far a program's values and gradients move, that they do move, and that training goes
+//! the way it goes in f32.
+
+mod common;
+
+use common::{Encoder, Given, Outcome, Sizes, bits, run, run_in, transformer, uniform};
+use heartlore::Model;
+use heartlore::data::batch::Sampling;
+use heartlore::data::source::MemoryWindows;
+use heartlore::error::Kind;
+use heartlore::graph::{Graph, Id, MatmulPrecision};
+use heartlore::kernels::Isa;
+use heartlore::kernels::activation::Activation;
+use heartlore::model::Task;
+use heartlore::nn::{MaskConfig, ModelConfig};
+use heartlore::optim::Schedule;
+use heartlore::train::{
+    AdamSettings, Augment, Control, Event, Observer, PretrainData, PretrainSettings, Run, Weights, pretrain,
+};
+use std::path::Path;
+
+const BOTH: [MatmulPrecision; 2] = [MatmulPrecision::F32, MatmulPrecision::Bf16];
+
+/// Convolution, two encoder layers, a head on one row: products of every kind, many rows and few. GELU has no corner at
+/// which a small change could turn a gradient over.
+fn program() -> (Graph, Id, Given) {
+    let encoder =
+        Encoder { width: 32, heads: 4, hidden: 64, act: Activation::Gelu, norm_first: false, dropout: 0.1 };
+    let m = transformer(Sizes { batch: 3, length: 90, channels: 2, classes: 4, layers: 2, encoder });
+    let mut given = Given::random(&m.graph, m.loss, 11);
+    given.dropout = Some((1, 2, 0));
+    // Weights as training starts with, not numbers of unit size, which would blow every error up.
+    let start: Vec<f64> = m.graph.layout().init(4);
+    for p in m.graph.layout().entries() {
+        given.tensors.insert(p.name.clone(), start[p.range()].to_vec());
+    }
+    (m.graph, m.loss, given)
+}
+
+/// |a - b| / |b| as vectors.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let apart = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b)));
+    apart / norm(&mut b.iter().map(|&b| b.into()))
+}
+
+#[test]
+fn values_and_gradients_stay_near_those_of_f32_and_are_not_the_same() {
+    let (g, loss, given) = program();
+    for isa in Isa::available() {
+        for isa in [false, true].into_iter().filter_map(|dot| isa.with_bf16_dot(dot)) {
+            let [f32, bf16]: [Outcome<f32>; 2] = BOTH.map(|p| run_in(&g, loss, &given, isa, p));
+            let moved = distance(&bf16.value, &f32.value);
+            assert!(moved > 1e-6 && moved < 0.01, "{isa}: the loss by {moved:e}");
+            let mut worst = (0.0, "");
+            for (name, gradient) in &f32.gradients {
+                let moved = distance(&bf16.gradients[name], gradient);
+                assert!(moved > 1e-6, "{isa}: d.{name} is that of f32");
+                if moved > worst.0 {
+                    worst = (moved, name);
+                }
+            }
+            println!("{isa}, dot {}: loss {moved:.1e}, worst gradient {worst:?}", isa.bf16_dot().is_some());
+            assert!(worst.0 < GRADIENT_BOUND, "{isa}: {worst:?}");
+        }
+    }
+}
+
+/// Relative, as a vector, of any one parameter or input.
+const GRADIENT_BOUND: f64 = 0.02;
+
+#[test]
+fn instruction_sets_agree_to_the_rounding_of_sums() {
+    let (g, loss, given) = program();
+    let portable: Outcome<f32> = run_in(&g, loss, &given, Isa::PORTABLE, MatmulPrecision::Bf16);
+    for isa in Isa::available() {
+        for isa in [false, true].into_iter().filter_map(|dot| isa.with_bf16_dot(dot)) {
+            let other: Outcome<f32> = run_in(&g, loss, &given, isa, MatmulPrecision::Bf16);
+            let moved = portable.gradients.iter().map(|(name, g)| distance(&other.gradients[name], g));
+            let worst = moved.fold(distance(&other.value, &portable.value), f64::max);
+            println!("{isa}, dot {}: at most {worst:.1e}", isa.bf16_dot().is_some());
+            // A sum that differs in its last bits may round to the next bf16; a few of thousands do.
+            assert!(worst < 1e-3, "{isa}: {worst:e}");
+        }
+    }
+}
+
+#[test]
+fn f64_is_not_rounded() {
+    let (g, loss, given) = program();
+    let [plain, asked]: [Outcome<f64>; 2] = BOTH.map(|p| run_in(&g, loss, &given, Isa::best(), p));
+    assert_eq!(bits(&plain.value), bits(&asked.value));
+    for (name, gradient) in &plain.gradients {
+        assert_eq!(bits(gradient), bits(&asked.gradients[name]), "{name}");
+    }
+    // And f32 is what it is without a word about precision.
+    let said: Outcome<f32> = run_in(&g, loss, &given, Isa::best(), MatmulPrecision::F32);
+    assert_eq!(bits(&said.value), bits(&run::<f32>(&g, loss, &given, Isa::best()).value));
+}
+
+fn model() -> ModelConfig {
+    ModelConfig {
+        window: 128,
+        channels: vec![8, 16],
+        kernels: vec![7, 3],
+        strides: vec![2, 1],
+        layers: 2,
+        heads: 2,
+        hidden: 32,
+        mask: MaskConfig { probability: 0.05, span: 8 },
+        ..ModelConfig::tiny()
+    }
+}
+
+/// Pre-trains on waves of many rates; the losses of its steps and the weights.
+fn train(
+    dir: &Path,
+    precision: MatmulPrecision,
+    threads: usize,
+    resume: bool,
+    stop_at: Option<u64>,
+) -> heartlore::Result<(Vec<f64>, Weights)> {
+    let waves = (0..40 * 128).map(|i| {
+        let (w, t) = ((i / 128) as f32, (i % 128) as f32);
+        (t * (0.2 + 0.01 * w) + w).sin()
+    });
+    let source = MemoryWindows::new(waves.collect(), 128)?;
+    let settings = PretrainSettings {
+        model: model(),
+        run: Run {
+            seed: 3,
+            threads,
+            shards: 4,
+            group: 2,
+            batch: 8,
+            epochs: 12,
+            schedule: Schedule::Constant { rate: 3e-3 },
+            adam: AdamSettings::default(),
+            clip_norm: Some(1.0),
+            precision,
+            checkpoint_every: 0,
+            isa: None,
+        },
+        augment: Augment::default(),
+    };
+    let data = PretrainData {
+        source: &source,
+        train: (0..40).collect(),
+        sampling: Sampling::All,
+        validation: Vec::new(),
+        fingerprint: "waves".into(),
+    };
+    let mut losses = Vec::new();
+    let mut watch = |e: &Event| match e {
+        Event::Step { loss, step, .. } => {
+            losses.push(*loss);
+            if Some(*step) == stop_at { Control::Stop } else { Control::Continue }
+        }
+        _ => Control::Continue,
+    };
+    let observer: &mut dyn Observer = &mut watch;
+    let summary = pretrain(&settings, &data, dir, resume, observer)?;
+    Ok((losses, summary.weights))
+}
+
+fn weight_bits(w: &Weights) -> Vec<u32> {
+    w.values.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn training_goes_the_way_it_goes_in_f32() {
+    let dir = tempfile::tempdir().unwrap();
+    let [f32, bf16] = BOTH.map(|p| train(&dir.path().join(format!("{p:?}")), p, 2, false, None).unwrap());
+    assert_eq!(f32.0.len(), 60);
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (first, last) = (mean(&f32.0[..5]), mean(&f32.0[55..]));
+    assert!(last < 0.8 * first, "nothing is learnt: {first} {last}");
+    for (step, (a, b)) in f32.0.iter().zip(&bf16.0).enumerate() {
+        assert!((a - b).abs() < LOSS_BOUND * a, "step {step}: {a} in f32, {b} in bf16");
+    }
+    let apart = f32.0.iter().zip(&bf16.0).map(|(a, b)| (a - b).abs() / a);
+    println!("losses {first:.4} to {last:.4}, at most {:.1e} apart", apart.fold(0.0, f64::max));
+    assert_ne!(f32.0[0].to_bits(), bf16.0[0].to_bits(), "bf16 is f32");
+    assert_ne!(weight_bits(&f32.1), weight_bits(&bf16.1), "bf16 is f32");
+}
+
+/// Relative, at every one of 60 steps.
+const LOSS_BOUND: f64 = 0.01;
+
+#[test]
+fn neither_threads_nor_interruptions_change_a_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = train(&dir.path().join("1"), MatmulPrecision::Bf16, 1, false, None).unwrap();
+    let three = train(&dir.path().join("3"), MatmulPrecision::Bf16, 3, false, None).unwrap();
+    assert!(one.0 == three.0 && weight_bits(&one.1) == weight_bits(&three.1));
+    let stopped = dir.path().join("stopped");
+    let error = train(&stopped, MatmulPrecision::Bf16, 2, false, Some(23)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Interrupted);
+    // It does not go on in another precision.
+    let error = train(&stopped, MatmulPrecision::F32, 2, true, None).unwrap_err().to_string();
+    assert!(error.contains("precision: Bf16") && error.contains("precision: F32"), "{error}");
+    let (_, rest) = train(&stopped, MatmulPrecision::Bf16, 2, true, None).unwrap();
+    assert!(weight_bits(&one.1) == weight_bits(&rest), "stopped after step 23");
+}
+
+#[test]
+fn a_model_predicts_in_either_precision() {
+    let task = Task::Classifier { positive: "high".into(), negative: "low".into(), threshold: 0.5 };
+    let fresh = || Model::init(model(), task.clone(), 5).unwrap();
+    let windows: Vec<f32> = uniform(7 * 128, 9).into_iter().map(|x| x as f32).collect();
+    let f32 = fresh().with_threads(1).logits(&windows).unwrap();
+    let mut model = fresh().with_threads(1).with_precision(MatmulPrecision::Bf16);
+    let bf16 = model.logits(&windows).unwrap();
+    for (i, (a, b)) in f32.iter().zip(&bf16).enumerate() {
+        assert!(a != b && (a - b).abs() < 0.02, "window {i}: {a} {b}");
+    }
+    // Window by window and on several threads the same bits.
+    for (i, window) in windows.chunks(128).enumerate() {
+        assert_eq!(model.logits(window).unwrap(), bf16[i..=i]);
+    }
+    model = model.with_threads(2);
+    assert_eq!(model.logits(&windows).unwrap(), bf16);
+    assert_eq!(model.logits(&windows[..3 * 128]).unwrap(), bf16[..3]);
+    // Sessions of the other precision are not taken up again.
+    model = model.with_precision(MatmulPrecision::F32);
+    assert_eq!(model.logits(&windows).unwrap(), f32);
+    // The parameters stay as they are.
+    let (a, b) = (fresh(), fresh().with_precision(MatmulPrecision::Bf16));
+    assert!(a.tensors().zip(b.tensors()).all(|(a, b)| a == b));
+}
