@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Given, Outcome, run};
-use heartlore::graph::{AttentionSpec, FeedForwardParams, Graph, Id};
+use heartlore::graph::{AttentionSpec, Columns, FeedForwardParams, Graph, Id};
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
 use heartlore::tensor::Init;
@@ -204,6 +204,38 @@ fn attention_same(
             for name in ["q", "k", "v"] {
                 assert_close(&format!("{what} {isa}: d.{name}"), &a.gradients[name], &b.gradients[name]);
             }
+        }
+    }
+}
+
+#[test]
+fn absorbed_attention_is_projection_and_attention() {
+    for (batch, tq, tk, heads, head_dim, width, first) in [
+        (1, 1, 2, 1, 1, 1, 0),
+        (2, 1, 40, 2, 3, 5, 6),
+        (1, 3, 7, 3, 2, 4, 2),
+        (2, 2, 130, 1, 6, 7, 1),
+        (1, 1, 300, 2, 17, 33, 34),
+    ] {
+        for p in [0.0, 0.3] {
+            let (inner, spec) = (heads * head_dim, AttentionSpec { heads, head_dim, dropout: p });
+            let total = first + 2 * inner;
+            let leaves = |g: &mut Graph| {
+                let (q, x) = (param(g, "q", &[batch, tq, inner]), param(g, "x", &[batch, tk, width]));
+                (q, x, param(g, "w", &[total, width]), Some(param(g, "b", &[total])))
+            };
+            let mut fused = Graph::new();
+            let (q, x, w, b) = leaves(&mut fused);
+            pad_to(&mut fused, PLACE);
+            let y = fused.absorbed_attention(q, x, w, b, first, None, spec).unwrap();
+            let mut composed = Graph::new();
+            let (q, x, w, b) = leaves(&mut composed);
+            let kv = composed.linear_rows(x, w, b, first..total, None).unwrap();
+            pad_to(&mut composed, PLACE);
+            let v = Columns { id: kv, offset: inner };
+            let z = composed.attention(q, kv, v, None, spec).unwrap();
+            let what = format!("absorbed {batch}x{tq}x{tk} {heads}x{head_dim} of {width}, dropout {p}");
+            same(&what, (&fused, y), (&composed, z), &BTreeMap::new(), p > 0.0);
         }
     }
 }

@@ -249,7 +249,8 @@ pub(super) fn growth(model: &ModelConfig, precision: Precision, limit: Duration)
 
 /// FLOPs really executed in a program's forward pass, and of its backward pass if `train`.
 fn total_flops(graph: &Graph, train: bool) -> f64 {
-    graph.ids().map(|id| graph.executed_flops(id)).map(|(f, b)| f + if train { b } else { 0 }).sum::<u64>() as f64
+    graph.ids().map(|id| graph.executed_flops(id)).map(|(f, b)| f + if train { b } else { 0 }).sum::<u64>()
+        as f64
 }
 
 /// The median time of every operation in a pre-training pass over `group` windows, on one thread, dropout on.
