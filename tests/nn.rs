@@ -142,7 +142,7 @@ fn programs_have_the_documented_shapes() {
         let p = nn::reconstruct(&c, 3).unwrap();
         assert_eq!(p.graph.shape(p.output).dims(), [3, 12], "{name}");
         let p = nn::embed(&c, 3).unwrap();
-        assert_eq!(p.graph.shape(p.features).dims(), [3, 4], "{name}");
+        assert_eq!(p.graph.shape(p.features).dims(), [3, c.width()], "{name}");
     }
 }
 

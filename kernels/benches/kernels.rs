@@ -592,7 +592,19 @@ fn few_queries_forward(d: absorbed_attention::Dims, dropout: Dropout, absorbed: 
             attention::forward(isa, a, scale, q, k, v, None, dropout, key, y, saved, s);
         })
     };
-    few_queries(d, "forward", dropout, absorbed, kernel, 2)
+    let reference = move || -> Run {
+        let (q, x, w) = (numbers(n), numbers(d.batch * d.tk * d.width), numbers(2 * d.inner() * d.width));
+        let (b, key, mut y) = (numbers(2 * d.inner()), Key::default(), vec![0.0f32; n]);
+        let mut scratch = vec![0.0; d.tk + 3 * d.width];
+        Box::new(move || {
+            let (b, y, s) = (Some(&b[..]), &mut y[..], &mut scratch[..]);
+            let saved = &mut [];
+            absorbed_attention::forward_reference(d, scale, &q, &x, &w, b, None, dropout, key, y, saved, s);
+        })
+    };
+    let alone = absorbed && dropout.is_none() && d.tq == 1;
+    let reference = alone.then(|| Box::new(reference) as _);
+    Entry { reference, ..few_queries(d, "forward", dropout, absorbed, kernel, 2) }
 }
 
 fn few_queries_backward(d: absorbed_attention::Dims, dropout: Dropout, absorbed: bool) -> Entry {
