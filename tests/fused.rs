@@ -241,6 +241,36 @@ fn absorbed_attention_is_projection_and_attention() {
 }
 
 #[test]
+fn absorbed_attention_refuses_what_does_not_fit() {
+    let mut g = Graph::new();
+    let (q, x) = (param(&mut g, "q", &[2, 1, 6]), param(&mut g, "x", &[2, 5, 4]));
+    let (w, b) = (param(&mut g, "w", &[18, 4]), param(&mut g, "b", &[18]));
+    let (mask, other) = (param(&mut g, "mask", &[2, 5]), param(&mut g, "other", &[1, 5, 4]));
+    let spec = AttentionSpec { heads: 2, head_dim: 3, dropout: 0.0 };
+    g.absorbed_attention(q, x, w, Some(b), 6, Some(mask), spec).unwrap();
+    let error = |q, x, w, b, first, mask, spec| {
+        g.clone().absorbed_attention(q, x, w, b, first, mask, spec).unwrap_err().to_string()
+    };
+    let wide = AttentionSpec { heads: 3, ..spec };
+    let none = AttentionSpec { heads: 0, ..spec };
+    let certain = AttentionSpec { dropout: 1.0, ..spec };
+    for (message, expected) in [
+        (error(q, x, w, None, 7, None, spec), "w has shape [18, 4]: no 2 * 2 * 3 rows from row 7"),
+        (error(q, x, w, None, usize::MAX, None, spec), "no 2 * 2 * 3 rows"),
+        (error(q, x, w, None, 0, None, wide), "q must be [2, queries, 3 * 3]"),
+        (error(q, other, w, None, 0, None, spec), "q must be [1, queries, 2 * 3]"),
+        (error(q, x, w, None, 0, None, none), "0 heads of width 3"),
+        (error(q, x, b, None, 0, None, spec), "w must be [outputs, 4]"),
+        (error(q, x, w, Some(w), 0, None, spec), "b has shape [18, 4], expected [18]"),
+        (error(q, x, w, None, 0, Some(b), spec), "mask has shape [18], expected [2, 5]"),
+        (error(q, w, w, None, 0, None, spec), "x has shape [18, 4], expected 3 dimensions"),
+        (error(q, x, w, None, 0, None, certain), "dropout probability 1"),
+    ] {
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
 fn heads_of_a_batch_are_attentions_of_their_own() {
     // Two samples with two heads in one call equal the samples alone, with dropout keyed by the sample's number.
     let record = |batch: usize| {

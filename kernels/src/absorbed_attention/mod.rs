@@ -1,18 +1,19 @@
 //! Attention of a few queries on keys and values that are never computed: their projections are absorbed.
 //!
-//! Attention after a joint projection, k_j = W_K x_j + b_K and v_j = W_V x_j + b_V, needs keys and values of every row x_j
-//! however few queries there are. But a score is q . W_K x_j = (W_K^T q) . x_j, and a weighted sum of values is W_V times
-//! the weighted sum of the rows: with few queries it is cheaper to bring the queries to the rows than the rows to the
-//! queries. The result is the same; only the order of the sums differs.
+//! Attention after a joint projection, k_j = W_K x_j + b_K and v_j = W_V x_j + b_V, needs keys and values of
+//! every row x_j however few queries there are. But a score is q . W_K x_j = (W_K^T q) . x_j, and a weighted
+//! sum of values is W_V times the weighted sum of the rows: with few queries it is cheaper to bring the
+//! queries to the rows than the rows to the queries. The result is the same; only the order of the sums
+//! differs.
 //!
 //! For every batch element, with W_K, W_V the `[head_dim, width]` blocks of head h and q_i its part of query i:
 //!
 //! u_i = W_K^T q_i; s_ij = scale u_i . x_j; p_ij = exp(s_ij) / sum_k exp(s_ik);
 //! c_i = sum_j m_ij p_ij x_j; w_i = sum_j m_ij p_ij; y_i = W_V c_i + w_i b_V
 //!
-//! where m_ij is the dropout multiplier (0 or 1 / keep; 1 without dropout), drawn as in [`crate::attention`]. b_K adds
-//! q_i . b_K to all scores of a query alike, which the softmax does not see: it is not read. Keys whose mask is 0 are treated
-//! as absent.
+//! where m_ij is the dropout multiplier (0 or 1 / keep; 1 without dropout), drawn as in [`crate::attention`].
+//! b_K adds q_i . b_K to all scores of a query alike, which the softmax does not see: it is not read. Keys
+//! whose mask is 0 are treated as absent.
 //!
 //! # Backward
 //! Saved are c_i, w_i and the log of the sum lse_i, from which p_ij = exp(s_ij - lse_i) can be had again.
@@ -24,20 +25,20 @@
 //! where D_i = sum_j p_ij dp_ij = c_i . dc_i + w_i b_V . dy_i, known before the keys are visited.
 //!
 //! # Cost
-//! 4 batch tq heads width (tk + head_dim) FLOPs forward, 10 backward. Projecting first costs 4 batch tk width heads head_dim
-//! forward and twice that backward, beside the attention's own 4 and 10 batch heads tq tk head_dim. [`pays`] compares
-//! the two. Scratch grows with tq heads width, saved data with batch times that; neither with tk.
+//! 4 batch tq heads width (tk + head_dim) FLOPs forward, 10 backward. Projecting first costs 4 batch tk width
+//! heads head_dim forward and twice that backward, beside the attention's own 4 and 10 batch heads tq tk
+//! head_dim. [`pays`] compares the two. Scratch grows with tq heads width, saved data with batch times that;
+//! neither with tk.
 //!
 //! # The vector body
 //! Forward it takes a seventh of the readable loop's time (one query, first row of the table: 470 us).
 //!
-//! * *One pass.* A block of 32 rows (32 KiB at width 256) is read from the second-level cache or memory once and is in the
-//!   first-level cache for all that is done with it: forward, scores of all heads and queries, a step of the running softmax
-//!   ([`crate::attention`]) and the sum; backward, scores and x . dc, then du and dx. The readable loop reads all of x
-//!   twice per head and query. Blocks of 128 rows, which the first-level cache does not hold, take 74 us in place of 64
-//!   forward, and 200 in place of 197 backward.
-//! * *Four rows, two queries* share loads in a register block: the second query
-//!   costs a third of the first.
+//! * *One pass.* A block of 32 rows (32 KiB at width 256) is read from the second-level cache or memory
+//!   once and is in the first-level cache for all that is done with it: forward, scores of all heads and
+//!   queries, a step of the running softmax ([`crate::attention`]) and the sum; backward, scores and x . dc,
+//!   then du and dx. The readable loop reads all of x twice per head and query. Blocks of 128 rows, which the
+//!   first-level cache does not hold, take 74 us in place of 64 forward, and 200 in place of 197 backward.
+//! * *Four rows, two queries* share their loads in a register block: eight multiply-adds for six loads.
 //! * The small products with the weights are the same three loops, with rows of weights in place of rows of x.
 //!
 //! Measured in us, median of nine, beside projecting keys and values (weights packed before) and attention:
@@ -58,17 +59,19 @@
 //! | 1 x 161, 4 x 32 of 128 | 8.1 | 71 | 22 | 180 |
 //! | 1 x 81, 2 x 32 of 64 | 1.9 | 10.7 | 4.9 | 30 |
 //!
-//! So a training step breaks even at 64 queries of the first shape, where [`pays`] stops. One query is bound by reading x
-//! and the weights (29 GB/s); many queries run at 45 and 35 % of the peak, as nothing is packed.
+//! So a training step breaks even at 64 queries of the first shape, where [`pays`] stops. For one query x
+//! and the weights come in at 29 GB/s, about the rate of the third-level cache; many queries run at 45 and 35 % of
+//! the peak, as nothing is packed.
 //!
 //! # Numerics
-//! Everything is f32 in f32, whatever the products of the program around it are rounded to. Exponents are at most 0, so no
-//! finite score overflows. A query without any key has y = 0, lse = -inf and gradients 0. A NaN in q reaches its head's part of its
-//! row of y and no other; a NaN or an infinity in an unmasked row of x reaches every row of y. The order of summation depends
-//! on the dimensions, the instruction set and which keys are masked; a row of y does not depend on the number of queries.
+//! Everything is f32 in f32, whatever the products of the program around it are rounded to. Exponents are at
+//! most 0, so no finite score overflows. A query without any key has y = 0, lse = -inf and gradients 0. A NaN
+//! in q reaches its head's part of its row of y and no other; a NaN or an infinity in an unmasked row of x
+//! reaches every row of y. The order of summation depends on the dimensions, the instruction set and which
+//! keys are masked; without dropout a row of y does not depend on the number of queries.
 //!
-//! Source: DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434), section 2.1.2, absorbs the up-projections of compressed keys
-//! and values in this way; here they are the only projections, and the derivative is added.
+//! Source: DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434), section 2.1.2, absorbs the up-projections of
+//! compressed keys and values in this way; here they are the only projections, and the derivative is added.
 
 mod reference;
 mod simd;
@@ -120,8 +123,9 @@ impl Dims {
 /// How much faster per FLOP the packed products of projection and attention are than this kernel's loops (measured).
 const PACKED: f64 = 2.0;
 
-/// Whether a training step is expected to take less time this way than by a joint projection and attention: a comparison of
-/// FLOPs, forward and backward, with this kernel's counted twice as dear. For one query the two differ by a factor of `head_dim`.
+/// Whether a training step is expected to take less time this way than by a joint projection and attention: a
+/// comparison of FLOPs, forward and backward, with this kernel's counted twice as dear. For one query the two
+/// differ by a factor of about `head_dim`.
 pub fn pays(d: Dims) -> bool {
     let [tq, tk, heads, head_dim, width] = [d.tq, d.tk, d.heads, d.head_dim, d.width].map(|n| n as f64);
     let absorbed = 14.0 * tq * heads * width * (tk + head_dim);
@@ -149,10 +153,11 @@ pub fn scratch_len<T: Real>(d: Dims) -> usize {
 
 /// y = attention(q, W_K x + b_K, W_V x + b_V).
 ///
-/// q `[batch, tq, heads * head_dim]`, already projected; x `[batch, tk, width]`; w `[2 * heads * head_dim, width]`: the rows
-/// of W_K, then those of W_V; b `[2 * heads * head_dim]` alike, or None for zeros; `mask` `[batch, tk]` is 1 where a key is
-/// kept and 0 where it is dropped; y as q; `saved` [`saved_len`] elements or empty (inference); `scratch` [`scratch_len`].
-/// Dropout of element (i, j) of head h of sequence n uses `key.sample(n)`, row `h * tq + i`, index j.
+/// q `[batch, tq, heads * head_dim]`, already projected; x `[batch, tk, width]`; w `[2 * heads * head_dim,
+/// width]`: the rows of W_K, then those of W_V; b `[2 * heads * head_dim]` alike, or None for zeros; `mask`
+/// `[batch, tk]` is 1 where a key is kept and 0 where it is dropped; y as q; `saved` [`saved_len`] elements
+/// or empty (inference); `scratch` [`scratch_len`]. Dropout of element (i, j) of head h of sequence n uses
+/// `key.sample(n)`, row `h * tq + i`, index j.
 ///
 /// # Panics
 /// If a length does not fit `d`.
@@ -216,8 +221,8 @@ pub fn forward_reference<T: Real>(
     reference::forward(&f, y, saved, scratch);
 }
 
-/// The gradients of [`forward`], from the same inputs and its `saved`: dy as y, dq as q, dx as x; dw and db are added to.
-/// The half of db that belongs to the keys is left as it is. `None`: not wanted.
+/// The gradients of [`forward`], from the same inputs and its `saved`: dy as y, dq as q, dx as x; dw and db
+/// are added to. The half of db that belongs to the keys is left as it is. `None`: not wanted.
 ///
 /// # Panics
 /// If a length does not fit `d`.

@@ -6,8 +6,8 @@
 //! | [`combine`] | c = sum p x_j, du = sum ds x_j | u = W_K^T q, dc = W_V^T dy |
 //! | [`spread`] | dx_j = m p dc + ds u | dW_K = q du^T, dW_V = dy c^T |
 //!
-//! A dot product is one chain per lane, an element of a sum one chain along the rows: neither depends on the register block
-//! it falls into.
+//! A dot product is one chain per lane, an element of a sum one chain along the rows: neither depends on the
+//! register block it falls into.
 
 use super::{Dims, Inputs, Saved, heads_weights_mut};
 use crate::isa::{Simd, Task};
@@ -343,8 +343,8 @@ fn multipliers(drawn: &[f32], query: usize, keys: &[usize]) -> [f32; KEYS] {
     m
 }
 
-/// One step of a query's running softmax: scores become exp(s - m), m and l are updated. Returns what the sums so far are
-/// to be multiplied by.
+/// One step of a query's running softmax: scores become exp(s - m), m and l are updated. Returns what the
+/// sums so far are to be multiplied by.
 #[inline(always)]
 fn running_softmax<S: Simd>(s: S, p: &mut [f32], keys: usize, m: &mut f32, l: &mut f32) -> f32 {
     p[keys..].fill(f32::NEG_INFINITY);
@@ -451,7 +451,8 @@ impl Task for Forward<'_> {
     }
 }
 
-/// W^T v for all queries of sequence `n`, v in the layout of q, W `[head_dim, width]` of each head: `[heads, tq, width]`.
+/// W^T v for all queries of sequence `n`, v in the layout of q, W `[head_dim, width]` of each head: `[heads,
+/// tq, width]`.
 #[inline(always)]
 fn absorb<'a, S: Simd>(
     s: S,
