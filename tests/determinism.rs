@@ -6,9 +6,12 @@
 mod common;
 
 use common::{Encoder, Given, Sizes, bits, fill, run, run_in, transformer};
-use heartlore::graph::{Aids, Exec, Graph, Id, MatmulPrecision, Plan, Precision, Prepared, Team, Want};
+use heartlore::graph::{
+    Aids, AttentionSpec, Exec, Graph, Id, MatmulPrecision, Plan, Precision, Prepared, Team, Want,
+};
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
+use heartlore::kernels::pool::Pool;
 use heartlore::tensor::Init;
 use std::sync::Arc;
 
@@ -22,6 +25,21 @@ fn sizes(batch: usize, dropout: f64) -> Sizes {
 fn model(batch: usize, dropout: f64) -> (Graph, Id) {
     let m = transformer(sizes(batch, dropout));
     (m.graph, m.logits)
+}
+
+/// One query per sample on a projection that is absorbed, behind an operation that a team shares.
+fn pruned(batch: usize, dropout: f64) -> (Graph, Id) {
+    let mut g = Graph::new();
+    let x = g.input("x", [batch, 1309, 96]).unwrap();
+    let mut param = |name: &str, shape: &[usize]| g.param(name, shape.to_vec(), Init::Normal(0.3)).unwrap();
+    let (up, w, b) = (param("up", &[24, 96]), param("w", &[72, 24]), param("b", &[72]));
+    let h = g.linear(x, up, None, None).unwrap();
+    let first = g.pool(h, Pool::First).unwrap();
+    let first = g.reshape(first, [batch, 1, 24]).unwrap();
+    let q = g.linear_rows(first, w, Some(b), 0..24, None).unwrap();
+    let spec = AttentionSpec { heads: 3, head_dim: 8, dropout };
+    let y = g.absorbed_attention(q, h, w, Some(b), 24, None, spec).unwrap();
+    (g, y)
 }
 
 /// The given numbers of some samples only, in the order named.
@@ -58,6 +76,16 @@ fn two_runs_give_the_same_bits() {
             for (name, gradient) in &a.gradients {
                 assert_eq!(bits(gradient), bits(&b.gradients[name]), "{isa}: d.{name}");
             }
+            let pruned = {
+                let (g, root) = pruned(3, 0.2);
+                let given = Given { dropout: given.dropout, ..Given::random(&g, root, 1) };
+                let pass = || run::<T>(&g, root, &given, isa);
+                [pass(), pass()].map(|out| {
+                    let gradients: Vec<_> = out.gradients.values().map(|g| bits(g)).collect();
+                    (bits(&out.value), gradients)
+                })
+            };
+            assert!(pruned[0] == pruned[1], "{isa}: absorbed attention");
             // And it is not that nothing depends on anything.
             let other = Given { dropout: Some((9, 5, 0)), ..given.clone() };
             assert_ne!(bits(&a.value), bits(&run::<T>(&g, root, &other, isa).value), "{isa}: another step");
@@ -122,11 +150,16 @@ fn permuting_the_batch_permutes_the_output() {
 #[test]
 fn a_sample_alone_and_in_a_group_gives_the_same_bits() {
     fn check<T: Precision>(precision: MatmulPrecision) {
+        check_model::<T>(precision, model);
+        check_model::<T>(precision, pruned);
+    }
+    fn check_model<T: Precision>(precision: MatmulPrecision, model: fn(usize, f64) -> (Graph, Id)) {
         const FIRST: u32 = 40;
         let (group, root) = model(3, 0.2);
         let (single, single_root) = model(1, 0.2);
         let (pair, pair_root) = model(2, 0.2);
-        let all = Given { dropout: Some((3, 8, FIRST)), ..given(3, 5) };
+        let mut all = Given { dropout: Some((3, 8, FIRST)), ..Given::random(&group, root, 5) };
+        all.indices.clear();
         sets(|isa| {
             let whole = run_in::<T>(&group, root, &all, isa, precision);
             let parts = [
@@ -251,6 +284,8 @@ fn a_team_of_any_size_changes_no_bit() {
         check_teams::<f32>(&m.graph, m.logits, isa, f32);
         check_teams::<f32>(&m.graph, m.logits, isa, MatmulPrecision::Bf16);
         check_teams::<f64>(&m.graph, m.logits, isa, f32);
+        let (pruned, y) = pruned(1, 0.2);
+        check_teams::<f32>(&pruned, y, isa, f32);
         check_teams::<f32>(&g, root, isa, f32);
         check_teams::<f64>(&g, root, isa, f32);
     });

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Given, Outcome, run};
-use heartlore::graph::{AttentionSpec, FeedForwardParams, Graph, Id};
+use heartlore::graph::{AttentionSpec, Columns, FeedForwardParams, Graph, Id};
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
 use heartlore::tensor::Init;
@@ -205,6 +205,68 @@ fn attention_same(
                 assert_close(&format!("{what} {isa}: d.{name}"), &a.gradients[name], &b.gradients[name]);
             }
         }
+    }
+}
+
+#[test]
+fn absorbed_attention_is_projection_and_attention() {
+    for (batch, tq, tk, heads, head_dim, width, first) in [
+        (1, 1, 2, 1, 1, 1, 0),
+        (2, 1, 40, 2, 3, 5, 6),
+        (1, 3, 7, 3, 2, 4, 2),
+        (2, 2, 130, 1, 6, 7, 1),
+        (1, 1, 300, 2, 17, 33, 34),
+    ] {
+        for p in [0.0, 0.3] {
+            let (inner, spec) = (heads * head_dim, AttentionSpec { heads, head_dim, dropout: p });
+            let total = first + 2 * inner;
+            let leaves = |g: &mut Graph| {
+                let (q, x) = (param(g, "q", &[batch, tq, inner]), param(g, "x", &[batch, tk, width]));
+                (q, x, param(g, "w", &[total, width]), Some(param(g, "b", &[total])))
+            };
+            let mut fused = Graph::new();
+            let (q, x, w, b) = leaves(&mut fused);
+            pad_to(&mut fused, PLACE);
+            let y = fused.absorbed_attention(q, x, w, b, first, None, spec).unwrap();
+            let mut composed = Graph::new();
+            let (q, x, w, b) = leaves(&mut composed);
+            let kv = composed.linear_rows(x, w, b, first..total, None).unwrap();
+            pad_to(&mut composed, PLACE);
+            let v = Columns { id: kv, offset: inner };
+            let z = composed.attention(q, kv, v, None, spec).unwrap();
+            let what = format!("absorbed {batch}x{tq}x{tk} {heads}x{head_dim} of {width}, dropout {p}");
+            same(&what, (&fused, y), (&composed, z), &BTreeMap::new(), p > 0.0);
+        }
+    }
+}
+
+#[test]
+fn absorbed_attention_refuses_what_does_not_fit() {
+    let mut g = Graph::new();
+    let (q, x) = (param(&mut g, "q", &[2, 1, 6]), param(&mut g, "x", &[2, 5, 4]));
+    let (w, b) = (param(&mut g, "w", &[18, 4]), param(&mut g, "b", &[18]));
+    let (mask, other) = (param(&mut g, "mask", &[2, 5]), param(&mut g, "other", &[1, 5, 4]));
+    let spec = AttentionSpec { heads: 2, head_dim: 3, dropout: 0.0 };
+    g.absorbed_attention(q, x, w, Some(b), 6, Some(mask), spec).unwrap();
+    let error = |q, x, w, b, first, mask, spec| {
+        g.clone().absorbed_attention(q, x, w, b, first, mask, spec).unwrap_err().to_string()
+    };
+    let wide = AttentionSpec { heads: 3, ..spec };
+    let none = AttentionSpec { heads: 0, ..spec };
+    let certain = AttentionSpec { dropout: 1.0, ..spec };
+    for (message, expected) in [
+        (error(q, x, w, None, 7, None, spec), "w has shape [18, 4]: no 2 * 2 * 3 rows from row 7"),
+        (error(q, x, w, None, usize::MAX, None, spec), "no 2 * 2 * 3 rows"),
+        (error(q, x, w, None, 0, None, wide), "q must be [2, queries, 3 * 3]"),
+        (error(q, other, w, None, 0, None, spec), "q must be [1, queries, 2 * 3]"),
+        (error(q, x, w, None, 0, None, none), "0 heads of width 3"),
+        (error(q, x, b, None, 0, None, spec), "w must be [outputs, 4]"),
+        (error(q, x, w, Some(w), 0, None, spec), "b has shape [18, 4], expected [18]"),
+        (error(q, x, w, None, 0, Some(b), spec), "mask has shape [18], expected [2, 5]"),
+        (error(q, w, w, None, 0, None, spec), "x has shape [18, 4], expected 3 dimensions"),
+        (error(q, x, w, None, 0, None, certain), "dropout probability 1"),
+    ] {
+        assert!(message.contains(expected), "{message}");
     }
 }
 

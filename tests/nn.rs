@@ -27,6 +27,11 @@ fn mini() -> ModelConfig {
     }
 }
 
+/// As [`mini`] with three heads of width 4, for which one query absorbs the projection of keys and values.
+fn wide() -> ModelConfig {
+    ModelConfig { channels: vec![3, 12], heads: 3, ..mini() }
+}
+
 /// One configuration for every choice the model has.
 fn configurations() -> Vec<(&'static str, ModelConfig)> {
     let pre = ModelConfig { norm_order: NormOrder::Pre, ..mini() };
@@ -48,6 +53,11 @@ fn configurations() -> Vec<(&'static str, ModelConfig)> {
         (
             "one head, one layer, linear probe",
             ModelConfig { heads: 1, layers: 1, head_hidden: vec![], ..mini() },
+        ),
+        ("CLS, wide enough to absorb projections", wide()),
+        (
+            "last, pre-norm, wide enough to absorb projections",
+            ModelConfig { pooling: Pooling::Last, norm_order: NormOrder::Pre, ..wide() },
         ),
     ]
 }
@@ -132,7 +142,7 @@ fn programs_have_the_documented_shapes() {
         let p = nn::reconstruct(&c, 3).unwrap();
         assert_eq!(p.graph.shape(p.output).dims(), [3, 12], "{name}");
         let p = nn::embed(&c, 3).unwrap();
-        assert_eq!(p.graph.shape(p.features).dims(), [3, 4], "{name}");
+        assert_eq!(p.graph.shape(p.features).dims(), [3, c.width()], "{name}");
     }
 }
 
@@ -247,6 +257,29 @@ fn computing_fewer_rows_changes_nothing() {
         let (a, _) = run(&fast.graph, &at, &[fast.features], None);
         let (b, _) = run(&slow.graph, &at, &[slow.features], None);
         close(&format!("{name}: features"), &a[0], &b[0], 1e-9);
+    }
+}
+
+#[test]
+fn one_row_absorbs_keys_and_values_and_many_do_not() {
+    let absorbed = |g: &Graph| {
+        let of = |id: &Id| matches!(g.node(*id).op, Op::AbsorbedAttention { .. });
+        g.ids().filter(of).count()
+    };
+    let (paper, small, tiny) = (ModelConfig::paper(), ModelConfig::small(), ModelConfig::tiny());
+    for c in [paper, small, tiny, wide(), ModelConfig { pooling: Pooling::Last, ..wide() }] {
+        assert_eq!(absorbed(&nn::embed(&c, 2).unwrap().graph), 1);
+        assert_eq!(absorbed(&nn::classify(&c, 1, 1.0).unwrap().graph), 1);
+        for graph in [
+            nn::embed_full(&c, 1).unwrap().graph,
+            nn::classify_full(&c, 1, 1.0).unwrap().graph,
+            // One chosen row is computed as many are: their number changes from step to step.
+            nn::pretrain(&c, 1, 1).unwrap().graph,
+            nn::reconstruct(&c, 1).unwrap().graph,
+            nn::embed(&ModelConfig { pooling: Pooling::Mean, ..c.clone() }, 1).unwrap().graph,
+        ] {
+            assert_eq!(absorbed(&graph), 0);
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use heartlore_kernels::activation::Activation;
 use heartlore_kernels::gemm::{self, Epilogue, MatmulPrecision};
 use heartlore_kernels::measure::{self, Timing, time};
 use heartlore_kernels::rng::{Dropout, Key};
-use heartlore_kernels::{Beta, GradMut, Isa, attention, conv1d, feed_forward, layer_norm, linear, softmax};
+use heartlore_kernels::{
+    Beta, GradMut, Isa, absorbed_attention, attention, conv1d, feed_forward, layer_norm, linear, softmax,
+};
 use heartlore_kernels::{activation, attention::GradRows};
 use std::hint::black_box;
 use std::time::Duration;
@@ -128,6 +130,20 @@ fn table() -> Vec<Entry> {
             let d = attention::Dims { batch: 1, tq, tk, heads, head_dim };
             t.push(attention_forward(d, dropout));
             t.push(attention_backward(d, dropout));
+        }
+    }
+    // Few queries on absorbed projections, beside projecting keys and values first: at which number do they meet?
+    let wide = [1, 2, 4, 8, 16, 32, 64, 128].map(|tq| (tq, 1281, 2, 128, 256));
+    for (tq, tk, heads, head_dim, width) in wide.into_iter().chain([(1, 161, 4, 32, 128), (1, 81, 2, 32, 64)])
+    {
+        let d = absorbed_attention::Dims { batch: 1, tq, tk, heads, head_dim, width };
+        for absorbed in [true, false] {
+            t.push(few_queries_forward(d, Dropout::NONE, absorbed));
+            t.push(few_queries_backward(d, Dropout::NONE, absorbed));
+            if tq == 1 {
+                t.push(few_queries_forward(d, Dropout::new(0.1), absorbed));
+                t.push(few_queries_backward(d, Dropout::new(0.1), absorbed));
+            }
         }
     }
     for dropout in [None, Some(Dropout::NONE), Some(Dropout::new(0.1))] {
@@ -515,6 +531,124 @@ fn attention_backward(d: attention::Dims, dropout: Dropout) -> Entry {
     };
     let floats = 4 * d.tq * w + 4 * d.tk * w;
     entry(attention_name("backward", d, dropout), 10 * d.tq * d.tk * w, floats, kernel, None)
+}
+
+fn few_queries(
+    d: absorbed_attention::Dims,
+    what: &str,
+    dropout: Dropout,
+    absorbed: bool,
+    kernel: impl Fn(Isa) -> Run + 'static,
+    passes: usize,
+) -> Entry {
+    let attended = 2 * d.tq * d.inner() * d.tk;
+    let flops = if absorbed {
+        2 * passes * d.tq * d.heads * d.width * (d.tk + d.head_dim)
+    } else {
+        passes * attended + 2 * passes.min(4) * d.tk * d.width * d.inner()
+    };
+    let (path, drop) =
+        (if absorbed { "absorbed" } else { "projected" }, if dropout.is_none() { "" } else { " dropout" });
+    let name = format!(
+        "{path} attention {what} {}x{} heads {}x{} of {}{drop}",
+        d.tq, d.tk, d.heads, d.head_dim, d.width
+    );
+    entry(name, flops, d.tk * d.width + 2 * d.inner() * d.width, kernel, None)
+}
+
+/// The sizes of projecting first: the layer and the attention.
+fn projected(d: absorbed_attention::Dims) -> (linear::Dims, attention::Dims) {
+    let (rows, outputs, precision) = (d.batch * d.tk, 2 * d.inner(), MatmulPrecision::F32);
+    let absorbed_attention::Dims { batch, tq, tk, heads, head_dim, width } = d;
+    let layer = linear::Dims { rows, inputs: width, outputs, precision };
+    (layer, attention::Dims { batch, tq, tk, heads, head_dim })
+}
+
+fn few_queries_forward(d: absorbed_attention::Dims, dropout: Dropout, absorbed: bool) -> Entry {
+    let (scale, n) = (1.0 / (d.head_dim as f64).sqrt(), d.batch * d.tq * d.inner());
+    let kernel = move |isa| -> Run {
+        let (q, x, w) = (numbers(n), numbers(d.batch * d.tk * d.width), numbers(2 * d.inner() * d.width));
+        let (b, key, mut y) = (numbers(2 * d.inner()), Key::default(), vec![0.0; n]);
+        if absorbed {
+            let mut saved = vec![0.0; absorbed_attention::saved_len(d)];
+            let mut scratch = vec![0.0; absorbed_attention::scratch_len::<f32>(d)];
+            return Box::new(move || {
+                let (b, y, saved, s) = (Some(&b[..]), &mut y[..], &mut saved[..], &mut scratch[..]);
+                absorbed_attention::forward(isa, d, scale, &q, &x, &w, b, None, dropout, key, y, saved, s);
+            });
+        }
+        let (l, a) = projected(d);
+        let (mut kv, mut saved) = (vec![0.0; l.rows * l.outputs], vec![0.0; attention::saved_len(a)]);
+        let mut scratch =
+            vec![0.0; linear::scratch_len::<f32>(l, None).max(attention::scratch_len::<f32>(a))];
+        let mut prepared = vec![0.0; linear::prepared_len::<f32>(l, true)];
+        linear::prepare(isa, l, &w, true, &mut prepared);
+        Box::new(move || {
+            let s = &mut scratch[..];
+            linear::forward(isa, l, None, &x, &w, &prepared, Some(&b), &mut kv, &mut [], s);
+            let rows = |data, stride, offset| attention::Rows { data, stride, offset };
+            let (q, k) = (rows(&q, d.inner(), 0), rows(&kv, l.outputs, 0));
+            let (v, y, saved) = (rows(&kv, l.outputs, d.inner()), &mut y[..], &mut saved[..]);
+            attention::forward(isa, a, scale, q, k, v, None, dropout, key, y, saved, s);
+        })
+    };
+    let reference = move || -> Run {
+        let (q, x, w) = (numbers(n), numbers(d.batch * d.tk * d.width), numbers(2 * d.inner() * d.width));
+        let (b, key, mut y) = (numbers(2 * d.inner()), Key::default(), vec![0.0f32; n]);
+        let mut scratch = vec![0.0; d.tk + 3 * d.width];
+        Box::new(move || {
+            let (b, y, s) = (Some(&b[..]), &mut y[..], &mut scratch[..]);
+            let saved = &mut [];
+            absorbed_attention::forward_reference(d, scale, &q, &x, &w, b, None, dropout, key, y, saved, s);
+        })
+    };
+    let alone = absorbed && dropout.is_none() && d.tq == 1;
+    let reference = alone.then(|| Box::new(reference) as _);
+    Entry { reference, ..few_queries(d, "forward", dropout, absorbed, kernel, 2) }
+}
+
+fn few_queries_backward(d: absorbed_attention::Dims, dropout: Dropout, absorbed: bool) -> Entry {
+    let (scale, n) = (1.0 / (d.head_dim as f64).sqrt(), d.batch * d.tq * d.inner());
+    let kernel = move |isa| -> Run {
+        let (q, x, w) = (numbers(n), numbers(d.batch * d.tk * d.width), numbers(2 * d.inner() * d.width));
+        let (b, key, y, dy) = (numbers(2 * d.inner()), Key::default(), numbers(n), numbers(n));
+        let (mut dq, mut dx, mut dw) = (vec![0.0; n], vec![0.0; x.len()], vec![0.0; w.len()]);
+        let mut db = vec![0.0; b.len()];
+        // A plausible log-sum-exp keeps every probability finite.
+        let mut saved = vec![(d.tk as f32).ln(); absorbed_attention::saved_len(d)];
+        if absorbed {
+            let mut scratch = vec![0.0; absorbed_attention::scratch_len::<f32>(d)];
+            return Box::new(move || {
+                let (gq, gx) = (Some(GradMut::overwrite(&mut dq)), Some(GradMut::overwrite(&mut dx)));
+                let (gw, gb, b, s) = (Some(&mut dw[..]), Some(&mut db[..]), Some(&b[..]), &mut scratch[..]);
+                absorbed_attention::backward(
+                    isa, d, scale, &q, &x, &w, b, None, dropout, key, &saved, &dy, gq, gx, gw, gb, s,
+                );
+            });
+        }
+        let (l, a) = projected(d);
+        saved.truncate(attention::saved_len(a));
+        let (kv, mut dkv) = (numbers(l.rows * l.outputs), vec![0.0; l.rows * l.outputs]);
+        let mut scratch =
+            vec![0.0; linear::scratch_len::<f32>(l, None).max(attention::scratch_len::<f32>(a))];
+        let mut prepared = vec![0.0; linear::prepared_len::<f32>(l, true)];
+        linear::prepare(isa, l, &w, true, &mut prepared);
+        Box::new(move || {
+            let s = &mut scratch[..];
+            let rows = |data, stride, offset| attention::Rows { data, stride, offset };
+            let (rq, k, v) =
+                (rows(&q, d.inner(), 0), rows(&kv, l.outputs, 0), rows(&kv, l.outputs, d.inner()));
+            let at = |buffer, stride, offset| Some(GradRows { buffer, stride, offset, beta: Beta::Zero });
+            let (gq, gk, gv) = (at(0, d.inner(), 0), at(1, l.outputs, 0), at(1, l.outputs, d.inner()));
+            let buffers: &mut [&mut [f32]] = &mut [&mut dq, &mut dkv];
+            attention::backward(
+                isa, a, scale, rq, k, v, None, dropout, key, &y, &saved, &dy, buffers, gq, gk, gv, s,
+            );
+            let (gx, gw, gb) = (Some(GradMut::overwrite(&mut dx)), Some(&mut dw[..]), Some(&mut db[..]));
+            linear::backward(isa, l, None, &x, &w, &prepared, &kv, &[], &dkv, gx, gw, gb, s);
+        })
+    };
+    few_queries(d, "backward", dropout, absorbed, kernel, 5)
 }
 
 fn layer_norm_name(what: &str, d: layer_norm::Dims, branch: Option<Dropout>) -> String {

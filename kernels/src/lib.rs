@@ -10,6 +10,7 @@
 //!   [`Beta::One`] accumulates. Parameter gradients always accumulate: the caller clears them once per step.
 //! * Sizes are checked at entry; a misfit panics with the operation, the expected and the actual size ([`contract`]).
 
+pub mod absorbed_attention;
 pub mod activation;
 pub mod adam;
 pub mod attention;

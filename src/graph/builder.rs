@@ -40,7 +40,7 @@ impl Default for Conv1dSpec {
     }
 }
 
-/// Settings of [`Graph::attention`].
+/// Settings of [`Graph::attention`] and [`Graph::absorbed_attention`].
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct AttentionSpec {
     /// Number of heads.
@@ -419,6 +419,60 @@ impl Graph {
             Op::Attention { q, k, v, mask, heads, head_dim, scale, dropout },
             Shape::from([batch, tq, width]),
         )
+    }
+
+    /// Attention of projected queries q `[batch, tq, heads * head_dim]` on keys and values that are projections of x
+    /// `[batch, tk, width]`: the result of [`Graph::attention`] on the columns of [`Graph::linear_rows`] of x with w
+    /// `[outputs, width]`, b `[outputs]` and the rows from `first` on, heads * head_dim of them for the keys and as many for
+    /// the values, which are not computed. It pays for few queries (`heartlore_kernels::absorbed_attention::pays`).
+    /// mask `[batch, tk]`, 1 keeps a key, 0 drops it -> `[batch, tq, heads * head_dim]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit or the rows are outside w.
+    pub fn absorbed_attention(
+        &mut self,
+        q: Id,
+        x: Id,
+        w: Id,
+        b: Option<Id>,
+        first: usize,
+        mask: Option<Id>,
+        spec: AttentionSpec,
+    ) -> Result<Id> {
+        const K: OpKind = OpKind::AbsorbedAttention;
+        let AttentionSpec { heads, head_dim, dropout } = spec;
+        let inner = match heads.checked_mul(head_dim) {
+            Some(n) if n > 0 => n,
+            _ => return self.misfit(K, format_args!("{heads} heads of width {head_dim}")),
+        };
+        let ([batch, tq, columns], [bx, tk, width]) = (self.rank3(K, "q", q)?, self.rank3(K, "x", x)?);
+        let (qs, xs, ws) = (self.shape(q), self.shape(x), self.valid(w)?);
+        if columns != inner || bx != batch {
+            return self.misfit(
+                K,
+                format_args!("q has shape {qs}, x {xs}; q must be [{bx}, queries, {heads} * {head_dim}]"),
+            );
+        }
+        if ws.rank() != 2 || ws.last() != width {
+            return self.misfit(K, format_args!("x has shape {xs}, w {ws}; w must be [outputs, {width}]"));
+        }
+        let total = ws.dims()[0];
+        if inner.checked_mul(2).and_then(|n| n.checked_add(first)).is_none_or(|end| end > total) {
+            return self.misfit(
+                K,
+                format_args!("w has shape {ws}: no 2 * {heads} * {head_dim} rows from row {first}"),
+            );
+        }
+        if let Some(b) = b {
+            self.expect(K, "b", b, &Shape::from([total]), &format!("as w has shape {ws}"))?;
+        }
+        if let Some(m) = mask {
+            self.expect(K, "mask", m, &Shape::from([batch, tk]), "[batch, keys]")?;
+        }
+        self.probability(K, dropout)?;
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let op = Op::AbsorbedAttention { q, x, w, b, mask, first, heads, head_dim, scale, dropout };
+        self.push(op, Shape::from([batch, tq, inner]))
     }
 
     /// dropout(act(x w1^T + b1)) w2^T + b2, fused: x `[.., width]` -> `[.., width]`.

@@ -4,7 +4,8 @@ use super::builder::Graph;
 use super::op::{Id, Op};
 use heartlore_kernels::gemm::MatmulPrecision;
 use heartlore_kernels::{
-    attention, conv1d, dropout, embed, feed_forward, layer_norm, linear, losses, pool, softmax,
+    absorbed_attention, attention, conv1d, dropout, embed, feed_forward, layer_norm, linear, losses, pool,
+    softmax,
 };
 
 /// Elements beside the result.
@@ -44,6 +45,10 @@ pub(crate) fn buffers(graph: &Graph, id: Id, differentiated: bool) -> Needs {
         Op::Attention { .. } => {
             let d = attention_dims(graph, id);
             (attention::saved_len(d), scratch!(attention::scratch_len, d))
+        }
+        Op::AbsorbedAttention { .. } => {
+            let d = absorbed_attention_dims(graph, id);
+            (absorbed_attention::saved_len(d), scratch!(absorbed_attention::scratch_len, d))
         }
         Op::FeedForward { .. } => {
             let d = feed_forward_dims(graph, id, ANY);
@@ -90,6 +95,12 @@ pub(crate) fn attention_dims(graph: &Graph, id: Id) -> attention::Dims {
     let Op::Attention { k, heads, head_dim, .. } = graph.node(id).op else { bad(id) };
     let ([batch, tq, _], [_, tk, _]) = (dims3(graph, id), dims3(graph, k.id));
     attention::Dims { batch, tq, tk, heads, head_dim }
+}
+
+pub(crate) fn absorbed_attention_dims(graph: &Graph, id: Id) -> absorbed_attention::Dims {
+    let Op::AbsorbedAttention { x, heads, head_dim, .. } = graph.node(id).op else { bad(id) };
+    let ([batch, tq, _], [_, tk, width]) = (dims3(graph, id), dims3(graph, x));
+    absorbed_attention::Dims { batch, tq, tk, heads, head_dim, width }
 }
 
 pub(crate) fn feed_forward_dims(graph: &Graph, id: Id, precision: MatmulPrecision) -> feed_forward::Dims {
@@ -149,6 +160,13 @@ pub(crate) fn flops(graph: &Graph, id: Id) -> (u64, u64) {
             // Forward: q k^T and p v. Backward: both recomputed or undone: s, dp, dv, dq, dk.
             let d = attention_dims(graph, id);
             let product = 2 * (d.batch * d.heads * d.tq * d.tk * d.head_dim) as u64;
+            (2 * product, 5 * product)
+        }
+        Op::AbsorbedAttention { .. } => {
+            // Forward: scores and sum over x, into and out of its width. Backward: all but the output again, and as many
+            // for the gradients.
+            let d = absorbed_attention_dims(graph, id);
+            let product = 2 * (d.batch * d.heads * d.tq * d.width * (d.tk + d.head_dim)) as u64;
             (2 * product, 5 * product)
         }
         Op::FeedForward { .. } => {

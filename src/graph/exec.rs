@@ -18,8 +18,8 @@ use heartlore_kernels::attention::{GradRows, Rows};
 use heartlore_kernels::layer_norm::Residual;
 use heartlore_kernels::rng::{Dropout, Key};
 use heartlore_kernels::{
-    Beta, GradMut, Isa, Real, activation, attention, conv1d, dropout, elementwise, embed, feed_forward,
-    layer_norm, linear, losses, pool, reduce, softmax,
+    Beta, GradMut, Isa, Real, absorbed_attention, activation, attention, conv1d, dropout, elementwise, embed,
+    feed_forward, layer_norm, linear, losses, pool, reduce, softmax,
 };
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -511,6 +511,18 @@ impl<T: Precision> Exec<T> {
                 let (q, k, v) = (rows(q, qs), rows(k, ks), rows(v, vs));
                 attention::forward(isa, d, scale, q, k, v, mask.map(|_| m), dropout, key, y, saved, scratch);
             }
+            Op::AbsorbedAttention { q, x, w, b, mask, first, scale, dropout, .. } => {
+                let d = cost::absorbed_attention_dims(&graph, id);
+                let dropout = self.dropout_of(dropout);
+                let places = [at(q), at(x), at(w), opt(b), opt(mask)];
+                let ([y, saved, scratch], [q, x, w, bias, m]) =
+                    views(&mut self.arena, params, [out, saved, scratch], places);
+                let w = &w[first * d.width..][..2 * d.inner() * d.width];
+                let (bias, mask) = (b.map(|_| &bias[first..][..2 * d.inner()]), mask.map(|_| m));
+                absorbed_attention::forward(
+                    isa, d, scale, q, x, w, bias, mask, dropout, key, y, saved, scratch,
+                );
+            }
             Op::FeedForward { x, w1, b1, w2, b2, act, dropout } => {
                 let d = cost::feed_forward_dims(&graph, id, plan.precision());
                 let dropout = self.dropout_of(dropout);
@@ -690,6 +702,23 @@ impl<T: Precision> Exec<T> {
                     dk,
                     dv,
                     scratch,
+                );
+            }
+            Op::AbsorbedAttention { q, x, w, b, mask, first, scale, dropout, .. } => {
+                let d = cost::absorbed_attention_dims(&graph, id);
+                let dropout = self.dropout_of(dropout);
+                let reads = [at(q), at(x), at(w), opt(b), opt(mask), saved, dy];
+                let (to, scratch, [q, x, w, bias, m, saved, dy]) =
+                    open(&mut self.arena, params, grads, step, pass, reads);
+                let rows = first..first + 2 * d.inner();
+                let of_w = rows.start * d.width..rows.end * d.width;
+                let [dq, dx, dw, db, _] = to;
+                let dw = settled(dw).map(|g| &mut g[of_w.clone()]);
+                let db = settled(db).map(|g| &mut g[rows.clone()]);
+                let (bias, mask) = (b.map(|_| &bias[rows]), mask.map(|_| m));
+                let w = &w[of_w];
+                absorbed_attention::backward(
+                    isa, d, scale, q, x, w, bias, mask, dropout, key, saved, dy, dq, dx, dw, db, scratch,
                 );
             }
             Op::FeedForward { x, w1, b1, w2, act, dropout, .. } => {

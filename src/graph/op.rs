@@ -126,6 +126,29 @@ pub enum Op {
         /// Dropout probability on the attention weights.
         dropout: f64,
     },
+    /// Attention on the projected rows of x, whose projection is absorbed into the queries.
+    AbsorbedAttention {
+        /// `[batch, tq, heads * head_dim]`, projected
+        q: Id,
+        /// `[batch, tk, width]`: a key and a value each
+        x: Id,
+        /// `[outputs, width]`
+        w: Id,
+        /// `[outputs]`
+        b: Option<Id>,
+        /// `[batch, tk]`: 1 keeps a key, 0 drops it.
+        mask: Option<Id>,
+        /// First row of `w` and `b` that is used: `heads * head_dim` rows of the keys, then as many of the values.
+        first: usize,
+        /// Number of heads.
+        heads: usize,
+        /// Width of a head.
+        head_dim: usize,
+        /// Factor on the scores, usually 1 / sqrt(head_dim).
+        scale: f64,
+        /// Dropout probability on the attention weights.
+        dropout: f64,
+    },
     /// dropout(act(x w1^T + b1)) w2^T + b2.
     FeedForward {
         /// `[.., width]`
@@ -266,6 +289,7 @@ pub enum OpKind {
     LayerNorm,
     Softmax,
     Attention,
+    AbsorbedAttention,
     FeedForward,
     Activate,
     Dropout,
@@ -285,7 +309,7 @@ pub enum OpKind {
 
 impl OpKind {
     /// Every kind.
-    pub const ALL: [OpKind; 24] = [
+    pub const ALL: [OpKind; 25] = [
         OpKind::Input,
         OpKind::Index,
         OpKind::Param,
@@ -295,6 +319,7 @@ impl OpKind {
         OpKind::LayerNorm,
         OpKind::Softmax,
         OpKind::Attention,
+        OpKind::AbsorbedAttention,
         OpKind::FeedForward,
         OpKind::Activate,
         OpKind::Dropout,
@@ -329,6 +354,7 @@ impl OpKind {
             OpKind::LayerNorm => "layer_norm",
             OpKind::Softmax => "softmax",
             OpKind::Attention => "attention",
+            OpKind::AbsorbedAttention => "absorbed_attention",
             OpKind::FeedForward => "feed_forward",
             OpKind::Activate => "activate",
             OpKind::Dropout => "dropout",
@@ -373,6 +399,7 @@ impl Op {
             Op::LayerNorm { .. } => OpKind::LayerNorm,
             Op::Softmax { .. } => OpKind::Softmax,
             Op::Attention { .. } => OpKind::Attention,
+            Op::AbsorbedAttention { .. } => OpKind::AbsorbedAttention,
             Op::FeedForward { .. } => OpKind::FeedForward,
             Op::Activate { .. } => OpKind::Activate,
             Op::Dropout { .. } => OpKind::Dropout,
@@ -400,6 +427,7 @@ impl Op {
                 slots([Some(x), residual, Some(gamma), Some(beta)])
             }
             Op::Attention { q, k, v, mask, .. } => slots([Some(q.id), Some(k.id), Some(v.id), mask]),
+            Op::AbsorbedAttention { q, x, w, b, mask, .. } => slots([Some(q), Some(x), Some(w), b, mask]),
             Op::FeedForward { x, w1, b1, w2, b2, .. } => {
                 slots([Some(x), Some(w1), Some(b1), Some(w2), Some(b2)])
             }
@@ -440,6 +468,9 @@ impl Op {
             Op::Attention { q, k, v, mask, .. } => {
                 (q.id, k.id, v.id, *mask) = (f(q.id), f(k.id), f(v.id), mask.map(&mut f));
             }
+            Op::AbsorbedAttention { q, x, w, b, mask, .. } => {
+                (*q, *x, *w, *b, *mask) = (f(*q), f(*x), f(*w), b.map(&mut f), mask.map(&mut f));
+            }
             Op::FeedForward { x, w1, b1, w2, b2, .. } => {
                 for id in [x, w1, b1, w2, b2] {
                     *id = f(*id);
@@ -470,6 +501,7 @@ impl Op {
         match self {
             Op::Input | Op::Index { .. } | Op::Param { .. } | Op::Sinusoid => false,
             Op::Attention { .. } => slot < 3,
+            Op::AbsorbedAttention { .. } => slot < 4,
             Op::GatherRows { .. } | Op::BceLogits { .. } | Op::CrossEntropy { .. } => slot == 0,
             Op::MaskedMse { .. } => slot < 2,
             _ => true,
@@ -489,6 +521,7 @@ impl Op {
             Op::FeedForward { .. } => ([true, true, true, true, false], false),
             Op::Softmax { .. } => (NONE, true),
             Op::Reduce { .. } => (ALL, true),
+            Op::AbsorbedAttention { .. } => (ALL, false),
             Op::Activate { .. } | Op::Mul { .. } | Op::Pool { .. } => (ALL, false),
             Op::MaskedMse { .. } | Op::BceLogits { .. } | Op::CrossEntropy { .. } => (ALL, false),
             Op::GatherRows { .. } => ([false, true, false, false, false], false),

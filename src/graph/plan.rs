@@ -272,7 +272,7 @@ impl Plan {
     ///
     /// That concerns `linear` and `feed_forward`, forward and backward: values, weights and gradients are rounded as they
     /// are read, sums are f32, and so is everything that is kept: parameters, values, gradients. All other operations,
-    /// convolution and attention among them, are f32 (the module `gemm/bf16.rs` of the kernels says why).
+    /// convolution and attention (absorbed projections too) among them, are f32 (the module `gemm/bf16.rs` of the kernels says why).
     ///
     /// It is a setting of the run, not of the mathematics: the same recorded program can be planned either way, sizes and
     /// places are the same, and an executor in f64, which is there to check derivatives, ignores it.

@@ -72,6 +72,9 @@ pub fn describe(graph: &Graph, id: Id) -> String {
             " columns {}/{}/{} heads {heads} x {head_dim} dropout {dropout}",
             q.offset, k.offset, v.offset
         ),
+        Op::AbsorbedAttention { first, heads, head_dim, dropout, .. } => {
+            write!(text, " rows from {first} heads {heads} x {head_dim} dropout {dropout}")
+        }
         Op::FeedForward { act, dropout, .. } => write!(text, " {act:?} dropout {dropout}"),
         Op::Activate { kind, .. } => write!(text, " {kind:?}"),
         Op::Dropout { p, .. } => write!(text, " p {p}"),

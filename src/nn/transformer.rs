@@ -6,13 +6,16 @@
 //! ```
 //!
 //! [`Rows`] says which rows of the last layer are wanted. Its keys and values come from every row; queries and all that
-//! follows act on each row alone, so choosing rows before or after them gives the same numbers.
+//! follows act on each row alone, so choosing rows before or after them gives the same numbers. For one row the projection
+//! of keys and values is absorbed into the query ([`absorbed_attention`]): the same numbers again, without it. Chosen rows
+//! of pre-training are many, and their number changes from step to step, which must not change how they are computed.
 
 use super::config::{ModelConfig, NormOrder};
 use super::encoder::{dropout, linear_params, norm_params};
 use crate::error::Result;
 use crate::graph::{AttentionSpec, Columns, FeedForwardParams, Graph, Id};
 use crate::tensor::Init;
+use heartlore_kernels::absorbed_attention;
 use heartlore_kernels::pool::Pool;
 
 /// Which rows of `[batch, rows, width]` go on.
@@ -78,6 +81,7 @@ impl Layer {
     /// Self-attention of h `[batch, rows, width]` with the queries of `rows` -> `[batch, chosen, width]`.
     fn attention(&self, g: &mut Graph, c: &ModelConfig, h: Id, rows: Rows) -> Result<Id> {
         let (d, w, b) = (c.width(), self.in_weight, Some(self.in_bias));
+        let spec = AttentionSpec { heads: c.heads, head_dim: d / c.heads, dropout: c.attention_dropout };
         let (q, k, v): (Columns, _, _) = if rows == Rows::All {
             let qkv = g.linear(h, w, b, None)?;
             let block = |n: usize| Columns { id: qkv, offset: n * d };
@@ -85,10 +89,21 @@ impl Layer {
         } else {
             let chosen = rows.choose(g, h)?;
             let q = g.linear_rows(chosen, w, b, 0..d, None)?;
+            let few = absorbed_attention::Dims {
+                batch: 1,
+                tq: 1,
+                tk: c.rows(),
+                heads: c.heads,
+                head_dim: spec.head_dim,
+                width: d,
+            };
+            if matches!(rows, Rows::First | Rows::Last) && absorbed_attention::pays(few) {
+                let y = g.absorbed_attention(q, h, w, b, d, None, spec)?;
+                return g.linear(y, self.out.0, Some(self.out.1), None);
+            }
             let kv = g.linear_rows(h, w, b, d..3 * d, None)?;
             (q.into(), kv.into(), Columns { id: kv, offset: d })
         };
-        let spec = AttentionSpec { heads: c.heads, head_dim: d / c.heads, dropout: c.attention_dropout };
         let y = g.attention(q, k, v, None, spec)?;
         g.linear(y, self.out.0, Some(self.out.1), None)
     }

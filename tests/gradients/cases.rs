@@ -146,6 +146,25 @@ fn recorder(kind: OpKind, g: &mut Graph, d: &mut Draw, size: usize) -> Record {
             });
             Box::new(move |g| g.attention(q, k, v, mask, spec).unwrap())
         }
+        OpKind::AbsorbedAttention => {
+            let (heads, head_dim, batch) = (d.size(3), d.size(size), d.size(2));
+            let (tq, tk, inner) = (d.size(size), d.size(size), heads * head_dim);
+            let spec = AttentionSpec { heads, head_dim, dropout: p };
+            // Now and then the queries are the rows themselves.
+            let x = d.coin().then(|| fresh(g, d, "x", [batch, tk, inner]));
+            let q = x.filter(|_| d.coin()).unwrap_or_else(|| fresh(g, d, "q", [batch, tq, inner]));
+            let width = if x.is_some() { inner } else { d.size(size) };
+            let x = x.unwrap_or_else(|| fresh(g, d, "x", [batch, tk, width]));
+            let first = d.below(3);
+            let total = first + 2 * inner + d.below(3);
+            let w = fresh(g, d, "w", [total, width]);
+            let b = d.coin().then(|| fresh(g, d, "b", [total]));
+            let mask = d.coin().then(|| {
+                let name = format!("mask{}", g.nodes().len());
+                g.input(&name, [batch, tk]).unwrap()
+            });
+            Box::new(move |g| g.absorbed_attention(q, x, w, b, first, mask, spec).unwrap())
+        }
         OpKind::FeedForward => {
             let (xs, hidden) = (shape(d, size), d.size(size));
             let x = fresh(g, d, "x", &xs);

@@ -52,7 +52,7 @@ impl Program {
         let [batch, rows, width] = self.dims(x);
         let xs = self.g.shape(x).clone();
         let p = self.d.pick(&[0.0, 0.2]);
-        let y = match self.d.below(20) {
+        let y = match self.d.below(21) {
             0 => {
                 let outputs = self.d.size(4);
                 let w = self.small("w", [outputs, width]);
@@ -142,6 +142,14 @@ impl Program {
             }
             17 => self.g.reshape(x, [batch, width, rows]).unwrap(),
             18 => {
+                let heads = if width % 2 == 0 { 2 } else { 1 };
+                let spec = AttentionSpec { heads, head_dim: width / heads, dropout: p };
+                let (q, first) = (self.like(&xs), self.d.below(2));
+                let w = self.small("w", [first + 2 * width, width]);
+                let b = self.d.coin().then(|| self.fresh("b", [first + 2 * width]));
+                self.g.absorbed_attention(q, x, w, b, first, None, spec).unwrap()
+            }
+            19 => {
                 let kind = self.d.pick(&REDUCES);
                 let s = self.g.reduce(x, kind).unwrap();
                 self.scalars.push(s);

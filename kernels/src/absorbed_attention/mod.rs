@@ -1,0 +1,399 @@
+//! Attention of a few queries on keys and values that are never computed: their projections are absorbed.
+//!
+//! Attention after a joint projection, k_j = W_K x_j + b_K and v_j = W_V x_j + b_V, needs keys and values of
+//! every row x_j however few queries there are. But a score is q . W_K x_j = (W_K^T q) . x_j, and a weighted
+//! sum of values is W_V times the weighted sum of the rows: with few queries it is cheaper to bring the
+//! queries to the rows than the rows to the queries. The result is the same; only the order of the sums
+//! differs.
+//!
+//! For every batch element, with W_K, W_V the `[head_dim, width]` blocks of head h and q_i its part of query i:
+//!
+//! u_i = W_K^T q_i; s_ij = scale u_i . x_j; p_ij = exp(s_ij) / sum_k exp(s_ik);
+//! c_i = sum_j m_ij p_ij x_j; w_i = sum_j m_ij p_ij; y_i = W_V c_i + w_i b_V
+//!
+//! where m_ij is the dropout multiplier (0 or 1 / keep; 1 without dropout), drawn as in [`crate::attention`].
+//! b_K adds q_i . b_K to all scores of a query alike, which the softmax does not see: it is not read. Keys
+//! whose mask is 0 are treated as absent.
+//!
+//! # Backward
+//! Saved are c_i, w_i and the log of the sum lse_i, from which p_ij = exp(s_ij - lse_i) can be had again.
+//!
+//! dc_i = W_V^T dy_i; dp_ij = m_ij (x_j . dc_i + b_V . dy_i); ds_ij = p_ij (dp_ij - D_i);
+//! dx_j = sum_hi m_ij p_ij dc_i + scale ds_ij u_i; du_i = scale sum_j ds_ij x_j; dq_i = W_K du_i;
+//! dW_K += sum_i q_i du_i^T; dW_V += sum_i dy_i c_i^T; db_V += sum_i w_i dy_i; db_K is exactly 0
+//!
+//! where D_i = sum_j p_ij dp_ij = c_i . dc_i + w_i b_V . dy_i, known before the keys are visited.
+//!
+//! # Cost
+//! 4 batch tq heads width (tk + head_dim) FLOPs forward, 10 backward. Projecting first costs 4 batch tk width
+//! heads head_dim forward and twice that backward, beside the attention's own 4 and 10 batch heads tq tk
+//! head_dim. [`pays`] compares the two. Scratch grows with tq heads width, saved data with batch times that;
+//! neither with tk.
+//!
+//! # The vector body
+//! Forward it takes a seventh of the readable loop's time (one query, first row of the table: 470 us).
+//!
+//! * *One pass.* A block of 32 rows (32 KiB at width 256) is read from the second-level cache or memory
+//!   once and is in the first-level cache for all that is done with it: forward, scores of all heads and
+//!   queries, a step of the running softmax ([`crate::attention`]) and the sum; backward, scores and x . dc,
+//!   then du and dx. The readable loop reads all of x twice per head and query. Blocks of 128 rows, which the
+//!   first-level cache does not hold, take 74 us in place of 64 forward, and 200 in place of 197 backward.
+//! * *Four rows, two queries* share their loads in a register block: eight multiply-adds for six loads.
+//! * The small products with the weights are the same three loops, with rows of weights in place of rows of x.
+//!
+//! Measured in us, median of nine, beside projecting keys and values (weights packed before) and attention:
+//! `cargo bench -p heartlore-kernels --bench kernels -- "absorbed attention" "projected attention" --seconds 1`
+//! on two cores of an Intel Emerald Rapids VM (AVX-512, 178 GFLOP/s FMA peak on one thread), one thread, batch 1, no
+//! dropout (a dropout of 0.1 changes neither by more than the noise).
+//!
+//! | tq x tk, heads x head_dim of width | forward | projected | backward | projected |
+//! |---|---|---|---|---|
+//! | 1 x 1281, 2 x 128 of 256 | 64 | 2224 | 197 | 5670 |
+//! | 2 x 1281, 2 x 128 of 256 | 84 | 2300 | 244 | 5660 |
+//! | 4 x 1281, 2 x 128 of 256 | 147 | 2350 | 412 | 5460 |
+//! | 8 x 1281, 2 x 128 of 256 | 278 | 2430 | 756 | 5760 |
+//! | 16 x 1281, 2 x 128 of 256 | 543 | 2500 | 1790 | 5960 |
+//! | 32 x 1281, 2 x 128 of 256 | 1140 | 2650 | 3610 | 6260 |
+//! | 64 x 1281, 2 x 128 of 256 | 2310 | 2920 | 7600 | 7070 |
+//! | 128 x 1281, 2 x 128 of 256 | 4690 | 3450 | 14700 | 8430 |
+//! | 1 x 161, 4 x 32 of 128 | 8.1 | 71 | 22 | 180 |
+//! | 1 x 81, 2 x 32 of 64 | 1.9 | 10.7 | 4.9 | 30 |
+//!
+//! So a training step breaks even at 64 queries of the first shape, where [`pays`] stops. For one query x
+//! and the weights come in at 29 GB/s, about the rate of the third-level cache; many queries run at 45 and 35 % of
+//! the peak, as nothing is packed.
+//!
+//! In the `paper` model, `heartlore bench --what predict,finetune --threads 1 --seconds 4`, same machine, medians
+//! before and after by turns: prediction of one window 33.0 and 30.6 ms, of eight 32.6 and 30.6 ms each; a
+//! fine-tuning step 125 and 116 ms per window.
+//!
+//! # Numerics
+//! Everything is f32 in f32, whatever the products of the program around it are rounded to. Exponents are at
+//! most 0, so no finite score overflows. A query without any key has y = 0, lse = -inf and gradients 0. A NaN
+//! in q reaches its head's part of its row of y and no other; a NaN or an infinity in an unmasked row of x
+//! reaches every row of y. The order of summation depends on the dimensions, the instruction set and which
+//! keys are masked; without dropout a row of y does not depend on the number of queries.
+//!
+//! Source: DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434), section 2.1.2, absorbs the up-projections of
+//! compressed keys and values in this way; here they are the only projections, and the derivative is added.
+
+mod reference;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+use crate::real::{is_f32, same, same_mut};
+use crate::rng::{Dropout, Key};
+use crate::{GradMut, Isa, Real, contract};
+use std::ops::Range;
+
+/// Sizes of an absorbed attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Independent sequences.
+    pub batch: usize,
+    /// Query rows of a sequence.
+    pub tq: usize,
+    /// Rows of x of a sequence: one key and one value each.
+    pub tk: usize,
+    /// Heads; head h owns the columns `h * head_dim ..` of every query.
+    pub heads: usize,
+    /// Columns of a head, at least 1.
+    pub head_dim: usize,
+    /// Columns of x, at least 1.
+    pub width: usize,
+}
+
+impl Dims {
+    /// Columns of a query: all heads side by side.
+    pub fn inner(self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Queries of a sequence, each head's counted.
+    fn queries(self) -> usize {
+        self.heads * self.tq
+    }
+
+    fn check(self, op: &str) {
+        contract::require(op, "head_dim must be at least 1", self.head_dim, self.head_dim >= 1);
+        contract::require(op, "width must be at least 1", self.width, self.width >= 1);
+        contract::product(op, &[self.batch, self.tk, self.width]);
+        contract::product(op, &[2, self.heads, self.head_dim, self.width]);
+        contract::product(op, &[self.batch, self.heads, self.tq, self.head_dim.max(self.width + 2)]);
+    }
+}
+
+/// How much faster per FLOP the packed products of projection and attention are than this kernel's loops (measured).
+const PACKED: f64 = 2.0;
+
+/// Whether a training step is expected to take less time this way than by a joint projection and attention: a
+/// comparison of FLOPs, forward and backward, with this kernel's counted twice as dear. For one query the two
+/// differ by a factor of about `head_dim`.
+pub fn pays(d: Dims) -> bool {
+    let [tq, tk, heads, head_dim, width] = [d.tq, d.tk, d.heads, d.head_dim, d.width].map(|n| n as f64);
+    let absorbed = 14.0 * tq * heads * width * (tk + head_dim);
+    let projected = (12.0 * width + 14.0 * tq) * tk * heads * head_dim;
+    PACKED * absorbed <= projected
+}
+
+/// Elements of `saved`: lse and w `[batch, heads, tq]` each, c `[batch, heads, tq, width]`.
+///
+/// # Panics
+/// If the product overflows.
+pub fn saved_len(d: Dims) -> usize {
+    d.check("absorbed attention");
+    contract::product("absorbed attention", &[d.batch, d.queries(), d.width + 2])
+}
+
+/// Elements of `scratch` that [`forward`] and [`backward`] need (one size for both).
+///
+/// # Panics
+/// If a product overflows.
+pub fn scratch_len<T: Real>(d: Dims) -> usize {
+    d.check("absorbed attention");
+    if is_f32::<T>() { simd::scratch_len(d) } else { reference::scratch_len(d) }
+}
+
+/// y = attention(q, W_K x + b_K, W_V x + b_V).
+///
+/// q `[batch, tq, heads * head_dim]`, already projected; x `[batch, tk, width]`; w `[2 * heads * head_dim,
+/// width]`: the rows of W_K, then those of W_V; b `[2 * heads * head_dim]` alike, or None for zeros; `mask`
+/// `[batch, tk]` is 1 where a key is kept and 0 where it is dropped; y as q; `saved` [`saved_len`] elements
+/// or empty (inference); `scratch` [`scratch_len`]. Dropout of element (i, j) of head h of sequence n uses
+/// `key.sample(n)`, row `h * tq + i`, index j.
+///
+/// # Panics
+/// If a length does not fit `d`.
+pub fn forward<T: Real>(
+    isa: Isa,
+    d: Dims,
+    scale: f64,
+    q: &[T],
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    mask: Option<&[T]>,
+    dropout: Dropout,
+    key: Key,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    const OP: &str = "absorbed attention";
+    let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
+    f.check(OP);
+    contract::len(OP, "y", q.len(), y.len());
+    if !saved.is_empty() {
+        contract::len(OP, "saved", saved_len(d), saved.len());
+    }
+    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+    if is_f32::<T>() {
+        let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
+        isa.run(simd::Forward { inputs: f.as_f32(), y, saved, scratch });
+    } else {
+        reference::forward(&f, y, saved, scratch);
+    }
+}
+
+/// [`forward`] by the readable loop in either precision, for comparison; `scratch` needs `tk + 3 * width` elements.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_reference<T: Real>(
+    d: Dims,
+    scale: f64,
+    q: &[T],
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    mask: Option<&[T]>,
+    dropout: Dropout,
+    key: Key,
+    y: &mut [T],
+    saved: &mut [T],
+    scratch: &mut [T],
+) {
+    const OP: &str = "absorbed attention reference";
+    let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
+    f.check(OP);
+    contract::len(OP, "y", q.len(), y.len());
+    if !saved.is_empty() {
+        contract::len(OP, "saved", saved_len(d), saved.len());
+    }
+    contract::at_least(OP, "scratch", reference::scratch_len(d), scratch.len());
+    reference::forward(&f, y, saved, scratch);
+}
+
+/// The gradients of [`forward`], from the same inputs and its `saved`: dy as y, dq as q, dx as x; dw and db
+/// are added to. The half of db that belongs to the keys is left as it is. `None`: not wanted.
+///
+/// # Panics
+/// If a length does not fit `d`.
+pub fn backward<T: Real>(
+    isa: Isa,
+    d: Dims,
+    scale: f64,
+    q: &[T],
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    mask: Option<&[T]>,
+    dropout: Dropout,
+    key: Key,
+    saved: &[T],
+    dy: &[T],
+    dq: Option<GradMut<'_, T>>,
+    dx: Option<GradMut<'_, T>>,
+    dw: Option<&mut [T]>,
+    db: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
+    const OP: &str = "absorbed attention backward";
+    let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
+    f.check(OP);
+    contract::len(OP, "saved", saved_len(d), saved.len());
+    contract::len(OP, "dy", q.len(), dy.len());
+    if let Some(dq) = &dq {
+        contract::len(OP, "dq", q.len(), dq.data.len());
+    }
+    if let Some(dx) = &dx {
+        contract::len(OP, "dx", x.len(), dx.data.len());
+    }
+    if let Some(dw) = &dw {
+        contract::len(OP, "dw", w.len(), dw.len());
+    }
+    if let Some(db) = &db {
+        contract::len(OP, "db", 2 * d.inner(), db.len());
+    }
+    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+    if is_f32::<T>() {
+        isa.run(simd::Backward {
+            inputs: f.as_f32(),
+            saved: Saved::of(d, same(saved)),
+            dy: same(dy),
+            dq: dq.map(|g| (same_mut(g.data), g.beta)),
+            dx: dx.map(|g| (same_mut(g.data), g.beta)),
+            dw: dw.map(same_mut),
+            db: db.map(same_mut),
+            scratch: same_mut(scratch),
+        });
+    } else {
+        reference::backward(&f, Saved::of(d, saved), dy, dq, dx, dw, db, scratch);
+    }
+}
+
+/// The parts of `saved`.
+#[derive(Clone, Copy)]
+struct Saved<S> {
+    /// `[batch, heads, tq]`: log of the sum of exponentials.
+    lse: S,
+    /// `[batch, heads, tq]`: w, the sum of the probabilities after dropout.
+    kept: S,
+    /// `[batch, heads, tq, width]`: c, the weighted sum of rows.
+    context: S,
+}
+
+impl<'a, T> Saved<&'a [T]> {
+    fn of(d: Dims, saved: &'a [T]) -> Self {
+        let n = d.batch * d.queries();
+        let (lse, rest) = saved.split_at(n);
+        let (kept, context) = rest.split_at(n);
+        Self { lse, kept, context }
+    }
+}
+
+impl<'a, T> Saved<&'a mut [T]> {
+    /// None if nothing is to be saved.
+    fn split(d: Dims, saved: &'a mut [T]) -> Option<Self> {
+        if saved.is_empty() {
+            return None;
+        }
+        let n = d.batch * d.queries();
+        let (lse, rest) = saved.split_at_mut(n);
+        let (kept, context) = rest.split_at_mut(n);
+        Some(Self { lse, kept, context })
+    }
+}
+
+/// What forward and backward both read.
+#[derive(Clone, Copy)]
+struct Inputs<'a, T> {
+    d: Dims,
+    scale: f64,
+    q: &'a [T],
+    x: &'a [T],
+    w: &'a [T],
+    b: Option<&'a [T]>,
+    mask: Option<&'a [T]>,
+    dropout: Dropout,
+    key: Key,
+}
+
+impl<'a, T: Real> Inputs<'a, T> {
+    fn check(&self, op: &str) {
+        let d = self.d;
+        d.check(op);
+        contract::len(op, "q", d.batch * d.tq * d.inner(), self.q.len());
+        contract::len(op, "x", d.batch * d.tk * d.width, self.x.len());
+        contract::len(op, "w", 2 * d.inner() * d.width, self.w.len());
+        if let Some(b) = self.b {
+            contract::len(op, "b", 2 * d.inner(), b.len());
+        }
+        if let Some(mask) = self.mask {
+            contract::len(op, "mask", d.batch * d.tk, mask.len());
+        }
+    }
+
+    fn as_f32(self) -> Inputs<'a, f32> {
+        Inputs {
+            d: self.d,
+            scale: self.scale,
+            q: same(self.q),
+            x: same(self.x),
+            w: same(self.w),
+            b: self.b.map(same),
+            mask: self.mask.map(same),
+            dropout: self.dropout,
+            key: self.key,
+        }
+    }
+
+    /// Whether key `j` of sequence `n` takes part.
+    #[inline(always)]
+    fn keeps(&self, n: usize, j: usize) -> bool {
+        self.mask.is_none_or(|m| m[n * self.d.tk + j] != T::ZERO)
+    }
+
+    /// Row `j` of x of sequence `n`.
+    fn row(&self, n: usize, j: usize) -> &'a [T] {
+        &self.x[(n * self.d.tk + j) * self.d.width..][..self.d.width]
+    }
+
+    /// Where query `i` of head `h` of sequence `n` lies in q and y.
+    fn columns(&self, n: usize, h: usize, i: usize) -> Range<usize> {
+        let start = (n * self.d.tq + i) * self.d.inner() + h * self.d.head_dim;
+        start..start + self.d.head_dim
+    }
+
+    /// W_K and W_V of head `h`, `[head_dim, width]` each.
+    #[inline(always)]
+    fn weights(&self, h: usize) -> (&'a [T], &'a [T]) {
+        let (block, start) = (self.d.head_dim * self.d.width, h * self.d.head_dim * self.d.width);
+        (&self.w[start..][..block], &self.w[start + self.d.inner() * self.d.width..][..block])
+    }
+
+    /// b_V of head `h`.
+    #[inline(always)]
+    fn value_bias(&self, h: usize) -> Option<&'a [T]> {
+        self.b.map(|b| &b[self.d.inner() + h * self.d.head_dim..][..self.d.head_dim])
+    }
+}
+
+/// The rows of a gradient of w that belong to head `h`: of W_K and of W_V.
+#[inline(always)]
+fn heads_weights_mut<T>(d: Dims, h: usize, dw: &mut [T]) -> (&mut [T], &mut [T]) {
+    let (block, start) = (d.head_dim * d.width, h * d.head_dim * d.width);
+    let (dwk, dwv) = dw.split_at_mut(d.inner() * d.width);
+    (&mut dwk[start..][..block], &mut dwv[start..][..block])
+}
