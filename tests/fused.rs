@@ -156,6 +156,7 @@ fn attention_is_its_formula() {
         (1, 8, 70, 67),
         (2, 5, 3, 130),
         (2, 4, 5, 300),
+        (2, 3, 17, 700),
     ] {
         for (masked, p) in [(false, 0.0), (true, 0.0), (false, 0.3), (true, 0.2)] {
             let mask: Option<Vec<f64>> =
