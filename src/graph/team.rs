@@ -10,7 +10,7 @@
 //!
 //! Handing a pass to a team of two allocates twice (the pool's lists, `tests/no_alloc.rs`); handing out parts does not.
 //! Measured with `heartlore bench --preset paper --what predict` on two cores of an Intel CPU with AVX-512: one window
-//! takes 37.0 ms on one thread and 20.2 ms on two, 1.83 times as fast.
+//! takes 31.0 ms on one thread and 17.3 ms on two, 1.79 times as fast.
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
