@@ -121,16 +121,21 @@ pub(super) fn pretrain_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
     let mut clock = Clock::new(limit);
     let end = train::pretrain(&settings, &data, &scratch.0, false, &mut |e: &Event| clock.event(e));
     let graph = nn::pretrain(model, 1, mean_picks(model))?.graph;
-    Ok(Line {
-        what: "pretrain",
+    Ok(steps("pretrain", run, clock.timing(end)?, &graph))
+}
+
+/// The line of a training job; `graph`: its program for one window.
+fn steps(what: &'static str, run: &Run, time: Timing, graph: &Graph) -> Line {
+    Line {
+        what,
         precision: Precision(run.precision),
         threads: run.threads,
         batch: run.batch,
-        time: clock.timing(end)?,
+        time,
         windows: run.batch,
-        flops: total_flops(&graph, true),
+        flops: total_flops(graph, true),
         peak_mib: None,
-    })
+    }
 }
 
 /// Tokens of a window that the loss sees, averaged over 64 windows.
@@ -180,16 +185,16 @@ pub(super) fn finetune_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
     let initial = |layout: &crate::graph::Layout| Ok((layout.init(1), Vec::new()));
     let end = train::finetune(&settings, &data, &initial, &scratch.0, false, &mut |e: &Event| clock.event(e));
     let graph = nn::classify(model, 1, 1.0)?.graph;
-    Ok(Line {
-        what: "finetune",
-        precision: Precision(run.precision),
-        threads: run.threads,
-        batch: run.batch,
-        time: clock.timing(end)?,
-        windows: run.batch,
-        flops: total_flops(&graph, true),
-        peak_mib: None,
-    })
+    Ok(steps("finetune", run, clock.timing(end)?, &graph))
+}
+
+/// Seconds, and whether this process hardly waited for a CPU; a child's waiting is not seen.
+pub(super) fn timed<R>(f: impl FnOnce() -> Result<R>) -> Result<(f64, bool)> {
+    let (waited, start) = (measure::waited_by_process(), Instant::now());
+    std::hint::black_box(f()?);
+    let seconds = start.elapsed().as_secs_f64();
+    let lost = measure::waited_by_process().zip(waited).map_or(0, |(now, then)| now.saturating_sub(then));
+    Ok((seconds, lost as f64 <= measure::CLEAN * seconds * 1e9))
 }
 
 pub(super) fn outputs(
@@ -215,16 +220,10 @@ pub(super) fn outputs(
     let clean = |r: &[(f64, bool)]| r.iter().filter(|r| r.1).count();
     let mut warm = false;
     while repetitions.is_empty() || (clean(&repetitions) < WANTED && begin.elapsed() < limit) {
-        let (waited, start) = (measure::waited_by_process(), Instant::now());
-        std::hint::black_box(if classify {
-            model.predict(&windows)?
-        } else {
-            model.reconstruct(&windows, &masks)?
-        });
-        let seconds = start.elapsed().as_secs_f64();
-        let lost = measure::waited_by_process().zip(waited).map_or(0, |(now, then)| now.saturating_sub(then));
+        let repetition =
+            timed(|| if classify { model.predict(&windows) } else { model.reconstruct(&windows, &masks) })?;
         if warm {
-            repetitions.push((seconds, lost as f64 <= measure::CLEAN * seconds * 1e9));
+            repetitions.push(repetition);
         }
         warm = true;
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::jobs::Scratch;
+use super::jobs::{Scratch, timed};
 use super::{Start, WANTED, classifier};
 use crate::cli::options::Precision;
 use crate::cli::simulate::write_recording;
@@ -14,7 +14,7 @@ use crate::model::{BandPass, Preprocessing};
 use crate::nn::ModelConfig;
 use crate::signal::simulate::SimulatedStudy;
 use crate::{Error, Model, Result};
-use heartlore_kernels::measure::{self, Timing};
+use heartlore_kernels::measure::Timing;
 
 /// Length of the recording, and its sampling rate.
 const SECONDS: f64 = 600.0;
@@ -62,15 +62,6 @@ pub(super) fn start(
     let timing = |r: &[_]| Timing::of(r).ok_or_else(|| Error::usage("nothing was timed"));
     let windows = values.len() / config.window;
     Ok(Start { precision, threads, windows, whole: timing(&whole)?, bare: timing(&bare)? })
-}
-
-/// Seconds, and whether this process hardly waited for a CPU; a child's waiting is not seen.
-fn timed<R>(f: impl FnOnce() -> Result<R>) -> Result<(f64, bool)> {
-    let (waited, start) = (measure::waited_by_process(), Instant::now());
-    std::hint::black_box(f()?);
-    let seconds = start.elapsed().as_secs_f64();
-    let lost = measure::waited_by_process().zip(waited).map_or(0, |(now, then)| now.saturating_sub(then));
-    Ok((seconds, lost as f64 <= measure::CLEAN * seconds * 1e9))
 }
 
 fn predict(program: &Path, file: &Path, model: &Path, precision: Precision, threads: usize) -> Result<()> {
