@@ -182,12 +182,7 @@ pub fn forward<T: Real>(
 ) {
     const OP: &str = "absorbed attention";
     let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
-    f.check(OP);
-    contract::len(OP, "y", q.len(), y.len());
-    if !saved.is_empty() {
-        contract::len(OP, "saved", saved_len(d), saved.len());
-    }
-    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+    f.check_forward(OP, y, saved, scratch, scratch_len::<T>(d));
     if is_f32::<T>() {
         let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
         isa.run(simd::Forward { inputs: f.as_f32(), y, saved, scratch });
@@ -216,12 +211,7 @@ pub fn forward_reference<T: Real>(
 ) {
     const OP: &str = "absorbed attention reference";
     let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
-    f.check(OP);
-    contract::len(OP, "y", q.len(), y.len());
-    if !saved.is_empty() {
-        contract::len(OP, "saved", saved_len(d), saved.len());
-    }
-    contract::at_least(OP, "scratch", reference::scratch_len(d), scratch.len());
+    f.check_forward(OP, y, saved, scratch, reference::scratch_len(d));
     reference::forward(&f, y, saved, scratch);
 }
 
@@ -343,6 +333,15 @@ impl<'a, T: Real> Inputs<'a, T> {
         if let Some(mask) = self.mask {
             contract::len(op, "mask", d.batch * d.tk, mask.len());
         }
+    }
+
+    fn check_forward(&self, op: &str, y: &[T], saved: &[T], scratch: &[T], scratch_len: usize) {
+        self.check(op);
+        contract::len(op, "y", self.q.len(), y.len());
+        if !saved.is_empty() {
+            contract::len(op, "saved", saved_len(self.d), saved.len());
+        }
+        contract::at_least(op, "scratch", scratch_len, scratch.len());
     }
 
     fn as_f32(self) -> Inputs<'a, f32> {
