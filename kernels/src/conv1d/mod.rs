@@ -35,7 +35,7 @@
 //! The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
 //! the two here.
 //!
-//! **Later.** bf16 enters through [`crate::gemm`].
+//! **Precision.** Operands are never rounded to bf16; `gemm/bf16.rs` says why.
 //!
 //! **Numerics.** Implicit product: sums in the order (kernel, channel) within the product's blocks. Padding multiplies
 //! weights by 0, so an infinite weight gives NaN at the edges. A NaN or infinity of x reaches the outputs whose window
