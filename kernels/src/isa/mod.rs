@@ -172,6 +172,12 @@ pub trait Bf16: Copy + Send + Sync + 'static {
         b: <Self::S as Simd>::V,
         c: <Self::S as Simd>::V,
     ) -> <Self::S as Simd>::V;
+    /// Words of neighbours: `low` and `high` are consecutive elements; lane i holds elements 2 i (lower half) and 2 i + 1,
+    /// rounded to bf16, ties to even. A NaN becomes a quiet NaN, a subnormal number 0.
+    fn pairs_along(self, low: <Self::S as Simd>::V, high: <Self::S as Simd>::V) -> <Self::S as Simd>::V;
+    /// Words of two vectors: lane i holds lane i of `first` (lower half) and of `second`, rounded as in
+    /// [`Bf16::pairs_along`].
+    fn pairs_across(self, first: <Self::S as Simd>::V, second: <Self::S as Simd>::V) -> <Self::S as Simd>::V;
 }
 
 /// As [`Task`], for work that needs dot products.

@@ -182,3 +182,53 @@ fn dot_products_are_chosen_by_maker_and_can_be_switched() {
         }
     }
 }
+
+/// Words that the two ways to pair make of two vectors, each lane's halves.
+struct Pairs<'a> {
+    first: &'a [f32],
+    second: &'a [f32],
+}
+
+impl DotTask for Pairs<'_> {
+    type Out = [Vec<[u16; 2]>; 2];
+    #[inline(always)]
+    fn run<D: Bf16>(self, d: D) -> Self::Out {
+        let s = d.simd();
+        let (first, second) = (s.load(self.first), s.load(self.second));
+        [d.pairs_along(first, second), d.pairs_across(first, second)].map(|words| {
+            let mut out = vec![0.0; D::S::LANES];
+            s.store(words, &mut out);
+            out.iter().map(|w| [w.to_bits() as u16, (w.to_bits() >> 16) as u16]).collect()
+        })
+    }
+}
+
+/// x rounded to bf16, a subnormal number to 0.
+fn rounded(x: f32) -> u16 {
+    let x = if x.is_subnormal() { 0.0f32.copysign(x) } else { x };
+    (crate::gemm::round_to_bf16(x).to_bits() >> 16) as u16
+}
+
+#[test]
+fn pairs_are_rounded_and_in_order() {
+    let Some(dot) = Isa::best().with_bf16_dot(true).and_then(Isa::bf16_dot) else {
+        eprintln!("skipped: this CPU has no dot products of bf16");
+        return;
+    };
+    let mut bits = 1u32;
+    let mut draw = || {
+        // All bit patterns, NaN, infinity and subnormal numbers among them; and ties.
+        bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from_bits(if bits >> 7 & 1 == 0 { bits } else { bits & 0xffff_0000 | 0x8000 })
+    };
+    let edges = [f32::NAN, f32::INFINITY, -f32::INFINITY, f32::MAX, f32::MIN, f32::MIN_POSITIVE, -0.0, 1e-40];
+    for round in 0..20_000 {
+        let mut x: Vec<f32> = (0..32).map(|_| draw()).collect();
+        x[round % 25..][..8].copy_from_slice(&edges);
+        let [along, across] = dot.run(Pairs { first: &x[..16], second: &x[16..] });
+        for i in 0..16 {
+            assert_eq!(along[i], [rounded(x[2 * i]), rounded(x[2 * i + 1])], "{:?}", &x[2 * i..2 * i + 2]);
+            assert_eq!(across[i], [rounded(x[i]), rounded(x[16 + i])], "{} {}", x[i], x[16 + i]);
+        }
+    }
+}

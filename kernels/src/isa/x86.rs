@@ -77,6 +77,24 @@ impl Bf16 for Avx512Bf16 {
             )
         }
     }
+    #[inline(always)]
+    fn pairs_along(self, low: __m512, high: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX512-BF16; registers only. The two vector types are 64 bytes of any bits.
+        unsafe { core::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low)) }
+    }
+    #[inline(always)]
+    fn pairs_across(self, first: __m512, second: __m512) -> __m512 {
+        #[rustfmt::skip]
+        const ALTERNATE: [i16; 32] = [
+            0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31,
+        ];
+        // SAFETY: `self` proves AVX512-BF16 and AVX-512 BW; `ALTERNATE` has the 64 bytes that are loaded.
+        unsafe {
+            let halves = core::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            let alternate = _mm512_loadu_si512(ALTERNATE.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(alternate, halves))
+        }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
