@@ -364,6 +364,26 @@ fn residual_norm_is_dropout_sum_and_norm() {
 }
 
 #[test]
+fn residual_norm_of_a_table_is_add_rows_and_norm() {
+    for shape in [[1, 1, 2], [2, 3, 5], [3, 40, 130]] {
+        let program = |fused: bool| {
+            let mut g = Graph::new();
+            let (x, table) = (param(&mut g, "x", &shape), param(&mut g, "r", &shape[1..]));
+            let (gamma, beta) = (param(&mut g, "gamma", &shape[2..]), param(&mut g, "beta", &shape[2..]));
+            let y = if fused {
+                g.residual_norm(x, table, 0.0, gamma, beta, 1e-2).unwrap()
+            } else {
+                let s = g.add_rows(x, table).unwrap();
+                g.layer_norm(s, gamma, beta, 1e-2).unwrap()
+            };
+            (g, y)
+        };
+        let ((fused, y), (composed, z)) = (program(true), program(false));
+        same(&format!("table {shape:?}"), (&fused, y), (&composed, z), &BTreeMap::new(), false);
+    }
+}
+
+#[test]
 fn an_activation_in_the_same_pass_is_the_activation_after_it() {
     for act in Activation::ALL {
         let record = |fused: bool, conv: bool| {

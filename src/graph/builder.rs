@@ -322,10 +322,11 @@ impl Graph {
         self.norm(x, None, 0.0, gamma, beta, eps)
     }
 
-    /// Layer norm of x + dropout(residual), fused.
+    /// Layer norm of x + dropout(residual), fused; the residual has x's shape or, for x `[batch, rows, width]`,
+    /// `[rows, width]`: then it is added to every sample (positions).
     ///
     /// # Errors
-    /// As [`Graph::layer_norm`]; also if x and residual differ in shape or the probability is outside [0, 1).
+    /// As [`Graph::layer_norm`]; also if the residual has another shape or the probability is outside [0, 1).
     pub fn residual_norm(
         &mut self,
         x: Id,
@@ -353,7 +354,10 @@ impl Graph {
         self.expect(K, "gamma", gamma, &width, &format!("as x has shape {xs}"))?;
         self.expect(K, "beta", beta, &width, &format!("as x has shape {xs}"))?;
         if let Some(r) = residual {
-            self.expect(K, "residual", r, &xs, "as x")?;
+            match xs.dims() {
+                [_, rows, width] if *self.valid(r)?.dims() == [*rows, *width] => {}
+                _ => self.expect(K, "residual", r, &xs, "as x, or as a sample of it")?,
+            }
         }
         self.probability(K, dropout)?;
         if eps.is_nan() || eps <= 0.0 {

@@ -91,7 +91,7 @@ pub enum Op {
     LayerNorm {
         /// `[.., width]`
         x: Id,
-        /// Added before normalising.
+        /// Added before normalising: `[.., width]` as x, or one sample of it for all.
         residual: Option<Id>,
         /// Dropout probability on the residual.
         dropout: f64,

@@ -218,6 +218,9 @@ pub(super) fn forward<T: Precision>(
             }
             let places = [at(x), opt(residual), at(gamma), at(beta)];
             let ([y], [x, r, gamma, beta]) = views(arena, params, [out], places);
+            if residual.is_some() && r.len() < x.len() {
+                return false;
+            }
             by_rows(team, benches, cuts, y, |rows, y, _| {
                 let (d, x) = (layer_norm::Dims { samples: 1, rows: rows.len(), ..d }, of(x, &rows, d.cols));
                 let data = |_| Residual { data: of(r, &rows, d.cols), dropout: Dropout::NONE, key };

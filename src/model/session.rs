@@ -42,7 +42,8 @@ struct Weights {
 
 impl Session {
     pub(super) fn new(model: &Model, output: Output) -> Result<Self> {
-        let config = &model.config;
+        // Nothing is dropped when a model runs, and a dropout switched off would copy its input.
+        let config = &model.config.without_dropout();
         let (graph, samples, result): (Arc<Graph>, Id, Id) = match (output, &model.task) {
             (Output::Logit, Task::Classifier { .. }) => {
                 let p = nn::classify(config, 1, 1.0)?;

@@ -198,6 +198,10 @@ impl ModelConfig {
     pub fn patch(&self) -> usize {
         self.strides.iter().try_fold(1usize, |p, &s| p.checked_mul(s)).unwrap_or(0)
     }
+    /// The same model for inference: its programs have no dropout to switch off.
+    pub fn without_dropout(&self) -> Self {
+        Self { dropout: 0.0, attention_dropout: 0.0, head_dropout: 0.0, ..self.clone() }
+    }
     /// Tokens of a window.
     pub fn tokens(&self) -> usize {
         self.window.checked_div(self.patch()).unwrap_or(0)

@@ -62,20 +62,20 @@ pub(super) fn embedding(g: &mut Graph, c: &ModelConfig, samples: Id) -> Result<I
         let cls = g.param("cls", [c.width()], Init::Normal(0.02))?;
         x = g.prepend_row(x, cls)?;
     }
-    match c.positions {
-        Positions::Sinusoidal => {
-            let table = g.sinusoid(c.rows(), c.width())?;
-            x = g.add_rows(x, table)?;
-        }
-        Positions::Learned => {
-            let table = g.param("positions", [c.rows(), c.width()], Init::Normal(0.02))?;
-            x = g.add_rows(x, table)?;
-        }
-        Positions::None => {}
-    }
+    let positions = match c.positions {
+        Positions::Sinusoidal => Some(g.sinusoid(c.rows(), c.width())?),
+        Positions::Learned => Some(g.param("positions", [c.rows(), c.width()], Init::Normal(0.02))?),
+        Positions::None => None,
+    };
     if c.embed_norm {
         let (gamma, beta) = norm_params(g, "embed_norm", c.width())?;
-        x = g.layer_norm(x, gamma, beta, c.norm_eps)?;
+        x = match positions {
+            // In one pass.
+            Some(table) => g.residual_norm(x, table, 0.0, gamma, beta, c.norm_eps)?,
+            None => g.layer_norm(x, gamma, beta, c.norm_eps)?,
+        };
+    } else if let Some(table) = positions {
+        x = g.add_rows(x, table)?;
     }
     dropout(g, x, c.dropout)
 }

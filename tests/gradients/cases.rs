@@ -91,7 +91,12 @@ fn recorder(kind: OpKind, g: &mut Graph, d: &mut Draw, size: usize) -> Record {
         OpKind::LayerNorm => {
             let xs = shape(d, size);
             let x = fresh(g, d, "x", &xs);
-            let residual = d.coin().then(|| if d.below(4) == 0 { x } else { fresh(g, d, "r", &xs) });
+            let residual = d.coin().then(|| match (d.below(4), xs.dims()) {
+                (0, _) => x,
+                // One table for all samples.
+                (1, [_, rows, width]) => fresh(g, d, "r", [*rows, *width]),
+                _ => fresh(g, d, "r", &xs),
+            });
             let (gamma, beta) = (fresh(g, d, "gamma", [xs.last()]), fresh(g, d, "beta", [xs.last()]));
             // With two or three columns the variance may be tiny and the third derivative huge: a larger eps.
             let eps = if xs.last() < 4 { 0.5 } else { 0.05 };

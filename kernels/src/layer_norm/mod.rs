@@ -1,11 +1,12 @@
 //! Layer normalisation over the last dimension, with an optional residual branch added first.
 //!
-//! s = x + dropout(residual); per row of `cols` elements
+//! s = x + dropout(residual), the residual being one of every sample or one table for all (positions); per row of `cols`
+//! elements
 //! mean = sum(s) / cols, var = sum((s - mean)^2) / cols (biased, as PyTorch), rstd = 1 / sqrt(var + eps),
 //! xhat = (s - mean) rstd, y = gamma xhat + beta.
 //!
 //! Derivative, with g = gamma dy: ds = rstd (g - mean(g) - xhat mean(g xhat)); dx = ds, dresidual = ds times the dropout
-//! multiplier; dgamma = sum over rows of dy xhat, dbeta = sum over rows of dy.
+//! multiplier, a table's summed over the samples; dgamma = sum over rows of dy xhat, dbeta = sum over rows of dy.
 //!
 //! Saved: `[mean; samples rows]` then `[rstd; samples rows]`; xhat is recomputed from s, which is cheaper than keeping a
 //! copy. Cost: about 8 FLOPs per element forward and 15 backward; memory-bound.
@@ -47,12 +48,27 @@ impl Dims {
 /// A branch that is added to x before the normalisation, after dropout.
 #[derive(Clone, Copy, Debug)]
 pub struct Residual<'a, T> {
-    /// `[samples, rows, cols]`.
+    /// `[samples, rows, cols]`, or `[rows, cols]`: then every sample's.
     pub data: &'a [T],
     /// Applied to `data` only.
     pub dropout: Dropout,
     /// Names the dropout decisions (sample 0 of the call; sample n uses `key.sample(n)`).
     pub key: Key,
+}
+
+impl<'a, T> Residual<'a, T> {
+    /// The row that is added to row `r`, counted over all samples.
+    #[inline(always)]
+    fn row(&self, d: Dims, r: usize) -> &'a [T] {
+        &self.data[r * d.cols % self.data.len()..][..d.cols]
+    }
+
+    #[track_caller]
+    fn check(&self, op: &str, d: Dims) {
+        let table = contract::product(op, &[d.rows, d.cols]);
+        let expected = if self.data.len() == table { table } else { d.sizes(op).1 };
+        contract::len(op, "residual", expected, self.data.len());
+    }
 }
 
 /// Elements of `saved`: mean and reciprocal standard deviation of every row.
@@ -89,7 +105,7 @@ pub fn forward<T: Real>(
     contract::len(OP, "gamma", d.cols, gamma.len());
     contract::len(OP, "beta", d.cols, beta.len());
     if let Some(r) = &residual {
-        contract::len(OP, "residual", n, r.data.len());
+        r.check(OP, d);
     }
     if !saved.is_empty() {
         contract::len(OP, "saved", saved_len(d), saved.len());
@@ -116,7 +132,7 @@ pub fn forward<T: Real>(
 
 /// The gradients of [`forward`], from the same x, residual and its `saved`.
 ///
-/// `dgamma` and `dbeta` `[cols]` accumulate; `scratch` needs [`scratch_len`] elements.
+/// `dresidual` has the residual's shape; `dgamma` and `dbeta` `[cols]` accumulate; `scratch` needs [`scratch_len`] elements.
 ///
 /// # Panics
 /// If a length does not fit `d`, or `dresidual` is asked for without a `residual`.
@@ -142,14 +158,14 @@ pub fn backward<T: Real>(
     contract::len(OP, "saved", saved_len(d), saved.len());
     contract::at_least(OP, "scratch", scratch_len(d), scratch.len());
     if let Some(r) = &residual {
-        contract::len(OP, "residual", n, r.data.len());
+        r.check(OP, d);
     }
     if let Some(g) = &dx {
         contract::len(OP, "dx", n, g.data.len());
     }
     if let Some(g) = &dresidual {
-        contract::len(OP, "dresidual", n, g.data.len());
         contract::require(OP, "dresidual needs a residual", 0, residual.is_some());
+        contract::len(OP, "dresidual", residual.map_or(0, |r| r.data.len()), g.data.len());
     }
     for (what, g) in [("dgamma", &dgamma), ("dbeta", &dbeta)] {
         if let Some(g) = g {

@@ -19,7 +19,7 @@ fn multiplier<T: Real>(d: Dims, residual: &Residual<'_, T>, r: usize, c: usize) 
 fn input<T: Real>(d: Dims, x: &[T], residual: &Option<Residual<'_, T>>, r: usize, c: usize) -> T {
     let i = r * d.cols + c;
     match residual {
-        Some(b) => x[i] + multiplier(d, b, r, c) * b.data[i],
+        Some(b) => x[i] + multiplier(d, b, r, c) * b.row(d, r)[c],
         None => x[i],
     }
 }
@@ -83,7 +83,8 @@ pub(super) fn backward<T: Real>(
                 dx.put(i, ds);
             }
             if let (Some(g), Some(b)) = (&mut dresidual, &residual) {
-                g.put(i, multiplier(d, b, r, c) * ds);
+                let (n, dr) = (g.data.len(), multiplier(d, b, r, c) * ds);
+                if i < n { g.put(i, dr) } else { g.data[i % n] += dr }
             }
             if let Some(g) = &mut dgamma {
                 g[c] += dy[c] * xhat(c);

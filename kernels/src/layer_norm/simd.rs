@@ -111,9 +111,8 @@ impl Task for Forward<'_> {
         let (gamma, beta) = (&gamma[..cols], &beta[..cols]);
         for r in 0..rows {
             let y = &mut y[r * cols..][..cols];
-            let branch = residual.map(|b| {
-                (Residual { data: &b.data[r * cols..][..cols], ..b }, b.key.sample(r / d.rows).stream())
-            });
+            let branch =
+                residual.map(|b| (Residual { data: b.row(d, r), ..b }, b.key.sample(r / d.rows).stream()));
             let branch = branch.as_ref().map(|(b, stream)| (b, *stream, (r % d.rows) as u32));
             input_row(s, &x[r * cols..][..cols], branch, y, None);
 
@@ -185,8 +184,8 @@ impl Task for Backward<'_> {
             let row = r * cols;
             let dy = &dy[row..][..cols];
             let (mean, rstd) = (s.splat(saved[r]), s.splat(saved[rows + r]));
-            let branch = residual
-                .map(|b| (Residual { data: &b.data[row..][..cols], ..b }, b.key.sample(r / d.rows).stream()));
+            let branch =
+                residual.map(|b| (Residual { data: b.row(d, r), ..b }, b.key.sample(r / d.rows).stream()));
             let branch = branch.as_ref().map(|(b, stream)| (b, *stream, (r % d.rows) as u32));
             input_row(s, &x[row..][..cols], branch, xhat, Some(multipliers));
 
@@ -215,7 +214,10 @@ impl Task for Backward<'_> {
                     }
                     if let Some(g) = &mut dresidual {
                         let ds = if dropped { s.mul(ds, load(s, multipliers, at)) } else { ds };
-                        put(s, ds, g.beta, &mut g.data[row..][..cols], at);
+                        // The samples after the first add to a table's gradient.
+                        let (to, beta) =
+                            if row < g.data.len() { (row, g.beta) } else { (row % g.data.len(), Beta::One) };
+                        put(s, ds, beta, &mut g.data[to..][..cols], at);
                     }
                 });
             }

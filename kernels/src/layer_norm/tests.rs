@@ -147,6 +147,68 @@ fn compare(case: &Case, dropout: Option<Dropout>, shift: usize) {
 }
 
 #[test]
+fn a_table_is_added_to_every_sample() {
+    for (seed, (samples, rows, cols)) in
+        [(1, 3, 5), (2, 1, 16), (3, 4, 17), (2, 40, 33), (4, 3, 130)].into_iter().enumerate()
+    {
+        let d = Dims { samples, rows, cols };
+        let one = Case::new(seed as u64, d);
+        let table = one.residual[..rows * cols].to_vec();
+        let repeated = Case { residual: table.repeat(samples), ..one };
+        for dropout in [Dropout::NONE, Dropout::new(0.3)] {
+            let (y, saved) = repeated.forward(Some(dropout));
+            let [dx, dres, ..] = repeated.backward(Some(dropout), &saved);
+            let mut dtable = vec![0.0; table.len()];
+            dres.iter().enumerate().for_each(|(i, g)| dtable[i % table.len()] += g);
+            each_isa(|isa| {
+                table_case(isa, &repeated, &to_f32(&table), dropout, (&y, &saved, &dx, &dtable));
+            });
+            // And the readable loop.
+            let residual = Some(Residual { data: &table[..], dropout, key: repeated.key });
+            let mut got = vec![f64::NAN; table.len()];
+            let dres = Some(GradMut::overwrite(&mut got));
+            let (x, dy) = (&repeated.x, &repeated.dy);
+            let mut scratch = vec![f64::NAN; scratch_len(d)];
+            let (isa, gamma) = (Isa::best(), &repeated.gamma);
+            backward(isa, d, x, residual, gamma, &saved, dy, None, dres, None, None, &mut scratch);
+            let close = got.iter().zip(&dtable).all(|(a, b)| (a - b).abs() <= 1e-12 * (1.0 + b.abs()));
+            assert!(close, "{got:?} {dtable:?}");
+        }
+    }
+}
+
+/// `want`: y, saved, dx and the table's gradient.
+fn table_case(
+    isa: Isa,
+    case: &Case,
+    table: &[f32],
+    dropout: Dropout,
+    want: (&[f64], &[f64], &[f64], &[f64]),
+) {
+    let d = case.d;
+    let name = format!("{isa} {d:?} table, dropout {dropout:?}");
+    let (x, dy) = (to_f32(&case.x), to_f32(&case.dy));
+    let (gamma, beta) = (to_f32(&case.gamma), to_f32(&case.beta));
+    let residual = Some(Residual { data: table, dropout, key: case.key });
+    let mut y = vec![f32::NAN; x.len()];
+    let mut saved = vec![f32::NAN; saved_len(d)];
+    forward(isa, d, EPS, &x, residual, &gamma, &beta, &mut y, &mut saved);
+    assert_close(&format!("{name} y"), &y, want.0, 4e-6, 4e-6);
+    assert_close(&format!("{name} saved"), &saved, want.1, 2e-6, 2e-6);
+    let (mut dx, mut dtable) = (vec![f32::NAN; x.len()], vec![f32::NAN; table.len()]);
+    let mut scratch = vec![f32::NAN; scratch_len(d)];
+    for times in [1.0, 2.0] {
+        let grad =
+            |data| Some(if times == 1.0 { GradMut::overwrite(data) } else { GradMut::accumulate(data) });
+        let (to_x, to_table) = (grad(&mut dx), grad(&mut dtable));
+        backward(isa, d, &x, residual, &gamma, &saved, &dy, to_x, to_table, None, None, &mut scratch);
+        let scaled = |want: &[f64]| want.iter().map(|v| v * times).collect::<Vec<_>>();
+        assert_close(&format!("{name} dx"), &dx, &scaled(want.2), 2e-5, 2e-5);
+        assert_close(&format!("{name} dtable"), &dtable, &scaled(want.3), 4e-5, 2e-5);
+    }
+}
+
+#[test]
 fn the_gradient_is_the_derivative() {
     let d = Dims { samples: 2, rows: 2, cols: 5 };
     for branch in BRANCHES {
