@@ -278,7 +278,15 @@ fn a_team_of_any_size_changes_no_bit() {
     let gamma = g.param("gamma", [64], Init::Normal(1.0)).unwrap();
     let beta = g.param("beta", [64], Init::Normal(1.0)).unwrap();
     let d = g.layer_norm(c, gamma, beta, 1e-5).unwrap();
-    let root = g.residual_norm(d, a, 0.1, gamma, beta, 1e-5).unwrap();
+    let e = g.residual_norm(d, table, 0.0, gamma, beta, 1e-5).unwrap();
+    let root = g.residual_norm(e, a, 0.1, gamma, beta, 1e-5).unwrap();
+    // A head: one row, many outputs, then few.
+    let mut head = g.clone();
+    let row = head.pool(root, Pool::First).unwrap();
+    let (w, b) = (head.param("w", [2111, 64], Init::Normal(0.3)), head.param("b", [2111], Init::Normal(0.3)));
+    let h = head.linear(row, w.unwrap(), Some(b.unwrap()), Some(Activation::Relu)).unwrap();
+    let w = head.param("w2", [131, 2111], Init::Normal(0.3)).unwrap();
+    let y = head.linear(h, w, None, None).unwrap();
     sets(|isa| {
         let f32 = MatmulPrecision::F32;
         check_teams::<f32>(&m.graph, m.logits, isa, f32);
@@ -288,6 +296,9 @@ fn a_team_of_any_size_changes_no_bit() {
         check_teams::<f32>(&pruned, y, isa, f32);
         check_teams::<f32>(&g, root, isa, f32);
         check_teams::<f64>(&g, root, isa, f32);
+        check_teams::<f32>(&head, y, isa, f32);
+        check_teams::<f32>(&head, y, isa, MatmulPrecision::Bf16);
+        check_teams::<f64>(&head, y, isa, f32);
     });
 }
 

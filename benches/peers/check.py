@@ -148,7 +148,9 @@ def outputs(model, head, directory, x, scratch):
         except (RuntimeError, OSError) as e:
             return name, e
 
-    yield program("heartlore", [HEARTLORE, "forward", "--model", directory, "--input", x_npy, "--output", y])
+    forward = [HEARTLORE, "forward", "--model", directory, "--input", x_npy, "--output", y]
+    yield program("heartlore", forward)
+    yield program("heartlore bf16", forward + ["--precision", "bf16"])
     for pruned in (False, True) if head == "classify" else (False,):
         suffix, m = " pruned" if pruned else "", rewritten(model, head, pruned)
         inputs = torch.from_numpy(x)

@@ -15,6 +15,7 @@ use super::op::{Columns, Id, Op};
 use super::plan::Plan;
 use super::team::Team;
 use super::views::{Place, views};
+use heartlore_kernels::activation::Activation;
 use heartlore_kernels::attention::Rows;
 use heartlore_kernels::layer_norm::Residual;
 use heartlore_kernels::rng::Dropout;
@@ -64,7 +65,10 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
     }
     let products = gemm::row_grain::<T>(isa);
     let (rows, grain, short) = match graph.node(id).op {
-        Op::Linear { .. } => (cost::linear_dims(graph, id, plan.precision()).rows, products, false),
+        Op::Linear { act, .. } => {
+            let d = cost::linear_dims(graph, id, plan.precision());
+            if outputs_apart(d, act) { (d.outputs, EACH, true) } else { (d.rows, products, false) }
+        }
         Op::Conv1d { .. } => {
             let d = cost::conv1d_dims(graph, id);
             let rows = if d.batch == 1 { graph.shape(id).rows() } else { 0 };
@@ -88,6 +92,12 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
     };
     let cuts = Cuts::new(rows, grain, threads, short);
     (cuts.parts > 1).then_some(cuts)
+}
+
+/// Whether a layer is cut along its outputs: a single row, as in a classification head, where each output is a sum of
+/// its own that reads its own row of weights.
+fn outputs_apart(d: linear::Dims, act: Option<Activation>) -> bool {
+    d.rows == 1 && matches!(act, None | Some(Activation::Relu))
 }
 
 /// About how long a forward pass takes on a team, as a part of its time on one thread: by FLOPs.
@@ -158,13 +168,22 @@ pub(super) fn forward<T: Precision>(
     match node.op {
         Op::Linear { x, w, b, first, act } => {
             let d = cost::linear_dims(&graph, id, plan.precision());
+            let apart = outputs_apart(d, act);
             let prepared = panels(aids, &graph, &plan, isa, id, false, params);
-            if prepared.is_empty() {
+            if prepared.is_empty() && !apart {
                 return false;
             }
             let ([y], [x, w, bias]) = views(arena, params, [out], [at(x), at(w), opt(b)]);
             let w = &w[first * d.inputs..][..d.outputs * d.inputs];
             let bias = b.map(|_| &bias[first..][..d.outputs]);
+            if apart {
+                by_rows(team, benches, cuts, y, |outputs, y, scratch| {
+                    let (w, bias) = (of(w, &outputs, d.inputs), bias.map(|b| &b[outputs.clone()]));
+                    let d = linear::Dims { outputs: outputs.len(), ..d };
+                    linear::forward(isa, d, act, x, w, &[], bias, y, &mut [], scratch);
+                });
+                return true;
+            }
             by_rows(team, benches, cuts, y, |rows, y, scratch| {
                 let (d, x) = (linear::Dims { rows: rows.len(), ..d }, of(x, &rows, d.inputs));
                 linear::forward(isa, d, act, x, w, prepared, bias, y, &mut [], scratch);
