@@ -30,6 +30,7 @@ mod reference;
 mod small;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use bf16::{MatmulPrecision, round_to_bf16};
 pub use blocked::KC;

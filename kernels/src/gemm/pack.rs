@@ -6,7 +6,7 @@
 
 use super::Strides;
 use super::blocked::{KS, first};
-use crate::Real;
+use crate::{Isa, Real};
 use crate::isa::{Simd, Task};
 
 /// A matrix that can be copied piece by piece; a strided slice, or one that exists only as a rule (im2col).
@@ -58,29 +58,6 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
     }
 }
 
-/// The part of a matrix from (row, column) on.
-#[derive(Clone, Copy)]
-pub(super) struct Shifted<M>(pub(super) M, pub(super) usize, pub(super) usize);
-
-impl<T: Real, M: Matrix<T>> Matrix<T> for Shifted<M> {
-    #[inline(always)]
-    fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
-        self.0.along_row(self.1 + row, self.2 + col, out);
-    }
-    #[inline(always)]
-    fn along_column(&self, row: usize, col: usize, out: &mut [T]) {
-        self.0.along_column(self.1 + row, self.2 + col, out);
-    }
-    #[inline(always)]
-    fn piece<const N: usize>(&self, row: usize, col: usize) -> [T; N] {
-        self.0.piece(self.1 + row, self.2 + col)
-    }
-    #[inline(always)]
-    fn by_columns(&self) -> bool {
-        self.0.by_columns()
-    }
-}
-
 #[inline(always)]
 fn strided<T: Real>(data: &[T], step: usize, out: &mut [T]) {
     if step == 1 {
@@ -105,22 +82,53 @@ pub(crate) fn copy<T: Real>(from: &[T], to: &mut [T]) {
     }
 }
 
-/// Packs `rows x cols` of A from (row, col).
-pub(super) struct PackA<'a, T, A> {
-    pub(super) a: A,
+/// `rows x cols` of an operand from (row, col).
+#[derive(Clone, Copy)]
+pub(super) struct Part {
     pub(super) row: usize,
     pub(super) col: usize,
     pub(super) rows: usize,
     pub(super) cols: usize,
-    pub(super) mr: usize,
-    pub(super) out: &'a mut [T],
+}
+
+/// What can be packed as A or as B.
+pub(super) trait Operand<T>: Copy {
+    /// Packs a part of A for tiles of `mr` rows.
+    fn pack_a(&self, isa: Isa, part: Part, mr: usize, out: &mut [T]);
+    /// Packs a part of B for tiles of `nr` columns.
+    fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]);
+    /// [`Matrix::by_columns`].
+    fn by_columns(&self) -> bool;
+}
+
+/// A matrix packed element by element.
+#[derive(Clone, Copy)]
+pub(super) struct Elements<M>(pub(super) M);
+
+impl<T: Real, M: Matrix<T>> Operand<T> for Elements<M> {
+    fn pack_a(&self, isa: Isa, part: Part, mr: usize, out: &mut [T]) {
+        isa.run(PackA { a: self.0, part, mr, out });
+    }
+    fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]) {
+        isa.run(PackB { b: self.0, part, nr, out });
+    }
+    fn by_columns(&self) -> bool {
+        self.0.by_columns()
+    }
+}
+
+struct PackA<'a, T, A> {
+    a: A,
+    part: Part,
+    mr: usize,
+    out: &'a mut [T],
 }
 
 impl<T: Real, A: Matrix<T>> Task for PackA<'_, T, A> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let Self { a, row, col, rows, cols, mr, out } = self;
+        let Self { a, part: Part { row, col, rows, cols }, mr, out } = self;
         if a.by_columns() {
             match mr {
                 14 => panels::<T, 14>(a, row, col, rows, cols, out),
@@ -168,24 +176,20 @@ fn panels<T: Real, const MR: usize>(
 }
 
 /// Rows of B copied to all panels before the next ones: eight lie in a first-level cache even at a 4 KiB stride.
-const STRIP: usize = 8;
+pub(super) const STRIP: usize = 8;
 
-/// Packs `rows x cols` of B from (row, col).
-pub(super) struct PackB<'a, T, B> {
-    pub(super) b: B,
-    pub(super) row: usize,
-    pub(super) col: usize,
-    pub(super) rows: usize,
-    pub(super) cols: usize,
-    pub(super) nr: usize,
-    pub(super) out: &'a mut [T],
+struct PackB<'a, T, B> {
+    b: B,
+    part: Part,
+    nr: usize,
+    out: &'a mut [T],
 }
 
 impl<T: Real, B: Matrix<T>> Task for PackB<'_, T, B> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let Self { b, row, col, rows, cols, nr, out } = self;
+        let Self { b, part: Part { row, col, rows, cols }, nr, out } = self;
         if !b.by_columns() {
             // Some rows at a time, so that they are read along their length: down a panel, every row would be in
             // another page, and the prefetcher gives up (measured: 2 GB/s).
