@@ -50,6 +50,9 @@ impl<'a> Words<'a> {
     }
 }
 
+const AHEAD: usize = 16;
+const AHEAD_B: usize = 32;
+
 /// Lanes of the widest vectors.
 const LANES_MAX: usize = 16;
 
@@ -98,8 +101,11 @@ impl DotTask for PackA<'_> {
                 let k = 2 * (col + p);
                 let first = a.of_a(row, k);
                 let second = (k + 1 < a.k).then(|| a.of_a(row, k + 1));
+                let ahead = (row, k + AHEAD);
                 for (panel, i) in (0..rows).step_by(mr).enumerate() {
                     let n = mr.min(rows - i);
+                    a.x.prefetch(s, ahead.0 + i, ahead.1);
+                    a.x.prefetch(s, ahead.0 + i, ahead.1 + 1);
                     let words = across(d, &first[i..], second.map(|x| &x[i..]), 1, n);
                     s.store_partial(words, &mut panels[(panel * cols + p) * mr..][..mr]);
                 }
@@ -139,6 +145,10 @@ impl DotTask for PackB<'_> {
                 for (panel, out) in out.chunks_exact_mut(rows * nr).enumerate() {
                     for (q, out) in out[p * nr..][..strip * nr].chunks_exact_mut(nr).enumerate() {
                         let k = 2 * (row + p + q);
+                        b.x.prefetch(s, k + AHEAD_B, col + panel * nr);
+                        b.x.prefetch(s, k + AHEAD_B, col + panel * nr + 16);
+                        b.x.prefetch(s, k + AHEAD_B + 1, col + panel * nr);
+                        b.x.prefetch(s, k + AHEAD_B + 1, col + panel * nr + 16);
                         for (v, out) in out.chunks_exact_mut(lanes).enumerate() {
                             let j = panel * nr + v * lanes;
                             let n = lanes.min(cols.saturating_sub(j));
