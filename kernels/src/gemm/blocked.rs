@@ -2,7 +2,7 @@
 
 use super::Epilogue;
 use super::micro::{Tile, TileOf};
-use super::pack::{Elements, Matrix, Operand, Part};
+use super::pack::{Elements, Matrix, Operand, Part, Source};
 use crate::isa::Bf16Dot;
 use crate::{Beta, Isa, Real, real};
 use std::marker::PhantomData;
@@ -69,6 +69,8 @@ pub(super) struct Block<'a, T> {
     pub(super) c: &'a mut [T],
     pub(super) rsc: usize,
     pub(super) epilogue: Epilogue<'a, T>,
+    /// What is read next, to be asked for meanwhile.
+    pub(super) next: Source<'a>,
 }
 
 impl<'a, T: Real> Block<'a, T> {
@@ -86,6 +88,7 @@ impl<'a, T: Real> Block<'a, T> {
             c: real::same_mut(self.c),
             rsc: self.rsc,
             epilogue: Epilogue { bias: self.epilogue.bias.map(real::same), relu: self.epilogue.relu },
+            next: self.next,
         }
     }
 }
@@ -170,6 +173,9 @@ pub(super) fn multiply_packed_with<T: Real>(
         for pc in (0..k.max(1)).step_by(kc) {
             let kb = kc.min(k - pc);
             a.pack_a(isa, Part { row: ic, col: col + pc, rows: mb, cols: kb }, mr, a_pack);
+            let (nr, nc) = if pc + kb < k { (ic, pc + kb) } else { (ic + mb, 0) };
+            let (rows, cols) = (mc.min(m - nr), kc.min(k - nc));
+            let next = a.source(Part { row: nr, col: col + nc, rows, cols });
             let block = Block {
                 m: mb,
                 n,
@@ -181,6 +187,7 @@ pub(super) fn multiply_packed_with<T: Real>(
                 c: &mut c[ic * rsc..],
                 rsc,
                 epilogue: last(epilogue, 0, pc + kb == k),
+                next,
             };
             match dot {
                 None => isa.run(block),

@@ -1,6 +1,7 @@
 //! The tile of C in registers, and the loop over the tiles of one packed block.
 
 use super::blocked::{Block, KS, first};
+use super::pack::Source;
 use crate::isa::{Bf16, DotTask, Portable, Simd, Task};
 use crate::{Beta, Real, real};
 use std::any::TypeId;
@@ -18,6 +19,8 @@ trait Lanes: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     fn relu(self, a: Self::V) -> Self::V;
+    fn prefetch(self, _: &[f32]) {}
+    fn touch(self, _: &[Self::T]) {}
 }
 
 /// A token as f32 lanes.
@@ -55,6 +58,14 @@ impl<S: Simd> Lanes for Single<S> {
     #[inline(always)]
     fn fma(self, a: S::V, b: S::V, c: S::V) -> S::V {
         self.0.fma(a, b, c)
+    }
+    #[inline(always)]
+    fn prefetch(self, x: &[f32]) {
+        self.0.prefetch(x);
+    }
+    #[inline(always)]
+    fn touch(self, x: &[f32]) {
+        self.0.prefetch(x);
     }
     #[inline(always)]
     fn relu(self, a: S::V) -> S::V {
@@ -100,6 +111,14 @@ impl<D: Bf16> Lanes for Paired<D> {
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         self.0.dot(a, b, c)
+    }
+    #[inline(always)]
+    fn prefetch(self, x: &[f32]) {
+        self.0.simd().prefetch(x);
+    }
+    #[inline(always)]
+    fn touch(self, x: &[f32]) {
+        self.0.simd().prefetch(x);
     }
     #[inline(always)]
     fn relu(self, a: Self::V) -> Self::V {
@@ -235,16 +254,50 @@ impl<T: Real> DotTask for Block<'_, T> {
 #[inline(always)]
 fn tiles<L: Lanes, const MR: usize, const HALF: usize, const NV: usize>(l: L, mut t: Block<'_, L::T>) {
     let nr = NV * L::N;
+    let mut ahead = Ahead::new(t.next, t.m.div_ceil(MR) * t.n.div_ceil(nr) * t.k.div_ceil(RUN).max(1));
     for i in (0..t.m).step_by(MR) {
         let rows = MR.min(t.m - i);
         for j in (0..t.n).step_by(nr) {
             let b = &t.b[j * t.k..][..nr * t.k];
             let cols = nr.min(t.n - j);
             match (rows <= HALF, cols <= L::N) {
-                (false, false) => tile::<L, MR, NV, MR, NV>(l, &mut t, b, i, rows, j, cols),
-                (true, false) => tile::<L, HALF, NV, MR, NV>(l, &mut t, b, i, rows, j, cols),
-                (false, true) => tile::<L, MR, 1, MR, NV>(l, &mut t, b, i, rows, j, cols),
-                (true, true) => tile::<L, HALF, 1, MR, NV>(l, &mut t, b, i, rows, j, cols),
+                (false, false) => tile::<L, MR, NV, MR, NV>(l, &mut t, &mut ahead, b, i, rows, j, cols),
+                (true, false) => tile::<L, HALF, NV, MR, NV>(l, &mut t, &mut ahead, b, i, rows, j, cols),
+                (false, true) => tile::<L, MR, 1, MR, NV>(l, &mut t, &mut ahead, b, i, rows, j, cols),
+                (true, true) => tile::<L, HALF, 1, MR, NV>(l, &mut t, &mut ahead, b, i, rows, j, cols),
+            }
+        }
+    }
+}
+
+/// Steps along k between two hints.
+const RUN: usize = 8;
+
+/// Lines of the next part of A, asked for one after the other.
+struct Ahead<'a> {
+    next: Source<'a>,
+    per_run: usize,
+    line: usize,
+    at: usize,
+}
+
+impl<'a> Ahead<'a> {
+    #[inline(always)]
+    fn new(next: Source<'a>, runs: usize) -> Self {
+        let lines = next.lines * next.len.div_ceil(16);
+        Self { next, per_run: lines.div_ceil(runs.max(1)), line: 0, at: 0 }
+    }
+    #[inline(always)]
+    fn advance<L: Lanes>(&mut self, l: L) {
+        for _ in 0..self.per_run {
+            if self.line >= self.next.lines {
+                return;
+            }
+            let from = self.line * self.next.stride + self.at;
+            l.prefetch(&self.next.data[from.min(self.next.data.len())..]);
+            self.at += 16;
+            if self.at >= self.next.len {
+                (self.at, self.line) = (0, self.line + 1);
             }
         }
     }
@@ -255,6 +308,7 @@ fn tiles<L: Lanes, const MR: usize, const HALF: usize, const NV: usize>(l: L, mu
 fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usize>(
     l: L,
     t: &mut Block<'_, L::T>,
+    ahead: &mut Ahead<'_>,
     b: &[L::T],
     i: usize,
     rows: usize,
@@ -262,17 +316,37 @@ fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usi
     cols: usize,
 ) {
     let mut acc = [[l.splat(L::T::ZERO); V]; M];
-    let b = b.chunks_exact(PV * L::N);
+    let runs = b.chunks(RUN * PV * L::N);
+    let per = (M * V).div_ceil(t.k.div_ceil(RUN).max(1));
+    let mut line = 0;
+    let (c, rsc) = (&*t.c, t.rsc);
+    let mut touch = || {
+        for _ in 0..per {
+            if line < M * V {
+                let at = (i + line / V) * rsc + j + line % V * L::N;
+                l.touch(&c[at.min(c.len())..]);
+                line += 1;
+            }
+        }
+    };
     if t.a_by_rows {
         // Arrays of constant length, so that the row offsets are constants and the index needs no check.
         let a: &[[L::T; KS]; PM] = first(&t.a.as_chunks::<KS>().0[i..]);
-        for (p, b) in (0..KS).zip(b) {
-            step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
+        for (p0, b) in (0..KS).step_by(RUN).zip(runs) {
+            ahead.advance(l);
+            touch();
+            for (p, b) in (p0..KS).zip(b.chunks_exact(PV * L::N)) {
+                step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
+            }
         }
     } else {
         let a = t.a[i * t.k..][..PM * t.k].as_chunks::<PM>().0;
-        for (a, b) in a.iter().zip(b) {
-            step::<L, M, V>(l, &mut acc, |r| a[r], b);
+        for (a, b) in a.chunks(RUN).zip(runs) {
+            ahead.advance(l);
+            touch();
+            for (a, b) in a.iter().zip(b.chunks_exact(PV * L::N)) {
+                step::<L, M, V>(l, &mut acc, |r| a[r], b);
+            }
         }
     }
     if rows == M && cols == V * L::N {

@@ -28,6 +28,10 @@ pub(crate) trait Matrix<T>: Copy {
     /// A hint that (row, col) will be read soon; it may lie outside.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, _: S, _row: usize, _col: usize) {}
+    /// Where a part of it lies.
+    fn source(&self, _: Part) -> Source<'_> {
+        Source::default()
+    }
     /// True if columns are contiguous and rows are not.
     fn by_columns(&self) -> bool;
 }
@@ -59,6 +63,15 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
     fn prefetch<S: Simd>(&self, s: S, row: usize, col: usize) {
         if let Some(x) = real::as_f32(self.data) {
             s.prefetch(&x[(row * self.strides.0 + col * self.strides.1).min(x.len())..]);
+        }
+    }
+    fn source(&self, Part { row, col, rows, cols }: Part) -> Source<'_> {
+        let ((rs, cs), Some(data)) = (self.strides, real::as_f32(self.data)) else { return Source::default() };
+        let data = &data[(row * rs + col * cs).min(data.len())..];
+        match (rs, cs) {
+            (stride, 1) => Source { data, stride, lines: rows, len: cols },
+            (1, stride) => Source { data, stride, lines: cols, len: rows },
+            _ => Source::default(),
         }
     }
     #[inline(always)]
@@ -93,11 +106,20 @@ pub(crate) fn copy<T: Real>(from: &[T], to: &mut [T]) {
 
 /// `rows x cols` of an operand from (row, col).
 #[derive(Clone, Copy)]
-pub(super) struct Part {
+pub(crate) struct Part {
     pub(super) row: usize,
     pub(super) col: usize,
     pub(super) rows: usize,
     pub(super) cols: usize,
+}
+
+/// Lines of f32 in memory; none if they are not known.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Source<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) lines: usize,
+    pub(super) len: usize,
 }
 
 /// What can be packed as A or as B.
@@ -106,6 +128,8 @@ pub(super) trait Operand<T>: Copy {
     fn pack_a(&self, isa: Isa, part: Part, mr: usize, out: &mut [T]);
     /// Packs a part of B for tiles of `nr` columns.
     fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]);
+    /// Where a part of A lies, to be asked for before it is packed.
+    fn source(&self, part: Part) -> Source<'_>;
     /// [`Matrix::by_columns`].
     fn by_columns(&self) -> bool;
 }
@@ -120,6 +144,9 @@ impl<T: Real, M: Matrix<T>> Operand<T> for Elements<M> {
     }
     fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]) {
         isa.run(PackB { b: self.0, part, nr, out });
+    }
+    fn source(&self, part: Part) -> Source<'_> {
+        self.0.source(part)
     }
     fn by_columns(&self) -> bool {
         self.0.by_columns()

@@ -5,7 +5,7 @@
 //! last element of an odd k is paired with 0.
 
 use super::blocked::KS;
-use super::pack::{Matrix, Operand, Part, STRIP, Strided};
+use super::pack::{Matrix, Operand, Part, STRIP, Source, Strided};
 use crate::Isa;
 use crate::isa::{Bf16, Bf16Dot, DotTask, Simd};
 
@@ -23,6 +23,9 @@ impl Operand<f32> for Words<'_> {
     }
     fn pack_b(&self, _: Isa, part: Part, nr: usize, out: &mut [f32]) {
         self.dot.run(PackB { b: *self, part, nr, out });
+    }
+    fn source(&self, Part { row, col, rows, cols }: Part) -> Source<'_> {
+        self.x.source(Part { row, col: 2 * col, rows, cols: (2 * cols).min(self.k.saturating_sub(2 * col)) })
     }
     fn by_columns(&self) -> bool {
         self.x.by_columns()
