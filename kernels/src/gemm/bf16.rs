@@ -151,7 +151,19 @@ pub(crate) fn multiply_packed(
         }
         Some(dot) => {
             let (shape, a) = ((m, n, k.div_ceil(2)), Words { x: a, k, dot });
-            blocked::multiply_packed_with(isa, Some(dot), shape, 0, a, packed, beta, c, rsc, epilogue, a_pack);
+            blocked::multiply_packed_with(
+                isa,
+                Some(dot),
+                shape,
+                0,
+                a,
+                packed,
+                beta,
+                c,
+                rsc,
+                epilogue,
+                a_pack,
+            );
         }
     }
 }

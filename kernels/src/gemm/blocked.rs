@@ -37,7 +37,7 @@ pub(super) fn a_len(m: usize) -> usize {
 }
 
 /// Elements of a cache line, for f32.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 /// The part of scratch from a cache line's start on, so that panels are read and written in whole lines. Only speed
 /// depends on it.
@@ -69,14 +69,15 @@ pub(super) struct Block<'a, T> {
     pub(super) c: &'a mut [T],
     pub(super) rsc: usize,
     pub(super) epilogue: Epilogue<'a, T>,
-    /// What is read next, to be asked for meanwhile.
-    pub(super) next: Source<'a>,
+    /// What will be packed next, to be asked for meanwhile.
+    pub(super) next: Source<'a, T>,
 }
 
 impl<'a, T: Real> Block<'a, T> {
     /// The same block with its type named; `U` must be `T`.
     #[inline(always)]
     pub(super) fn cast<U: Real>(self) -> Block<'a, U> {
+        let Source { data, stride, lines, len } = self.next;
         Block {
             m: self.m,
             n: self.n,
@@ -88,7 +89,7 @@ impl<'a, T: Real> Block<'a, T> {
             c: real::same_mut(self.c),
             rsc: self.rsc,
             epilogue: Epilogue { bias: self.epilogue.bias.map(real::same), relu: self.epilogue.relu },
-            next: self.next,
+            next: Source { data: real::same(data), stride, lines, len },
         }
     }
 }
@@ -173,9 +174,8 @@ pub(super) fn multiply_packed_with<T: Real>(
         for pc in (0..k.max(1)).step_by(kc) {
             let kb = kc.min(k - pc);
             a.pack_a(isa, Part { row: ic, col: col + pc, rows: mb, cols: kb }, mr, a_pack);
-            let (nr, nc) = if pc + kb < k { (ic, pc + kb) } else { (ic + mb, 0) };
-            let (rows, cols) = (mc.min(m - nr), kc.min(k - nc));
-            let next = a.source(Part { row: nr, col: col + nc, rows, cols });
+            let (row, pn) = if pc + kb < k { (ic, pc + kb) } else { (ic + mb, 0) };
+            let next = Part { row, col: col + pn, rows: mc.min(m - row), cols: kc.min(k - pn) };
             let block = Block {
                 m: mb,
                 n,
@@ -187,7 +187,7 @@ pub(super) fn multiply_packed_with<T: Real>(
                 c: &mut c[ic * rsc..],
                 rsc,
                 epilogue: last(epilogue, 0, pc + kb == k),
-                next,
+                next: a.source(next),
             };
             match dot {
                 None => isa.run(block),

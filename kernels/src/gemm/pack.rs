@@ -5,9 +5,9 @@
 //! columns are. Missing rows and columns of the last panel are zeros.
 
 use super::Strides;
-use super::blocked::{KS, first};
-use crate::{Isa, Real, real};
+use super::blocked::{KS, LINE, first};
 use crate::isa::{Simd, Task};
+use crate::{Isa, Real, real};
 
 /// A matrix that can be copied piece by piece; a strided slice, or one that exists only as a rule (im2col).
 pub(crate) trait Matrix<T>: Copy {
@@ -28,9 +28,9 @@ pub(crate) trait Matrix<T>: Copy {
     /// A hint that (row, col) will be read soon; it may lie outside.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, _: S, _row: usize, _col: usize) {}
-    /// Where a part of it lies.
-    fn source(&self, _: Part) -> Source<'_> {
-        Source::default()
+    /// Where a part of it lies, which may be empty.
+    fn source(&self, _: Part) -> Source<'_, T> {
+        Source::NONE
     }
     /// True if columns are contiguous and rows are not.
     fn by_columns(&self) -> bool;
@@ -41,6 +41,15 @@ pub(crate) trait Matrix<T>: Copy {
 pub(crate) struct Strided<'a, T> {
     pub(crate) data: &'a [T],
     pub(crate) strides: Strides,
+}
+
+impl<T> Strided<'_, T> {
+    /// The place of an element, the end if it lies outside. Past the last row or column even the product may overflow.
+    #[inline(always)]
+    fn clamped(&self, row: usize, col: usize) -> usize {
+        let (rs, cs) = self.strides;
+        row.wrapping_mul(rs).wrapping_add(col.wrapping_mul(cs)).min(self.data.len())
+    }
 }
 
 impl<T: Real> Matrix<T> for Strided<'_, T> {
@@ -62,16 +71,16 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, row: usize, col: usize) {
         if let Some(x) = real::as_f32(self.data) {
-            s.prefetch(&x[(row * self.strides.0 + col * self.strides.1).min(x.len())..]);
+            s.prefetch(&x[self.clamped(row, col)..]);
         }
     }
-    fn source(&self, Part { row, col, rows, cols }: Part) -> Source<'_> {
-        let ((rs, cs), Some(data)) = (self.strides, real::as_f32(self.data)) else { return Source::default() };
-        let data = &data[(row * rs + col * cs).min(data.len())..];
+    fn source(&self, Part { row, col, rows, cols }: Part) -> Source<'_, T> {
+        let (rs, cs) = self.strides;
+        let data = &self.data[self.clamped(row, col)..];
         match (rs, cs) {
             (stride, 1) => Source { data, stride, lines: rows, len: cols },
             (1, stride) => Source { data, stride, lines: cols, len: rows },
-            _ => Source::default(),
+            _ => Source::NONE,
         }
     }
     #[inline(always)]
@@ -113,13 +122,18 @@ pub(crate) struct Part {
     pub(super) cols: usize,
 }
 
-/// Lines of f32 in memory; none if they are not known.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Source<'a> {
-    pub(super) data: &'a [f32],
+/// Where a part of an operand lies: `lines` contiguous runs of `len` elements, `stride` apart. None if `lines` is 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a, T> {
+    pub(super) data: &'a [T],
     pub(super) stride: usize,
     pub(super) lines: usize,
     pub(super) len: usize,
+}
+
+impl<T> Source<'_, T> {
+    /// Not known.
+    const NONE: Self = Self { data: &[], stride: 0, lines: 0, len: 0 };
 }
 
 /// What can be packed as A or as B.
@@ -128,8 +142,8 @@ pub(super) trait Operand<T>: Copy {
     fn pack_a(&self, isa: Isa, part: Part, mr: usize, out: &mut [T]);
     /// Packs a part of B for tiles of `nr` columns.
     fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]);
-    /// Where a part of A lies, to be asked for before it is packed.
-    fn source(&self, part: Part) -> Source<'_>;
+    /// Where a part of A lies.
+    fn source(&self, part: Part) -> Source<'_, T>;
     /// [`Matrix::by_columns`].
     fn by_columns(&self) -> bool;
 }
@@ -145,7 +159,7 @@ impl<T: Real, M: Matrix<T>> Operand<T> for Elements<M> {
     fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]) {
         isa.run(PackB { b: self.0, part, nr, out });
     }
-    fn source(&self, part: Part) -> Source<'_> {
+    fn source(&self, part: Part) -> Source<'_, T> {
         self.0.source(part)
     }
     fn by_columns(&self) -> bool {
@@ -213,9 +227,10 @@ fn panels<T: Real, S: Simd, const MR: usize>(
     }
 }
 
-/// Lines of the source that are asked for before they are read.
+/// How many lines of the source are asked for before they are read. A part is some hundred bytes of each line, so the
+/// CPU's own prefetcher sees jumps (measured on Zen 5, operands in memory: dW of 1281 x 256 -> 256 takes 0.83 instead of
+/// 0.89 ms in f32, 0.49 instead of 0.70 ms in bf16; in the second-level cache, 1 % more).
 pub(super) const AHEAD: usize = 16;
-pub(super) const LINE: usize = 16;
 
 /// Rows of B copied to all panels before the next ones: eight lie in a first-level cache even at a 4 KiB stride.
 pub(super) const STRIP: usize = 8;

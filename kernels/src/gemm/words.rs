@@ -4,8 +4,8 @@
 //! vectors: neighbours where lines run along k ([`Bf16::pairs_along`]), two lines otherwise ([`Bf16::pairs_across`]). The
 //! last element of an odd k is paired with 0.
 
-use super::blocked::KS;
-use super::pack::{Matrix, Operand, Part, STRIP, Source, Strided};
+use super::blocked::{KS, LINE};
+use super::pack::{AHEAD, Matrix, Operand, Part, STRIP, Source, Strided};
 use crate::Isa;
 use crate::isa::{Bf16, Bf16Dot, DotTask, Simd};
 
@@ -24,8 +24,9 @@ impl Operand<f32> for Words<'_> {
     fn pack_b(&self, _: Isa, part: Part, nr: usize, out: &mut [f32]) {
         self.dot.run(PackB { b: *self, part, nr, out });
     }
-    fn source(&self, Part { row, col, rows, cols }: Part) -> Source<'_> {
-        self.x.source(Part { row, col: 2 * col, rows, cols: (2 * cols).min(self.k.saturating_sub(2 * col)) })
+    fn source(&self, Part { row, col, rows, cols }: Part) -> Source<'_, f32> {
+        let there = self.k.saturating_sub(2 * col);
+        self.x.source(Part { row, col: 2 * col, rows, cols: (2 * cols).min(there) })
     }
     fn by_columns(&self) -> bool {
         self.x.by_columns()
@@ -52,9 +53,6 @@ impl<'a> Words<'a> {
         if n == S::LANES { s.load(x) } else { s.load_partial(&x[..n]) }
     }
 }
-
-const AHEAD: usize = 16;
-const AHEAD_B: usize = 32;
 
 /// Lanes of the widest vectors.
 const LANES_MAX: usize = 16;
@@ -104,11 +102,11 @@ impl DotTask for PackA<'_> {
                 let k = 2 * (col + p);
                 let first = a.of_a(row, k);
                 let second = (k + 1 < a.k).then(|| a.of_a(row, k + 1));
-                let ahead = (row, k + AHEAD);
                 for (panel, i) in (0..rows).step_by(mr).enumerate() {
                     let n = mr.min(rows - i);
-                    a.x.prefetch(s, ahead.0 + i, ahead.1);
-                    a.x.prefetch(s, ahead.0 + i, ahead.1 + 1);
+                    for k in [k, k + 1] {
+                        a.x.prefetch(s, row + i, k + AHEAD);
+                    }
                     let words = across(d, &first[i..], second.map(|x| &x[i..]), 1, n);
                     s.store_partial(words, &mut panels[(panel * cols + p) * mr..][..mr]);
                 }
@@ -148,10 +146,11 @@ impl DotTask for PackB<'_> {
                 for (panel, out) in out.chunks_exact_mut(rows * nr).enumerate() {
                     for (q, out) in out[p * nr..][..strip * nr].chunks_exact_mut(nr).enumerate() {
                         let k = 2 * (row + p + q);
-                        b.x.prefetch(s, k + AHEAD_B, col + panel * nr);
-                        b.x.prefetch(s, k + AHEAD_B, col + panel * nr + 16);
-                        b.x.prefetch(s, k + AHEAD_B + 1, col + panel * nr);
-                        b.x.prefetch(s, k + AHEAD_B + 1, col + panel * nr + 16);
+                        for line in (0..nr).step_by(LINE) {
+                            for k in [k, k + 1] {
+                                b.x.prefetch(s, k + 2 * AHEAD, col + panel * nr + line);
+                            }
+                        }
                         for (v, out) in out.chunks_exact_mut(lanes).enumerate() {
                             let j = panel * nr + v * lanes;
                             let n = lanes.min(cols.saturating_sub(j));
