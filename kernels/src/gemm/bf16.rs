@@ -11,16 +11,16 @@
 //!
 //! **Three bodies** compute it:
 //!
-//! * *Dot products* ([`Isa::bf16_dot`]): panels hold two neighbours along k in the two halves of a word
-//!   ([`PairsAlong`], [`PairsAcross`]), and the micro-kernel's multiply-add is `vdpbf16ps` (AVX512-BF16), which adds two
-//!   products to each lane: half the bytes, half the steps. AMD's Zen 4 issues it as often as an FMA (measured: 214
-//!   against 100 GFLOP/s), Intel's Emerald Rapids at a quarter of that (92 against 180), so it is used on AMD's only.
+//! * *Dot products* ([`Isa::bf16_dot`]): panels hold two neighbours along k in the two halves of a word (`words.rs`), and
+//!   the micro-kernel's multiply-add is `vdpbf16ps` (AVX512-BF16), which adds two products to each lane: half the bytes,
+//!   half the steps. AMD's Zen 4 and Zen 5 issue it as often as an FMA (measured: 214 against 100 GFLOP/s, and 490 against
+//!   267), Intel's Emerald Rapids at a quarter of that (92 against 180), so it is used on AMD's only.
 //! * *Rounded panels*: elsewhere the rounded operands stay f32 in the panels, and the f32 micro-kernel runs on them, at
 //!   its own speed but for the rounding in the copies.
 //! * *In place*: products with few rows or columns (`small.rs`) round what they read, on any CPU.
 //!
 //! So a program means the same on every CPU. The bodies differ in the last bits of their sums: `vdpbf16ps` takes
-//! subnormal operands and results as 0 (an error of at most k 2^-126 max(1, |a|, |b|)), and adds the two products of a
+//! subnormal operands and results as 0, as does the conversion that makes the words (an error of at most k 2^-126 max(1, |a|, |b|)), and adds the two products of a
 //! pair in an order of its own.
 //!
 //! **f64.** The precision is a property of f32 programs: a product of f64 ignores it, so that the derivatives of a
