@@ -2,7 +2,7 @@
 
 use super::Epilogue;
 use super::micro::{Tile, TileOf};
-use super::pack::{Elements, Matrix, Operand, Part, Source};
+use super::pack::{Elements, Matrix, Operand, Part};
 use crate::isa::Bf16Dot;
 use crate::{Beta, Isa, Real, real};
 use std::marker::PhantomData;
@@ -69,15 +69,12 @@ pub(super) struct Block<'a, T> {
     pub(super) c: &'a mut [T],
     pub(super) rsc: usize,
     pub(super) epilogue: Epilogue<'a, T>,
-    /// What will be packed next, to be asked for meanwhile.
-    pub(super) next: Source<'a, T>,
 }
 
 impl<'a, T: Real> Block<'a, T> {
     /// The same block with its type named; `U` must be `T`.
     #[inline(always)]
     pub(super) fn cast<U: Real>(self) -> Block<'a, U> {
-        let Source { data, stride, lines, len } = self.next;
         Block {
             m: self.m,
             n: self.n,
@@ -89,7 +86,6 @@ impl<'a, T: Real> Block<'a, T> {
             c: real::same_mut(self.c),
             rsc: self.rsc,
             epilogue: Epilogue { bias: self.epilogue.bias.map(real::same), relu: self.epilogue.relu },
-            next: Source { data: real::same(data), stride, lines, len },
         }
     }
 }
@@ -174,8 +170,6 @@ pub(super) fn multiply_packed_with<T: Real>(
         for pc in (0..k.max(1)).step_by(kc) {
             let kb = kc.min(k - pc);
             a.pack_a(isa, Part { row: ic, col: col + pc, rows: mb, cols: kb }, mr, a_pack);
-            let (row, pn) = if pc + kb < k { (ic, pc + kb) } else { (ic + mb, 0) };
-            let next = Part { row, col: col + pn, rows: mc.min(m - row), cols: kc.min(k - pn) };
             let block = Block {
                 m: mb,
                 n,
@@ -187,7 +181,6 @@ pub(super) fn multiply_packed_with<T: Real>(
                 c: &mut c[ic * rsc..],
                 rsc,
                 epilogue: last(epilogue, 0, pc + kb == k),
-                next: a.source(next),
             };
             match dot {
                 None => isa.run(block),

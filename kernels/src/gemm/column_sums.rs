@@ -5,8 +5,8 @@ use crate::{Isa, Real};
 
 /// sums\[j\] += sum over i of x\[i, j\], x `[rows, cols]`. The rows are added in order.
 ///
-/// 256 columns go side by side, so that rows of a common width are read in one piece, from memory on (64: the sums are
-/// 20 to 30 % of a linear layer's db + dW more, measured at 1281 x 256).
+/// 256 columns go side by side, so that rows of a common width are read in one piece (dW and db of 1281 x 256 -> 256
+/// together take 2 % less than with 64, measured on Zen 5).
 pub(crate) fn add_column_sums<T: Real>(isa: Isa, rows: usize, cols: usize, x: &[T], sums: &mut [T]) {
     if rows > 0 && cols > 0 {
         isa.run(ColumnSums { cols, x: &x[..rows * cols], sums });

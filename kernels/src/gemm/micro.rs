@@ -1,7 +1,6 @@
 //! The tile of C in registers, and the loop over the tiles of one packed block.
 
-use super::blocked::{Block, KS, LINE, first};
-use super::pack::Source;
+use super::blocked::{Block, KS, first};
 use crate::isa::{Bf16, DotTask, Portable, Simd, Task};
 use crate::{Beta, Real, real};
 use std::any::TypeId;
@@ -19,8 +18,6 @@ trait Lanes: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     fn relu(self, a: Self::V) -> Self::V;
-    #[inline(always)]
-    fn prefetch(self, _: &[Self::T]) {}
 }
 
 /// A token as f32 lanes.
@@ -58,10 +55,6 @@ impl<S: Simd> Lanes for Single<S> {
     #[inline(always)]
     fn fma(self, a: S::V, b: S::V, c: S::V) -> S::V {
         self.0.fma(a, b, c)
-    }
-    #[inline(always)]
-    fn prefetch(self, x: &[f32]) {
-        self.0.prefetch(x);
     }
     #[inline(always)]
     fn relu(self, a: S::V) -> S::V {
@@ -107,10 +100,6 @@ impl<D: Bf16> Lanes for Paired<D> {
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         self.0.dot(a, b, c)
-    }
-    #[inline(always)]
-    fn prefetch(self, x: &[f32]) {
-        self.0.simd().prefetch(x);
     }
     #[inline(always)]
     fn relu(self, a: Self::V) -> Self::V {
@@ -246,75 +235,16 @@ impl<T: Real> DotTask for Block<'_, T> {
 #[inline(always)]
 fn tiles<L: Lanes, const MR: usize, const HALF: usize, const NV: usize>(l: L, mut t: Block<'_, L::T>) {
     let nr = NV * L::N;
-    let mut ahead = Ahead::new(t.next, t.m.div_ceil(MR) * t.n.div_ceil(nr) * t.k.div_ceil(RUN).max(1));
     for i in (0..t.m).step_by(MR) {
         let rows = MR.min(t.m - i);
         for j in (0..t.n).step_by(nr) {
             let b = &t.b[j * t.k..][..nr * t.k];
             let cols = nr.min(t.n - j);
             match (rows <= HALF, cols <= L::N) {
-                (false, false) => tile::<L, MR, NV, MR, NV>(l, &mut t, &mut ahead, b, i, rows, j, cols),
-                (true, false) => tile::<L, HALF, NV, MR, NV>(l, &mut t, &mut ahead, b, i, rows, j, cols),
-                (false, true) => tile::<L, MR, 1, MR, NV>(l, &mut t, &mut ahead, b, i, rows, j, cols),
-                (true, true) => tile::<L, HALF, 1, MR, NV>(l, &mut t, &mut ahead, b, i, rows, j, cols),
-            }
-        }
-    }
-}
-
-/// Steps along k between hints.
-const RUN: usize = 8;
-
-/// Hints for the part of A that is packed next, spread over the runs of all tiles: packing then finds it in a cache
-/// (measured on Zen 5, operands in memory: 2 to 4 % of products with 256 columns; else no difference).
-struct Ahead<'a, T> {
-    next: Source<'a, T>,
-    per_run: usize,
-    line: usize,
-    at: usize,
-}
-
-impl<'a, T> Ahead<'a, T> {
-    #[inline(always)]
-    fn new(next: Source<'a, T>, runs: usize) -> Self {
-        let lines = next.lines * next.len.div_ceil(LINE);
-        Self { next, per_run: lines.div_ceil(runs.max(1)), line: 0, at: 0 }
-    }
-
-    #[inline(always)]
-    fn ask<L: Lanes<T = T>>(&mut self, l: L) {
-        for _ in 0..self.per_run {
-            if self.line >= self.next.lines {
-                return;
-            }
-            let from = self.line * self.next.stride + self.at;
-            l.prefetch(&self.next.data[from.min(self.next.data.len())..]);
-            self.at += LINE;
-            if self.at >= self.next.len {
-                (self.at, self.line) = (0, self.line + 1);
-            }
-        }
-    }
-}
-
-/// Hints for a tile's own lines of C, spread over its runs: they are there when the sums are added or stored (measured as
-/// above: another 1 to 3 %, also with operands in the second-level cache).
-struct TileLines<'a, T> {
-    c: &'a [T],
-    rsc: usize,
-    from: usize,
-    per_run: usize,
-    at: usize,
-}
-
-impl<T> TileLines<'_, T> {
-    #[inline(always)]
-    fn ask<L: Lanes<T = T>, const V: usize>(&mut self, l: L, vectors: usize) {
-        for _ in 0..self.per_run {
-            if self.at < vectors {
-                let at = self.from + self.at / V * self.rsc + self.at % V * L::N;
-                l.prefetch(&self.c[at.min(self.c.len())..]);
-                self.at += 1;
+                (false, false) => tile::<L, MR, NV, MR, NV>(l, &mut t, b, i, rows, j, cols),
+                (true, false) => tile::<L, HALF, NV, MR, NV>(l, &mut t, b, i, rows, j, cols),
+                (false, true) => tile::<L, MR, 1, MR, NV>(l, &mut t, b, i, rows, j, cols),
+                (true, true) => tile::<L, HALF, 1, MR, NV>(l, &mut t, b, i, rows, j, cols),
             }
         }
     }
@@ -325,7 +255,6 @@ impl<T> TileLines<'_, T> {
 fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usize>(
     l: L,
     t: &mut Block<'_, L::T>,
-    ahead: &mut Ahead<'_, L::T>,
     b: &[L::T],
     i: usize,
     rows: usize,
@@ -333,32 +262,17 @@ fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usi
     cols: usize,
 ) {
     let mut acc = [[l.splat(L::T::ZERO); V]; M];
-    let runs = b.chunks(RUN * PV * L::N);
-    let mut lines = TileLines {
-        c: t.c,
-        rsc: t.rsc,
-        from: i * t.rsc + j,
-        per_run: (M * V).div_ceil(t.k.div_ceil(RUN).max(1)),
-        at: 0,
-    };
+    let b = b.chunks_exact(PV * L::N);
     if t.a_by_rows {
         // Arrays of constant length, so that the row offsets are constants and the index needs no check.
         let a: &[[L::T; KS]; PM] = first(&t.a.as_chunks::<KS>().0[i..]);
-        for (p0, b) in (0..KS).step_by(RUN).zip(runs) {
-            ahead.ask(l);
-            lines.ask::<L, V>(l, M * V);
-            for (p, b) in (p0..KS).zip(b.chunks_exact(PV * L::N)) {
-                step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
-            }
+        for (p, b) in (0..KS).zip(b) {
+            step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
         }
     } else {
         let a = t.a[i * t.k..][..PM * t.k].as_chunks::<PM>().0;
-        for (a, b) in a.chunks(RUN).zip(runs) {
-            ahead.ask(l);
-            lines.ask::<L, V>(l, M * V);
-            for (a, b) in a.iter().zip(b.chunks_exact(PV * L::N)) {
-                step::<L, M, V>(l, &mut acc, |r| a[r], b);
-            }
+        for (a, b) in a.iter().zip(b) {
+            step::<L, M, V>(l, &mut acc, |r| a[r], b);
         }
     }
     if rows == M && cols == V * L::N {

@@ -7,10 +7,9 @@
 //! and BLIS (van Zee and van de Geijn, ACM TOMS 41(3), 2015): B is copied ("packed") into panels of `NR` columns, A into
 //! panels of `MR` rows, both cut into blocks of [`KC`] along k, and a micro-kernel keeps an `MR x NR` tile of C in
 //! registers. See `blocked.rs` (the loops), `pack.rs` (the copies), `words.rs` (those in bf16), `micro.rs` (the tile).
-//! What is read next is asked for ahead of its use, in the copies and in the micro-kernel.
 //! Products with few rows or columns are read in place (`small.rs`).
 //!
-//! **Cost.** 2 m n k FLOPs; m k + k n + 2 m n elements at least. FIGURES
+//! **Cost.** 2 m n k FLOPs; m k + k n + 2 m n elements at least.
 //!
 //! **Numerics.** The sum over p runs in order within a block of at most [`KC`], and blocks are added in order (with few
 //! rows or columns: lane by lane, then the lanes), so the result

@@ -7,7 +7,8 @@
 //! Tried for weight gradients without gain, on Zen 5 (dW of 1281 x 256 -> 256 and 768, 1024 x 256 x 168 and x 1281, operands
 //! in cache and in memory): B read in place where its rows are 256 floats apart (1 to 3 % less in cache, but the first panel
 //! reads 128 bytes of each row: 2 to 10 % more from memory), A panels padded to 16 rows (every store a whole line: no
-//! difference), B packed one block along k at a time (no difference), [`super::KC`] 512 (within 1 % either way).
+//! difference), B packed one block along k at a time (no difference), [`super::KC`] 512 (within 1 % either way), the micro-kernel asking
+//! for the next block of A and the tile's lines of C (2 to 5 % of 256 -> 256 from memory, nothing in a pre-training pass).
 
 use super::Strides;
 use super::blocked::{KS, LINE, first};
@@ -33,10 +34,6 @@ pub(crate) trait Matrix<T>: Copy {
     /// A hint that (row, col) will be read soon; it may lie outside.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, _: S, _row: usize, _col: usize) {}
-    /// Where a part of it lies, which may be empty.
-    fn source(&self, _: Part) -> Source<'_, T> {
-        Source::NONE
-    }
     /// True if columns are contiguous and rows are not.
     fn by_columns(&self) -> bool;
 }
@@ -79,15 +76,6 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
             s.prefetch(&x[self.clamped(row, col)..]);
         }
     }
-    fn source(&self, Part { row, col, rows, cols }: Part) -> Source<'_, T> {
-        let (rs, cs) = self.strides;
-        let data = &self.data[self.clamped(row, col)..];
-        match (rs, cs) {
-            (stride, 1) => Source { data, stride, lines: rows, len: cols },
-            (1, stride) => Source { data, stride, lines: cols, len: rows },
-            _ => Source::NONE,
-        }
-    }
     #[inline(always)]
     fn by_columns(&self) -> bool {
         self.strides.1 != 1 && self.strides.0 == 1
@@ -120,25 +108,11 @@ pub(crate) fn copy<T: Real>(from: &[T], to: &mut [T]) {
 
 /// `rows x cols` of an operand from (row, col).
 #[derive(Clone, Copy)]
-pub(crate) struct Part {
+pub(super) struct Part {
     pub(super) row: usize,
     pub(super) col: usize,
     pub(super) rows: usize,
     pub(super) cols: usize,
-}
-
-/// Where a part of an operand lies: `lines` contiguous runs of `len` elements, `stride` apart. None if `lines` is 0.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'a, T> {
-    pub(super) data: &'a [T],
-    pub(super) stride: usize,
-    pub(super) lines: usize,
-    pub(super) len: usize,
-}
-
-impl<T> Source<'_, T> {
-    /// Not known.
-    const NONE: Self = Self { data: &[], stride: 0, lines: 0, len: 0 };
 }
 
 /// What can be packed as A or as B.
@@ -147,8 +121,6 @@ pub(super) trait Operand<T>: Copy {
     fn pack_a(&self, isa: Isa, part: Part, mr: usize, out: &mut [T]);
     /// Packs a part of B for tiles of `nr` columns.
     fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]);
-    /// Where a part of A lies.
-    fn source(&self, part: Part) -> Source<'_, T>;
     /// [`Matrix::by_columns`].
     fn by_columns(&self) -> bool;
 }
@@ -163,9 +135,6 @@ impl<T: Real, M: Matrix<T>> Operand<T> for Elements<M> {
     }
     fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]) {
         isa.run(PackB { b: self.0, part, nr, out });
-    }
-    fn source(&self, part: Part) -> Source<'_, T> {
-        self.0.source(part)
     }
     fn by_columns(&self) -> bool {
         self.0.by_columns()

@@ -9,7 +9,7 @@
 //! 1281 x 256 -> 768 1.52 and 1.15; operands in memory: 0.70 and 0.48 for the first).
 
 use super::blocked::{KS, LINE};
-use super::pack::{AHEAD, Matrix, Operand, Part, STRIP, Source, Strided};
+use super::pack::{AHEAD, Matrix, Operand, Part, STRIP, Strided};
 use crate::Isa;
 use crate::isa::{Bf16, Bf16Dot, DotTask, Simd};
 
@@ -27,10 +27,6 @@ impl Operand<f32> for Words<'_> {
     }
     fn pack_b(&self, _: Isa, part: Part, nr: usize, out: &mut [f32]) {
         self.dot.run(PackB { b: *self, part, nr, out });
-    }
-    fn source(&self, Part { row, col, rows, cols }: Part) -> Source<'_, f32> {
-        let there = self.k.saturating_sub(2 * col);
-        self.x.source(Part { row, col: 2 * col, rows, cols: (2 * cols).min(there) })
     }
     fn by_columns(&self) -> bool {
         self.x.by_columns()
