@@ -7,8 +7,9 @@
 //! Tried for weight gradients without gain, on Zen 5 (dW of 1281 x 256 -> 256 and 768, 1024 x 256 x 168 and x 1281, operands
 //! in cache and in memory): B read in place where its rows are 256 floats apart (1 to 3 % less in cache, but the first panel
 //! reads 128 bytes of each row: 2 to 10 % more from memory), A panels padded to 16 rows (every store a whole line: no
-//! difference), B packed one block along k at a time (no difference), [`super::KC`] 512 (within 1 % either way), the micro-kernel asking
-//! for the next block of A and the tile's lines of C (2 to 5 % of 256 -> 256 from memory, nothing in a pre-training pass).
+//! difference), B packed one block along k at a time (no difference), [`super::KC`] 512 (within 1 % either way), the
+//! micro-kernel asking for the next block of A and the tile's lines of C (2 to 5 % less for 256 -> 256 from memory, no
+//! difference in a pre-training pass).
 
 use super::Strides;
 use super::blocked::{KS, LINE, first};
