@@ -24,8 +24,8 @@
 //! * *In place*: products with few rows or columns (`small.rs`) round what they read, on any CPU.
 //!
 //! So a program means the same on every CPU. The bodies differ in the last bits of their sums: `vdpbf16ps` takes
-//! subnormal operands and results as 0, as does the conversion that makes the words (an error of at most k 2^-126 max(1, |a|, |b|)), and adds the two products of a
-//! pair in an order of its own.
+//! subnormal operands and results as 0, as does the conversion that makes the words (an error of at most
+//! k 2^-126 max(1, |a|, |b|)), and adds the two products of a pair in an order of its own.
 //!
 //! **f64.** The precision is a property of f32 programs: a product of f64 ignores it, so that the derivatives of a
 //! program can be checked in f64.
