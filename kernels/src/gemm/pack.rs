@@ -4,12 +4,12 @@
 //! (a plain copy; the micro-kernel broadcasts single elements, so it does not mind), or panels `[k][mr]` where its
 //! columns are. Missing rows and columns of the last panel are zeros.
 //!
-//! Tried for weight gradients without gain, on Zen 5 (dW of 1281 x 256 -> 256 and 768, 1024 x 256 x 168 and x 1281, operands
-//! in cache and in memory): B read in place where its rows are 256 floats apart (1 to 3 % less in cache, but the first panel
-//! reads 128 bytes of each row: 2 to 10 % more from memory), A panels padded to 16 rows (every store a whole line: no
-//! difference), B packed one block along k at a time (no difference), [`super::KC`] 512 (within 1 % either way), the
-//! micro-kernel asking for the next block of A and the tile's lines of C (2 to 5 % less for 256 -> 256 from memory, no
-//! difference in a pre-training pass).
+//! Tried for weight gradients without gain, on Zen 5 (dW of 1281 x 256 -> 256 and 768, 1024 x 256 x 168 and x 1281,
+//! operands in cache and in memory): B read in place where its rows are 256 floats apart (1 to 3 % less in cache, but
+//! the first panel reads 128 bytes of each row: 2 to 10 % more from memory), A panels padded to 16 rows (every store
+//! a whole line: no difference), B packed one block along k at a time (no difference), [`super::KC`] 512 (within 1 %
+//! either way), the micro-kernel asking for the next block of A and the tile's lines of C (2 to 5 % less for 256 ->
+//! 256 from memory, no difference in a pre-training pass).
 
 use super::Strides;
 use super::blocked::{KS, LINE, first};
@@ -203,8 +203,8 @@ fn panels<T: Real, S: Simd, const MR: usize>(
 }
 
 /// How many lines of the source are asked for before they are read. A part is some hundred bytes of each line, so the
-/// CPU's own prefetcher sees jumps (measured on Zen 5, operands in memory: dW of 1281 x 256 -> 256 takes 0.83 instead of
-/// 0.89 ms in f32, 0.49 instead of 0.70 ms in bf16; in the second-level cache, 1 % more).
+/// CPU's own prefetcher sees jumps (measured on Zen 5, operands in memory: dW of 1281 x 256 -> 256 takes 0.83 instead
+/// of 0.89 ms in f32, 0.49 instead of 0.70 ms in bf16; in the second-level cache, 1 % more).
 pub(super) const AHEAD: usize = 16;
 
 /// Rows of B copied to all panels before the next ones: eight lie in a first-level cache even at a 4 KiB stride.

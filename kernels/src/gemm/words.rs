@@ -1,8 +1,8 @@
 //! Copies into panels of words: two neighbours along k, rounded to bf16, in the halves of a word.
 //!
-//! The panels are those of `pack.rs` with words for elements. The CPU's own conversion makes a vector of words from two
-//! vectors: neighbours where lines run along k ([`Bf16::pairs_along`]), two lines otherwise ([`Bf16::pairs_across`]). The
-//! last element of an odd k is paired with 0.
+//! The panels are those of `pack.rs` with words for elements. The CPU's own conversion makes a vector of words from
+//! two vectors: neighbours where lines run along k ([`Bf16::pairs_along`]), two lines otherwise
+//! ([`Bf16::pairs_across`]). The last element of an odd k is paired with 0.
 //!
 //! Rounding with integer instructions, a run of 64 words at a time, had cost 40 % of a weight gradient (measured on two
 //! cores of an AMD EPYC (Zen 5) VM, AVX-512, one thread: dW of 1281 x 256 -> 256 took 0.53 ms and takes 0.42, of
