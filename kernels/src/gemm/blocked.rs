@@ -2,7 +2,7 @@
 
 use super::Epilogue;
 use super::micro::{Tile, TileOf};
-use super::pack::{Matrix, PackA, PackB, Shifted};
+use super::pack::{Elements, Matrix, Operand, Part};
 use crate::isa::Bf16Dot;
 use crate::{Beta, Isa, Real, real};
 use std::marker::PhantomData;
@@ -37,7 +37,7 @@ pub(super) fn a_len(m: usize) -> usize {
 }
 
 /// Elements of a cache line, for f32.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 /// The part of scratch from a cache line's start on, so that panels are read and written in whole lines. Only speed
 /// depends on it.
@@ -102,7 +102,7 @@ pub(crate) fn multiply<T: Real>(
     epilogue: Epilogue<'_, T>,
     scratch: &mut [T],
 ) {
-    multiply_with(isa, None, shape, a, b, beta, c, rsc, epilogue, scratch);
+    multiply_with(isa, None, shape, Elements(a), Elements(b), beta, c, rsc, epilogue, scratch);
 }
 
 /// As [`multiply`]; with `dot`, elements are pairs of bf16 (and T is f32).
@@ -110,8 +110,8 @@ pub(super) fn multiply_with<T: Real>(
     isa: Isa,
     dot: Option<Bf16Dot>,
     (m, n, k): (usize, usize, usize),
-    a: impl Matrix<T>,
-    b: impl Matrix<T>,
+    a: impl Operand<T>,
+    b: impl Operand<T>,
     beta: Beta,
     c: &mut [T],
     rsc: usize,
@@ -125,9 +125,9 @@ pub(super) fn multiply_with<T: Real>(
         for jc in (0..n).step_by(width(k)) {
             let nb = width(k).min(n - jc);
             let epilogue = last(epilogue, jc, pc + kb == k);
-            pack(isa, kb, nb, Shifted(b, pc, jc), b_pack);
-            let (a, c) = (Shifted(a, 0, pc), &mut c[jc..]);
-            multiply_packed_with(isa, dot, (m, nb, kb), a, b_pack, beta, c, rsc, epilogue, a_pack);
+            pack_with(isa, (pc, jc), kb, nb, b, b_pack);
+            let c = &mut c[jc..];
+            multiply_packed_with(isa, dot, (m, nb, kb), pc, a, b_pack, beta, c, rsc, epilogue, a_pack);
         }
     }
 }
@@ -145,15 +145,16 @@ pub(crate) fn multiply_packed<T: Real>(
     epilogue: Epilogue<'_, T>,
     a_pack: &mut [T],
 ) {
-    multiply_packed_with(isa, None, shape, a, packed, beta, c, rsc, epilogue, a_pack);
+    multiply_packed_with(isa, None, shape, 0, Elements(a), packed, beta, c, rsc, epilogue, a_pack);
 }
 
-/// As [`multiply_packed`]; with `dot`, elements are pairs of bf16 (and T is f32).
+/// As [`multiply_packed`], of A from column `col` on; with `dot`, elements are pairs of bf16 (and T is f32).
 pub(super) fn multiply_packed_with<T: Real>(
     isa: Isa,
     dot: Option<Bf16Dot>,
     (m, n, k): (usize, usize, usize),
-    a: impl Matrix<T>,
+    col: usize,
+    a: impl Operand<T>,
     packed: &[T],
     beta: Beta,
     c: &mut [T],
@@ -168,7 +169,7 @@ pub(super) fn multiply_packed_with<T: Real>(
         let mb = mc.min(m - ic);
         for pc in (0..k.max(1)).step_by(kc) {
             let kb = kc.min(k - pc);
-            isa.run(PackA { a, row: ic, col: pc, rows: mb, cols: kb, mr, out: a_pack });
+            a.pack_a(isa, Part { row: ic, col: col + pc, rows: mb, cols: kb }, mr, a_pack);
             let block = Block {
                 m: mb,
                 n,
@@ -191,12 +192,24 @@ pub(super) fn multiply_packed_with<T: Real>(
 
 /// Packs the whole of B, block by block along k.
 pub(crate) fn pack<T: Real>(isa: Isa, k: usize, n: usize, b: impl Matrix<T>, packed: &mut [T]) {
+    pack_with(isa, (0, 0), k, n, Elements(b), packed);
+}
+
+/// As [`pack`], from (row, col) on.
+pub(super) fn pack_with<T: Real>(
+    isa: Isa,
+    (row, col): (usize, usize),
+    k: usize,
+    n: usize,
+    b: impl Operand<T>,
+    packed: &mut [T],
+) {
     let nr = tile::<T>(isa).nr;
     let (kc, columns) = (depth(k), n.next_multiple_of(nr));
     for pc in (0..k).step_by(kc) {
         let kb = kc.min(k - pc);
         let out = &mut packed[pc * columns..][..kb * columns];
-        isa.run(PackB { b, row: pc, col: 0, rows: kb, cols: n, nr, out });
+        b.pack_b(isa, Part { row: row + pc, col, rows: kb, cols: n }, nr, out);
     }
 }
 

@@ -3,7 +3,10 @@
 use crate::isa::{Simd, Task};
 use crate::{Isa, Real};
 
-/// sums\[j\] += sum over i of x\[i, j\], x `[rows, cols]`. The rows are added in order, 16 columns side by side.
+/// sums\[j\] += sum over i of x\[i, j\], x `[rows, cols]`. The rows are added in order.
+///
+/// 256 columns go side by side, so that rows of a common width are read in one piece (dW and db of 1281 x 256 -> 256
+/// together take 2 % less than with 64, measured on Zen 5).
 pub(crate) fn add_column_sums<T: Real>(isa: Isa, rows: usize, cols: usize, x: &[T], sums: &mut [T]) {
     if rows > 0 && cols > 0 {
         isa.run(ColumnSums { cols, x: &x[..rows * cols], sums });
@@ -20,28 +23,29 @@ impl<T: Real> Task for ColumnSums<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        // Plain arrays: the compiler vectorises them for the instruction set around.
-        const WIDE: usize = 64;
-        let mut col = 0;
-        let (wide, rest) = self.sums.as_chunks_mut::<WIDE>();
-        for sums in wide {
-            let mut acc = [T::ZERO; WIDE];
-            for row in self.x.chunks_exact(self.cols) {
-                for (acc, &x) in acc.iter_mut().zip(&row[col..col + WIDE]) {
-                    *acc += x;
-                }
+        let Self { cols, x, sums } = self;
+        let at = strips::<T, 256>(cols, x, sums, 0);
+        let at = strips::<T, 64>(cols, x, sums, at);
+        strips::<T, 1>(cols, x, sums, at);
+    }
+}
+
+/// Strips of WIDE columns from column `at` on, as many as there are; returns the column after them.
+#[inline(always)]
+fn strips<T: Real, const WIDE: usize>(cols: usize, x: &[T], sums: &mut [T], at: usize) -> usize {
+    // Plain arrays: the compiler vectorises them for the instruction set around.
+    let mut col = at;
+    for sums in sums[at..].as_chunks_mut::<WIDE>().0 {
+        let mut acc = [T::ZERO; WIDE];
+        for row in x.chunks_exact(cols) {
+            for (acc, &x) in acc.iter_mut().zip(&row[col..col + WIDE]) {
+                *acc += x;
             }
-            for (sum, acc) in sums.iter_mut().zip(acc) {
-                *sum += acc;
-            }
-            col += WIDE;
         }
-        for (j, sum) in rest.iter_mut().enumerate() {
-            let mut acc = T::ZERO;
-            for row in self.x.chunks_exact(self.cols) {
-                acc += row[col + j];
-            }
+        for (sum, acc) in sums.iter_mut().zip(acc) {
             *sum += acc;
         }
+        col += WIDE;
     }
+    col
 }

@@ -6,7 +6,7 @@
 //! **Method.** After Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008)
 //! and BLIS (van Zee and van de Geijn, ACM TOMS 41(3), 2015): B is copied ("packed") into panels of `NR` columns, A into
 //! panels of `MR` rows, both cut into blocks of [`KC`] along k, and a micro-kernel keeps an `MR x NR` tile of C in
-//! registers. See `blocked.rs` (the loops), `pack.rs` (the copies), `micro.rs` (the tile).
+//! registers. See `blocked.rs` (the loops), `pack.rs` (the copies), `words.rs` (those in bf16), `micro.rs` (the tile).
 //! Products with few rows or columns are read in place (`small.rs`).
 //!
 //! **Cost.** 2 m n k FLOPs; m k + k n + 2 m n elements at least.
@@ -30,6 +30,7 @@ mod reference;
 mod small;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use bf16::{MatmulPrecision, round_to_bf16};
 pub use blocked::KC;

@@ -200,6 +200,75 @@ fn strides_of_neither_kind_and_overlapping_rows_work() {
 }
 
 #[test]
+fn bf16_strides_of_neither_kind_and_overlapping_rows_work() {
+    let mut rng = Rng(23);
+    let rounded = |x: &[f64]| to_f32(x).iter().map(|&x| round_to_bf16(x)).collect::<Vec<f32>>();
+    // Longer than a vector of words, and odd.
+    let (m, n, k) = (20, 9, 43);
+    let (x, y) = (rounded(&rng.vec(m + k)), rounded(&rng.vec(2 * n * k)));
+    let wide = |x: &[f32]| x.iter().map(|&x| x.into()).collect::<Vec<f64>>();
+    let mut want = vec![0.0; m * n];
+    let (a, b, none) = ((1, 1), (2 * n, 2), Epilogue::NONE);
+    gemm_reference((m, n, k), &wide(&x), a, &wide(&y), b, Beta::Zero, &mut want, n, none);
+    each_isa(|isa| {
+        for isa in bodies(isa) {
+            let mut c = vec![f32::NAN; m * n];
+            let mut scratch = vec![f32::NAN; scratch_len::<f32>(m, n, k)];
+            let (shape, precision, none) = ((m, n, k), MatmulPrecision::Bf16, Epilogue::NONE);
+            gemm_with(isa, precision, shape, &x, a, &y, b, Beta::Zero, &mut c, n, none, &mut scratch);
+            assert_close("toeplitz", &c, &want, 1e-5, 0.0);
+        }
+    });
+}
+
+#[test]
+fn the_stride_of_a_single_line_does_not_matter() {
+    each_isa(|isa| {
+        for precision in [MatmulPrecision::F32, MatmulPrecision::Bf16] {
+            let (a, b, none) = ([1.0f32, 0.0, 2.0, 0.0, 3.0], [4.0f32, 5.0, 6.0], Epilogue::NONE);
+            // One row of A, and of B one column; then one column of A and one row of B.
+            let mut c = [f32::NAN; 1];
+            let mut scratch = vec![f32::NAN; scratch_len::<f32>(20, 20, 3)];
+            let (sa, sb) = ((usize::MAX, 2), (1, usize::MAX));
+            gemm_with(isa, precision, (1, 1, 3), &a, sa, &b, sb, Beta::Zero, &mut c, 1, none, &mut scratch);
+            assert_eq!(c, [32.0], "{isa}");
+            let (a, b, mut c) = ([2.0f32; 20], [3.0f32; 20], [f32::NAN; 400]);
+            let (sa, sb) = ((1, usize::MAX), (usize::MAX, 1));
+            gemm_with(
+                isa,
+                precision,
+                (20, 20, 1),
+                &a,
+                sa,
+                &b,
+                sb,
+                Beta::Zero,
+                &mut c,
+                20,
+                none,
+                &mut scratch,
+            );
+            assert_eq!(c, [6.0; 400], "{isa}");
+        }
+    });
+}
+
+#[test]
+fn column_sums_of_every_strip() {
+    each_isa(|isa| {
+        for cols in [1, 63, 64, 65, 255, 256, 257, 321, 835] {
+            // Whole numbers: exact in any order.
+            let x: Vec<f32> = (0..3 * cols).map(|i| (i % 1013) as f32).collect();
+            let mut sums: Vec<f32> = (0..cols).map(|j| j as f32).collect();
+            add_column_sums(isa, 3, cols, &x, &mut sums);
+            for (j, sum) in sums.iter().enumerate() {
+                assert_eq!(*sum, j as f32 + x[j] + x[cols + j] + x[2 * cols + j], "{isa} {cols} column {j}");
+            }
+        }
+    });
+}
+
+#[test]
 fn nan_reaches_its_row_only_and_infinity_survives() {
     each_isa(|isa| {
         let mut a = vec![1.0f32; 16 * 20];
