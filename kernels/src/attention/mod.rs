@@ -69,12 +69,14 @@
 //! Sources: Vaswani et al. 2017 (arXiv:1706.03762); Milakov & Gimelshein 2018 (arXiv:1805.02867) for the running sum;
 //! Dao, Fu, Ermon, Rudra, Re 2022 (arXiv:2205.14135) for the tiles and the backward pass.
 
+mod operands;
 mod product;
 mod reference;
 mod simd;
 #[cfg(test)]
 mod tests;
 
+use crate::gemm::MatmulPrecision;
 use crate::real::{is_f32, same, same_mut};
 use crate::rng::{Dropout, Key};
 use crate::{Beta, Isa, Real, contract};
@@ -92,6 +94,8 @@ pub struct Dims {
     pub heads: usize,
     /// Columns of a head, at least 1.
     pub head_dim: usize,
+    /// What the operands of the products are rounded to.
+    pub precision: MatmulPrecision,
 }
 
 impl Dims {
@@ -195,12 +199,13 @@ pub fn forward<T: Real>(
     contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
     let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
     if is_f32::<T>() {
-        isa.run(simd::Forward {
-            inputs: inputs.as_f32(),
-            y: same_mut(y),
-            saved: same_mut(saved),
-            scratch: same_mut(scratch),
-        });
+        let inputs = inputs.as_f32();
+        let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
+        let task = simd::Forward { inputs, y, saved, scratch };
+        match isa.bf16_dot().filter(|_| d.precision == MatmulPrecision::Bf16) {
+            Some(dot) => dot.run(task),
+            None => isa.run(task),
+        }
     } else {
         reference::forward(&inputs, y, saved, scratch);
     }
@@ -274,17 +279,13 @@ pub fn backward<T: Real>(
     }
     let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
     if is_f32::<T>() {
-        isa.run(simd::Backward {
-            inputs: inputs.as_f32(),
-            y: same(y),
-            saved: same(saved),
-            dy: same(dy),
-            buffers,
-            dq,
-            dk,
-            dv,
-            scratch: same_mut(scratch),
-        });
+        let inputs = inputs.as_f32();
+        let (y, saved, dy, scratch) = (same(y), same(saved), same(dy), same_mut(scratch));
+        let task = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
+        match isa.bf16_dot().filter(|_| d.precision == MatmulPrecision::Bf16) {
+            Some(dot) => dot.run(task),
+            None => isa.run(task),
+        }
     } else {
         for (g, t) in [(dq, d.tq), (dk, d.tk), (dv, d.tk)] {
             let Some(g) = g.filter(|g| g.beta == Beta::Zero) else { continue };

@@ -164,7 +164,7 @@ impl Case {
 const ALL: [bool; 3] = [true; 3];
 
 fn dims(batch: usize, tq: usize, tk: usize, heads: usize, head_dim: usize) -> Dims {
-    Dims { batch, tq, tk, heads, head_dim }
+    Dims { batch, tq, tk, heads, head_dim, precision: MatmulPrecision::F32 }
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub fn round_to_bf16(x: f32) -> f32 {
 
 /// [`round_to_bf16`] of every lane.
 #[inline(always)]
-pub(super) fn round<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn round<S: Simd>(s: S, x: S::V) -> S::V {
     let bits = s.to_bits(x);
     let odd = s.and_u32(s.shr_u32::<16>(bits), s.splat_u32(1));
     let nearest = s.from_bits(s.add_u32(bits, s.add_u32(odd, s.splat_u32(0x7fff))));

@@ -31,6 +31,7 @@ mod small;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bf16::round as round_lanes;
 pub use bf16::{MatmulPrecision, round_to_bf16};
 pub use blocked::KC;
 pub(crate) use blocked::{multiply, multiply_packed, pack};
