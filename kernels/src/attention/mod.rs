@@ -202,9 +202,10 @@ pub fn forward<T: Real>(
         let inputs = inputs.as_f32();
         let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
         let task = simd::Forward { inputs, y, saved, scratch };
-        match isa.bf16_dot().filter(|_| d.precision == MatmulPrecision::Bf16) {
-            Some(dot) => dot.run(task),
-            None => isa.run(task),
+        match (d.precision, isa.bf16_dot()) {
+            (MatmulPrecision::F32, _) => isa.run(task),
+            (MatmulPrecision::Bf16, Some(dot)) => dot.run(task),
+            (MatmulPrecision::Bf16, None) => isa.run(simd::InRounded(task)),
         }
     } else {
         reference::forward(&inputs, y, saved, scratch);
@@ -282,9 +283,10 @@ pub fn backward<T: Real>(
         let inputs = inputs.as_f32();
         let (y, saved, dy, scratch) = (same(y), same(saved), same(dy), same_mut(scratch));
         let task = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
-        match isa.bf16_dot().filter(|_| d.precision == MatmulPrecision::Bf16) {
-            Some(dot) => dot.run(task),
-            None => isa.run(task),
+        match (d.precision, isa.bf16_dot()) {
+            (MatmulPrecision::F32, _) => isa.run(task),
+            (MatmulPrecision::Bf16, Some(dot)) => dot.run(task),
+            (MatmulPrecision::Bf16, None) => isa.run(simd::InRounded(task)),
         }
     } else {
         for (g, t) in [(dq, d.tq), (dk, d.tk), (dv, d.tk)] {

@@ -6,7 +6,6 @@
 use super::operands::{Exact, Operands, Pairs, Rounded, into_words, row_words, words};
 use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};
-use crate::gemm::MatmulPrecision;
 use crate::isa::{Bf16, DotTask, Simd, Task};
 use crate::real::same_mut;
 use crate::rng::{BLOCK, Dropout, OnDropped, Stream, Zero};
@@ -291,6 +290,9 @@ fn running_softmax<O: Operands>(
     factor
 }
 
+/// A task on rounded operands; a type of its own, so that each kind of operands is compiled as a function of its own.
+pub(super) struct InRounded<K>(pub(super) K);
+
 pub(super) struct Forward<'a> {
     pub(super) inputs: Inputs<'a, f32>,
     pub(super) y: &'a mut [f32],
@@ -302,10 +304,15 @@ impl Task for Forward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.inputs.d.precision {
-            MatmulPrecision::F32 => with_shape!(Exact<S>, forward(Exact(s), self)),
-            MatmulPrecision::Bf16 => with_shape!(Rounded<S>, forward(Rounded(s), self)),
-        }
+        with_shape!(Exact<S>, forward(Exact(s), self));
+    }
+}
+
+impl Task for InRounded<Forward<'_>> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        with_shape!(Rounded<S>, forward(Rounded(s), self.0));
     }
 }
 
@@ -527,10 +534,15 @@ impl<T: Real> Task for Backward<'_, '_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.inputs.d.precision {
-            MatmulPrecision::F32 => with_shape!(Exact<S>, backward(Exact(s), self)),
-            MatmulPrecision::Bf16 => with_shape!(Rounded<S>, backward(Rounded(s), self)),
-        }
+        with_shape!(Exact<S>, backward(Exact(s), self));
+    }
+}
+
+impl<T: Real> Task for InRounded<Backward<'_, '_, T>> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        with_shape!(Rounded<S>, backward(Rounded(s), self.0));
     }
 }
 
