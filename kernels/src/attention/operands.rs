@@ -102,12 +102,7 @@ impl<D: Bf16> Operands for Pairs<D> {
         self.0.simd()
     }
     #[inline(always)]
-    fn fma(
-        self,
-        a: <D::S as Simd>::V,
-        b: <D::S as Simd>::V,
-        c: <D::S as Simd>::V,
-    ) -> <D::S as Simd>::V {
+    fn fma(self, a: <D::S as Simd>::V, b: <D::S as Simd>::V, c: <D::S as Simd>::V) -> <D::S as Simd>::V {
         self.0.dot(a, b, c)
     }
     #[inline(always)]
