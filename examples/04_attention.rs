@@ -20,6 +20,7 @@
 //! than one tile of scores.
 
 use heartlore::kernels::attention::{self, Dims, Rows};
+use heartlore::kernels::gemm::MatmulPrecision;
 use heartlore::kernels::rng::{Dropout, Key};
 use heartlore::kernels::{Isa, Real};
 use std::error::Error;
@@ -237,7 +238,7 @@ fn run_kernel<R: Real>(q: &Tokens, k: &Tokens, v: &Tokens) -> Vec<f64> {
     fn rows<R>(data: &[R]) -> Rows<'_, R> {
         Rows { data, stride: D, offset: 0 }
     }
-    let d = Dims { batch: 1, tq: T, tk: T, heads: 1, head_dim: D };
+    let d = Dims { batch: 1, tq: T, tk: T, heads: 1, head_dim: D, precision: MatmulPrecision::F32 };
     let mut y = vec![R::NAN; T * D];
     let mut scratch = vec![R::NAN; attention::scratch_len::<R>(d)];
     let (scale, none, key) = (1.0 / (D as f64).sqrt(), Dropout::NONE, Key::default());
@@ -304,7 +305,7 @@ fn memory(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
         "tokens", "heads * t * t", "heads * t", "scratch", "t * 256"
     )?;
     for t in [64, 256, 1281, 4096, 16384] {
-        let d = Dims { batch: 1, tq: t, tk: t, heads, head_dim };
+        let d = Dims { batch: 1, tq: t, tk: t, heads, head_dim, precision: MatmulPrecision::F32 };
         let (full, saved) = (4 * heads * t * t, 4 * attention::saved_len(d));
         let scratch = 4 * attention::scratch_len::<f32>(d);
         writeln!(

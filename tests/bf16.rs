@@ -9,7 +9,7 @@ use heartlore::data::batch::Sampling;
 use heartlore::data::source::MemoryWindows;
 use heartlore::data::split::{Group, Keys, Protocol, Split};
 use heartlore::error::Kind;
-use heartlore::graph::{Graph, Id, Layout, MatmulPrecision};
+use heartlore::graph::{AttentionSpec, Graph, Id, Layout, MatmulPrecision};
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
 use heartlore::model::Task;
@@ -83,6 +83,36 @@ fn instruction_sets_agree_to_the_rounding_of_sums() {
             println!("{isa}, dot {}: at most {worst:.1e}", isa.bf16_dot().is_some());
             // A sum that differs in its last bits may round to the next bf16; a few of thousands do.
             assert!(worst < 1e-3, "{isa}: {worst:e}");
+        }
+    }
+}
+
+#[test]
+fn attention_takes_the_precision_and_absorbed_attention_does_not() {
+    let spec = AttentionSpec { heads: 2, head_dim: 12, dropout: 0.0 };
+    let (tq, tk) = (9, 21);
+    let mut plain = Graph::new();
+    let [q, k, v] = [("q", tq), ("k", tk), ("v", tk)].map(|(name, t)| plain.input(name, [2, t, 24]).unwrap());
+    let y = plain.attention(q, k, v, None, spec).unwrap();
+    let mut absorbed = Graph::new();
+    let [q, x] =
+        [("q", [2, tq, 24]), ("x", [2, tk, 16])].map(|(name, shape)| absorbed.input(name, shape).unwrap());
+    let w = absorbed.input("w", [48, 16]).unwrap();
+    let z = absorbed.absorbed_attention(q, x, w, None, 0, None, spec).unwrap();
+    for (g, root) in [(&plain, y), (&absorbed, z)] {
+        let given = Given::random(g, root, 5);
+        let kind = g.node(root).op.kind();
+        for isa in Isa::available() {
+            let [f32, bf16]: [Outcome<f32>; 2] = BOTH.map(|p| run_in(g, root, &given, isa, p));
+            let differ = |a: &[f32], b: &[f32]| bits(a) != bits(b);
+            assert_eq!(differ(&f32.value, &bf16.value), kind.takes_bf16(), "{isa} {kind:?}");
+            for (name, gradient) in &f32.gradients {
+                assert_eq!(
+                    differ(gradient, &bf16.gradients[name]),
+                    kind.takes_bf16(),
+                    "{isa} {kind:?} d.{name}"
+                );
+            }
         }
     }
 }

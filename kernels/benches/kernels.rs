@@ -127,9 +127,14 @@ fn table() -> Vec<Entry> {
     let wide = [1281, 640, 128, 16, 1].map(|tq| (tq, 1281, 2, 128));
     for (tq, tk, heads, head_dim) in wide.into_iter().chain([(161, 161, 4, 32), (81, 81, 2, 32)]) {
         for dropout in [Dropout::NONE, Dropout::new(0.1)] {
-            let d = attention::Dims { batch: 1, tq, tk, heads, head_dim };
+            let d = attention::Dims { batch: 1, tq, tk, heads, head_dim, precision: MatmulPrecision::F32 };
             t.push(attention_forward(d, dropout));
             t.push(attention_backward(d, dropout));
+            let d = attention::Dims { precision: MatmulPrecision::Bf16, ..d };
+            for dot in [None, Some(true), Some(false)] {
+                t.push(in_bf16(attention_forward(d, dropout), dot));
+                t.push(in_bf16(attention_backward(d, dropout), dot));
+            }
         }
     }
     // Few queries on absorbed projections, beside projecting keys and values first: at which number do they meet?
@@ -481,7 +486,8 @@ const BLOCKS: [usize; 3] = [0, 1, 2];
 
 fn attention_name(what: &str, d: attention::Dims, dropout: Dropout) -> String {
     let drop = if dropout.is_none() { "" } else { " dropout" };
-    format!("attention {what} {}x{} heads {}x{}{drop}", d.tq, d.tk, d.heads, d.head_dim)
+    let bf16 = if d.precision == MatmulPrecision::Bf16 { "bf16 " } else { "" };
+    format!("{bf16}attention {what} {}x{} heads {}x{}{drop}", d.tq, d.tk, d.heads, d.head_dim)
 }
 
 fn attention_forward(d: attention::Dims, dropout: Dropout) -> Entry {
@@ -561,7 +567,7 @@ fn projected(d: absorbed_attention::Dims) -> (linear::Dims, attention::Dims) {
     let (rows, outputs, precision) = (d.batch * d.tk, 2 * d.inner(), MatmulPrecision::F32);
     let absorbed_attention::Dims { batch, tq, tk, heads, head_dim, width } = d;
     let layer = linear::Dims { rows, inputs: width, outputs, precision };
-    (layer, attention::Dims { batch, tq, tk, heads, head_dim })
+    (layer, attention::Dims { batch, tq, tk, heads, head_dim, precision: MatmulPrecision::F32 })
 }
 
 fn few_queries_forward(d: absorbed_attention::Dims, dropout: Dropout, absorbed: bool) -> Entry {

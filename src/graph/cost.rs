@@ -43,7 +43,7 @@ pub(crate) fn buffers(graph: &Graph, id: Id, differentiated: bool) -> Needs {
             (layer_norm::saved_len(d), layer_norm::scratch_len(d))
         }
         Op::Attention { .. } => {
-            let d = attention_dims(graph, id);
+            let d = attention_dims(graph, id, ANY);
             (attention::saved_len(d), scratch!(attention::scratch_len, d))
         }
         Op::AbsorbedAttention { .. } => {
@@ -91,10 +91,10 @@ pub(crate) fn softmax_dims(graph: &Graph, id: Id) -> softmax::Dims {
     softmax::Dims { rows: s.rows(), cols: s.last() }
 }
 
-pub(crate) fn attention_dims(graph: &Graph, id: Id) -> attention::Dims {
+pub(crate) fn attention_dims(graph: &Graph, id: Id, precision: MatmulPrecision) -> attention::Dims {
     let Op::Attention { k, heads, head_dim, .. } = graph.node(id).op else { bad(id) };
     let ([batch, tq, _], [_, tk, _]) = (dims3(graph, id), dims3(graph, k.id));
-    attention::Dims { batch, tq, tk, heads, head_dim }
+    attention::Dims { batch, tq, tk, heads, head_dim, precision }
 }
 
 pub(crate) fn absorbed_attention_dims(graph: &Graph, id: Id) -> absorbed_attention::Dims {
@@ -158,7 +158,7 @@ pub(crate) fn flops(graph: &Graph, id: Id) -> (u64, u64) {
         }
         Op::Attention { .. } => {
             // Forward: q k^T and p v. Backward: both recomputed or undone: s, dp, dv, dq, dk.
-            let d = attention_dims(graph, id);
+            let d = attention_dims(graph, id, ANY);
             let product = 2 * (d.batch * d.heads * d.tq * d.tk * d.head_dim) as u64;
             (2 * product, 5 * product)
         }

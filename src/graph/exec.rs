@@ -498,7 +498,7 @@ impl<T: Precision> Exec<T> {
                 softmax::forward(isa, cost::softmax_dims(&graph, id), x, y);
             }
             Op::Attention { q, k, v, mask, scale, dropout, .. } => {
-                let d = cost::attention_dims(&graph, id);
+                let d = cost::attention_dims(&graph, id, plan.precision());
                 let dropout = self.dropout_of(dropout);
                 let places = [at(q.id), at(k.id), at(v.id), opt(mask)];
                 let ([y, saved, scratch], [qs, ks, vs, m]) =
@@ -670,7 +670,7 @@ impl<T: Precision> Exec<T> {
                 }
             }
             Op::Attention { q, k, v, mask, scale, dropout, .. } => {
-                let d = cost::attention_dims(&graph, id);
+                let d = cost::attention_dims(&graph, id, plan.precision());
                 let dropout = self.dropout_of(dropout);
                 let reads = [at(q.id), at(k.id), at(v.id), opt(mask), y, saved, dy];
                 let columns = [q, k, v];

@@ -342,6 +342,11 @@ impl OpKind {
         matches!(self, OpKind::Input | OpKind::Index | OpKind::Param | OpKind::Sinusoid)
     }
 
+    /// Whether a plan in bf16 rounds the operands of its products (see [`super::Plan::with_precision`]).
+    pub fn takes_bf16(self) -> bool {
+        matches!(self, OpKind::Linear | OpKind::FeedForward | OpKind::Attention)
+    }
+
     /// The name as the trace prints it.
     pub fn name(self) -> &'static str {
         match self {

@@ -270,9 +270,10 @@ impl Plan {
 
     /// The same plan with the operands of its products rounded to `precision`; [`Plan::new`] leaves them f32.
     ///
-    /// That concerns `linear` and `feed_forward`, forward and backward: values, weights and gradients are rounded as they
-    /// are read, sums are f32, and so is everything that is kept: parameters, values, gradients. All other operations,
-    /// convolution and attention (absorbed projections too) among them, are f32 (the module `gemm/bf16.rs` of the kernels says why).
+    /// That concerns `linear`, `feed_forward` and `attention`, forward and backward: values, weights and gradients are
+    /// rounded as they are read, and attention's probabilities (with their gradients) where they meet other rows; sums are
+    /// f32, and so is everything that is kept: parameters, values, gradients. All other operations, convolution and attention
+    /// with absorbed projections among them, are f32 (the module `gemm/bf16.rs` of the kernels says why).
     ///
     /// It is a setting of the run, not of the mathematics: the same recorded program can be planned either way, sizes and
     /// places are the same, and an executor in f64, which is there to check derivatives, ignores it.

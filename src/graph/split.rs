@@ -80,7 +80,7 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
         }
         Op::LayerNorm { .. } => (graph.shape(id).rows(), EACH, true),
         Op::Attention { .. } => {
-            let d = cost::attention_dims(graph, id);
+            let d = cost::attention_dims(graph, id, plan.precision());
             (if d.batch == 1 { d.tq } else { 0 }, attention::row_grain(), true)
         }
         Op::Activate { .. } | Op::Add { .. } => (graph.shape(id).elements(), EACH, true),
@@ -247,7 +247,7 @@ pub(super) fn forward<T: Precision>(
             })
         }
         Op::Attention { q, k, v, mask, scale, dropout, .. } => {
-            let d = cost::attention_dims(&graph, id);
+            let d = cost::attention_dims(&graph, id, plan.precision());
             if whole(dropout) {
                 return false;
             }

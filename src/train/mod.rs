@@ -9,9 +9,9 @@
 //! they depend on neither threads nor groups. See [`crate::graph`] for the memory of one group's pass: it does not grow
 //! with the batch.
 //!
-//! **Precision.** [`Run::precision`] lets the products of linear layers and feed-forward blocks take bf16 operands, forward
-//! and backward; sums, values, gradients, parameters and moments stay f32. Pre-training `tiny` for 60 epochs on the shipped
-//! recordings (414 windows, a quarter of the people held out), three seeds: the validation loss ends at 0.8748, 0.8557,
+//! **Precision.** [`Run::precision`] lets the products of linear layers, feed-forward blocks and attention take bf16
+//! operands, forward and backward; sums, values, gradients, parameters and moments stay f32. Pre-training `tiny` for 60
+//! epochs on the shipped recordings (414 windows, a quarter of the people held out), three seeds: the validation loss ends at 0.8748, 0.8557,
 //! 0.8440 in f32 and 0.8733, 0.8561, 0.8452 in bf16, and differs by at most 0.25 % at any epoch; the seeds differ by 3.5 %.
 //!
 //! **Memory.** A run holds the parameters (with moments, and one gradient per shard), one group's activations per thread,

@@ -30,6 +30,9 @@
 //! head_dim. [`pays`] compares the two. Scratch grows with tq heads width, saved data with batch times that;
 //! neither with tk.
 //!
+//! # Precision
+//! Operands are never rounded to bf16: a few queries are bound by reading the rows, which are f32.
+//!
 //! # The vector body
 //! Forward it takes a seventh of the readable loop's time (one query, first row of the table: 470 us).
 //!

@@ -93,7 +93,8 @@ impl Case {
         let (d, isa, inner) = (self.d, Isa::best(), self.d.inner());
         let precision = MatmulPrecision::F32;
         let l = linear::Dims { rows: d.batch * d.tk, inputs: d.width, outputs: 2 * inner, precision };
-        let a = attention::Dims { batch: d.batch, tq: d.tq, tk: d.tk, heads: d.heads, head_dim: d.head_dim };
+        let Dims { batch, tq, tk, heads, head_dim, .. } = d;
+        let a = attention::Dims { batch, tq, tk, heads, head_dim, precision: MatmulPrecision::F32 };
         let mut kv = vec![0.0; l.rows * l.outputs];
         let mut scratch = vec![0.0; linear::scratch_len::<f64>(l, None) + attention::scratch_len::<f64>(a)];
         let s = &mut scratch[..];

@@ -14,6 +14,7 @@
 //! An element of C is one chain of multiply-adds along k, whatever block it falls into: a row of C depends on its own row
 //! of A only, to the bit.
 
+use super::operands::{Operands, row_words, words};
 use crate::isa::{Portable, Simd};
 use crate::rng::BLOCK;
 use std::any::TypeId;
@@ -102,14 +103,14 @@ pub(super) fn shape<S: Simd>() -> Shape {
     }
 }
 
-/// Calls `$f::<S, ROWS, HALF, VECTORS>` with the shape of `$s`.
+/// Calls `$f::<$o, ROWS, HALF, VECTORS>` with the shape of the vectors of the operands `$o`.
 macro_rules! with_shape {
-    ($s:ty, $f:ident($($arg:expr),*)) => {
-        match shape::<$s>() {
-            Shape::Wide => $f::<$s, 14, 7, 2>($($arg),*),
-            Shape::Half => $f::<$s, 6, 3, 2>($($arg),*),
-            Shape::Narrow => $f::<$s, 6, 3, 4>($($arg),*),
-            Shape::Plain => $f::<$s, 4, 2, 1>($($arg),*),
+    ($o:ty, $f:ident($($arg:expr),*)) => {
+        match shape::<<$o as Operands>::S>() {
+            Shape::Wide => $f::<$o, 14, 7, 2>($($arg),*),
+            Shape::Half => $f::<$o, 6, 3, 2>($($arg),*),
+            Shape::Narrow => $f::<$o, 6, 3, 4>($($arg),*),
+            Shape::Plain => $f::<$o, 4, 2, 1>($($arg),*),
         }
     };
 }
@@ -133,12 +134,12 @@ pub(super) enum Read {
     Columns,
 }
 
-/// C[m, n] (+)= A[m, k] B[k, n], m a multiple of HALF (rows past the wanted ones are padding on both sides).
+/// C[m, n] (+)= A[m, k] B[k, n], m a multiple of HALF (rows past the wanted ones are padding on both sides), k in words.
 ///
 /// C's rows are `ldc` long and are written in whole vectors: `n` rounded up to one.
 #[inline(always)]
-pub(super) fn product<S: Simd, const M: usize, const HALF: usize, const V: usize>(
-    s: S,
+pub(super) fn product<O: Operands, const M: usize, const HALF: usize, const V: usize>(
+    ops: O,
     read: Read,
     (m, n, k): (usize, usize, usize),
     a: &[f32],
@@ -148,18 +149,18 @@ pub(super) fn product<S: Simd, const M: usize, const HALF: usize, const V: usize
     into: Into<'_>,
     ahead: &mut Ahead<'_>,
 ) {
-    let nr = V * S::LANES;
+    let nr = V * O::S::LANES;
     let mut i = 0;
     while i < m {
         let high = m - i >= M;
         for j in (0..n).step_by(nr) {
             let b = &b[j * k..][..nr * k];
             let c = &mut c[i * ldc + j..];
-            match (high, n - j > S::LANES) {
-                (true, true) => block::<S, M, V, V>(s, read, k, i, a, b, c, ldc, into, ahead),
-                (true, false) => block::<S, M, 1, V>(s, read, k, i, a, b, c, ldc, into, ahead),
-                (false, true) => block::<S, HALF, V, V>(s, read, k, i, a, b, c, ldc, into, ahead),
-                (false, false) => block::<S, HALF, 1, V>(s, read, k, i, a, b, c, ldc, into, ahead),
+            match (high, n - j > O::S::LANES) {
+                (true, true) => block::<O, M, V, V>(ops, read, k, i, a, b, c, ldc, into, ahead),
+                (true, false) => block::<O, M, 1, V>(ops, read, k, i, a, b, c, ldc, into, ahead),
+                (false, true) => block::<O, HALF, V, V>(ops, read, k, i, a, b, c, ldc, into, ahead),
+                (false, false) => block::<O, HALF, 1, V>(ops, read, k, i, a, b, c, ldc, into, ahead),
             }
         }
         i += if high { M } else { HALF };
@@ -168,8 +169,8 @@ pub(super) fn product<S: Simd, const M: usize, const HALF: usize, const V: usize
 
 /// A block of M rows and V vectors, from row (or column) `i` of A and a panel PV vectors wide.
 #[inline(always)]
-fn block<S: Simd, const M: usize, const V: usize, const PV: usize>(
-    s: S,
+fn block<O: Operands, const M: usize, const V: usize, const PV: usize>(
+    ops: O,
     read: Read,
     k: usize,
     i: usize,
@@ -180,31 +181,32 @@ fn block<S: Simd, const M: usize, const V: usize, const PV: usize>(
     into: Into<'_>,
     ahead: &mut Ahead<'_>,
 ) {
+    let s = ops.simd();
     let mut acc = [[s.splat(0.0); V]; M];
     {
         // C's old content, or else what the caller will need next.
         let old = HeadRows { data: c, stride: ldc, base: 0 };
         let fresh = matches!(into, Into::Overwrite);
-        let mut lines = if fresh { *ahead } else { Ahead::new(old, 0, M, V * S::LANES) };
-        let b = b.chunks_exact(PV * S::LANES);
+        let mut lines = if fresh { *ahead } else { Ahead::new(old, 0, M, V * O::S::LANES) };
+        let b = b.chunks_exact(PV * O::S::LANES);
         let a = a.as_chunks::<STRIDE>().0;
         match read {
             Read::Rows => {
                 let a: &[[f32; STRIDE]; M] = &a[i..].as_chunks::<M>().0[0];
                 for (p, b) in (0..STRIDE).zip(b) {
-                    if p % 4 == 0 {
+                    if p % (4 / O::PER_WORD) == 0 {
                         lines.next(s);
                     }
-                    step(s, &mut acc, |r| a[r][p], b);
+                    step(ops, &mut acc, |r| a[r][p], b);
                 }
             }
             Read::Columns => {
                 for (p, (a, b)) in a[..k].iter().zip(b).enumerate() {
-                    if p % 4 == 0 {
+                    if p % (4 / O::PER_WORD) == 0 {
                         lines.next(s);
                     }
                     let a: &[f32; M] = &a[i..].as_chunks::<M>().0[0];
-                    step(s, &mut acc, |r| a[r], b);
+                    step(ops, &mut acc, |r| a[r], b);
                 }
             }
         }
@@ -212,14 +214,14 @@ fn block<S: Simd, const M: usize, const V: usize, const PV: usize>(
             (ahead.row, ahead.column) = (lines.row, lines.column);
         }
     }
-    let width = V * S::LANES;
+    let width = V * O::S::LANES;
     match into {
         Into::Overwrite => {}
         Into::Add => {
             for r in 0..M {
                 let c = &c[r * ldc..][..width];
                 for v in 0..V {
-                    acc[r][v] = s.add(s.load(&c[v * S::LANES..]), acc[r][v]);
+                    acc[r][v] = s.add(s.load(&c[v * O::S::LANES..]), acc[r][v]);
                 }
             }
         }
@@ -228,7 +230,7 @@ fn block<S: Simd, const M: usize, const V: usize, const PV: usize>(
                 let c = &c[r * ldc..][..width];
                 let f = s.splat(factors[r]);
                 for v in 0..V {
-                    acc[r][v] = s.fma(f, s.load(&c[v * S::LANES..]), acc[r][v]);
+                    acc[r][v] = s.fma(f, s.load(&c[v * O::S::LANES..]), acc[r][v]);
                 }
             }
         }
@@ -236,24 +238,25 @@ fn block<S: Simd, const M: usize, const V: usize, const PV: usize>(
     for r in 0..M {
         let c = &mut c[r * ldc..][..width];
         for v in 0..V {
-            s.store(acc[r][v], &mut c[v * S::LANES..]);
+            s.store(acc[r][v], &mut c[v * O::S::LANES..]);
         }
     }
 }
 
 /// acc += a column of A times a row of B.
 #[inline(always)]
-fn step<S: Simd, const M: usize, const V: usize>(
-    s: S,
-    acc: &mut [[S::V; V]; M],
+fn step<O: Operands, const M: usize, const V: usize>(
+    ops: O,
+    acc: &mut [[<O::S as Simd>::V; V]; M],
     a: impl Fn(usize) -> f32,
     b: &[f32],
 ) {
-    let b: [S::V; V] = std::array::from_fn(|v| s.load(&b[v * S::LANES..]));
+    let s = ops.simd();
+    let b: [<O::S as Simd>::V; V] = std::array::from_fn(|v| s.load(&b[v * O::S::LANES..]));
     for (r, acc) in acc.iter_mut().enumerate() {
         let x = s.splat(a(r));
         for v in 0..V {
-            acc[v] = s.fma(x, b[v], acc[v]);
+            acc[v] = ops.fma(x, b[v], acc[v]);
         }
     }
 }
@@ -282,13 +285,14 @@ pub(super) fn add_scaled_row<S: Simd>(s: S, factor: f32, from: &[f32], to: &mut 
     }
 }
 
-/// Rows that are asked for before they are packed.
+/// Words that are asked for before they are packed.
 const AHEAD: usize = 4;
 
-/// Rows `rows` of a head as B: `[panel][row][NR]`, columns past `columns` zero. `source` gives the rows' numbers.
+/// Rows of a head as B: `[panel][word][NR]`, columns past `columns` zero. `source` gives the rows' numbers; a word holds
+/// a column's elements of neighbouring rows.
 #[inline(always)]
-pub(super) fn pack_panels<S: Simd, const V: usize>(
-    s: S,
+pub(super) fn pack_panels<O: Operands, const V: usize>(
+    ops: O,
     factor: f32,
     rows: HeadRows<'_>,
     source: impl Fn(usize) -> usize,
@@ -296,82 +300,90 @@ pub(super) fn pack_panels<S: Simd, const V: usize>(
     columns: usize,
     panels: &mut [f32],
 ) {
-    let nr = V * S::LANES;
-    let f = s.splat(factor);
-    for i in 0..count {
-        let row = rows.row(source(i), columns);
-        if i + AHEAD < count {
-            for line in rows.row(source(i + AHEAD), columns).chunks(16) {
+    let s = ops.simd();
+    let (f, lanes, nr) = (s.splat(factor), O::S::LANES, V * O::S::LANES);
+    let depth = words::<O>(count);
+    for i in 0..depth {
+        let at = i * O::PER_WORD;
+        let row = rows.row(source(at), columns);
+        let second = if O::PER_WORD == 2 && at + 1 < count { rows.row(source(at + 1), columns) } else { &[] };
+        for next in at + AHEAD * O::PER_WORD..(at + (AHEAD + 1) * O::PER_WORD).min(count) {
+            for line in rows.row(source(next), columns).chunks(16) {
                 s.prefetch(line);
             }
         }
-        for (row, at) in row.chunks(nr).zip((i * nr..).step_by(count * nr)) {
+        for (c, at) in (0..columns).step_by(nr).zip((i * nr..).step_by(depth * nr)) {
             let to = &mut panels[at..][..nr];
-            if row.len() == nr {
-                for v in (0..nr).step_by(S::LANES) {
-                    s.store(s.mul(f, s.load(&row[v..])), &mut to[v..]);
-                }
-            } else {
-                for v in (0..nr).step_by(S::LANES) {
-                    let x = s.load_partial(&row[v.min(row.len())..]);
-                    s.store(s.mul(f, x), &mut to[v..]);
-                }
+            for v in (0..nr).step_by(lanes) {
+                let words = ops.across(f, [from(row, c + v), from(second, c + v)]);
+                s.store(words, &mut to[v..]);
             }
         }
     }
 }
 
-/// Rows `keys` of a head, transposed, as B: `[columns / KEYS][panel of keys][column][NR]`, missing keys zero.
+/// The rest of a row from an element that may lie past its end.
 #[inline(always)]
-pub(super) fn pack_transposed<S: Simd, const V: usize>(
-    s: S,
+fn from(row: &[f32], at: usize) -> &[f32] {
+    &row[at.min(row.len())..]
+}
+
+/// Rows `keys` of a head, transposed, as B: `[words / KEYS][panel of keys][word][NR]`, missing keys zero. The words lie
+/// along the rows.
+#[inline(always)]
+pub(super) fn pack_transposed<O: Operands, const V: usize>(
+    ops: O,
     rows: HeadRows<'_>,
     keys: &[usize],
     columns: usize,
     panels: &mut [f32],
 ) {
-    let nr = V * S::LANES;
-    let padded = keys.len().next_multiple_of(nr);
-    for first in (0..columns).step_by(KEYS) {
-        let depth = KEYS.min(columns - first);
+    let s = ops.simd();
+    let (one, lanes, nr) = (s.splat(1.0), O::S::LANES, V * O::S::LANES);
+    let (width, padded) = (words::<O>(columns), keys.len().next_multiple_of(nr));
+    for first in (0..width).step_by(KEYS) {
+        let depth = KEYS.min(width - first);
         let chunk = &mut panels[first * padded..][..depth * padded];
-        for j in (0..padded).step_by(S::LANES) {
+        for j in (0..padded).step_by(lanes) {
             let panel = &mut chunk[j / nr * nr * depth..][..nr * depth];
-            let wanted = keys.get(j..keys.len().min(j + S::LANES)).unwrap_or(&[]);
-            for c in (0..depth).step_by(S::LANES) {
-                let part = S::LANES.min(depth - c);
+            let wanted = keys.get(j..keys.len().min(j + lanes)).unwrap_or(&[]);
+            for c in (0..depth).step_by(lanes) {
+                let part = lanes.min(depth - c);
+                let at = (first + c) * O::PER_WORD;
                 // The next keys' rows, which no hardware prefetcher foresees.
-                for &key in keys.iter().skip(j + S::LANES).take(S::LANES) {
-                    s.prefetch(&rows.row(key, columns)[first + c..]);
+                for &key in keys.iter().skip(j + lanes).take(lanes) {
+                    for line in rows.row(key, columns)[at..].chunks(lanes).take(O::PER_WORD) {
+                        s.prefetch(line);
+                    }
                 }
                 let mut t = [s.splat(0.0); 16];
                 for (t, &key) in t.iter_mut().zip(wanted) {
-                    let row = &rows.row(key, columns)[first + c..];
-                    *t = if part == S::LANES { s.load(row) } else { s.load_partial(&row[..part]) };
+                    *t = ops.along(one, &rows.row(key, columns)[at..]);
                 }
                 // Transposed by log2(LANES) perfect shuffles: row i is interleaved with row i + LANES / 2.
                 let mut stride = 1;
-                while stride < S::LANES {
+                while stride < lanes {
                     let mut u = t;
-                    for i in 0..S::LANES / 2 {
-                        (u[2 * i], u[2 * i + 1]) = s.zip(t[i], t[i + S::LANES / 2]);
+                    for i in 0..lanes / 2 {
+                        (u[2 * i], u[2 * i + 1]) = s.zip(t[i], t[i + lanes / 2]);
                     }
                     t = u;
                     stride *= 2;
                 }
                 let to = panel[c * nr..].chunks_exact_mut(nr).take(part);
                 for (to, t) in to.zip(t) {
-                    s.store(t, &mut to[j % nr..][..S::LANES]);
+                    s.store(t, &mut to[j % nr..][..lanes]);
                 }
             }
         }
     }
 }
 
-/// Rows of a head as A by rows: `[columns / KEYS][rows][STRIDE]`, each `factor` times as large; rows past `count` zero.
+/// Rows of a head as A by rows: `[words / KEYS][rows][STRIDE]`, each element `factor` times as large; rows past `count`
+/// zero. The words lie along the rows.
 #[inline(always)]
-pub(super) fn pack_rows<S: Simd>(
-    s: S,
+pub(super) fn pack_rows<O: Operands>(
+    ops: O,
     factor: f32,
     rows: HeadRows<'_>,
     first: usize,
@@ -381,11 +393,13 @@ pub(super) fn pack_rows<S: Simd>(
     to: &mut [f32],
 ) {
     let to = to.as_chunks_mut::<STRIDE>().0.chunks_exact_mut(padded);
-    for (column, to) in (0..columns).step_by(KEYS).zip(to) {
-        let depth = KEYS.min(columns - column);
+    let width = words::<O>(columns);
+    for (word, to) in (0..width).step_by(KEYS).zip(to) {
+        let depth = KEYS.min(width - word);
+        let from = word * O::PER_WORD..columns.min((word + depth) * O::PER_WORD);
         for (i, to) in to.iter_mut().enumerate() {
             if i < count {
-                scale_row(s, factor, &rows.row(first + i, columns)[column..][..depth], &mut to[..depth]);
+                row_words(ops, factor, &rows.row(first + i, columns)[from.clone()], &mut to[..depth]);
             } else {
                 to[..depth].fill(0.0);
             }
@@ -395,8 +409,8 @@ pub(super) fn pack_rows<S: Simd>(
 
 /// C[m, keys] = rows times transposed panels, chunk by chunk of head_dim; C is a tile of [`STRIDE`].
 #[inline(always)]
-pub(super) fn scores<S: Simd, const M: usize, const HALF: usize, const V: usize>(
-    s: S,
+pub(super) fn scores<O: Operands, const M: usize, const HALF: usize, const V: usize>(
+    ops: O,
     m: usize,
     keys: usize,
     columns: usize,
@@ -405,11 +419,11 @@ pub(super) fn scores<S: Simd, const M: usize, const HALF: usize, const V: usize>
     c: &mut [f32],
     ahead: &mut Ahead<'_>,
 ) {
-    let padded = keys.next_multiple_of(V * S::LANES);
-    for (chunk, first) in (0..columns).step_by(KEYS).enumerate() {
-        let depth = KEYS.min(columns - first);
+    let (width, padded) = (words::<O>(columns), keys.next_multiple_of(V * O::S::LANES));
+    for (chunk, first) in (0..width).step_by(KEYS).enumerate() {
+        let depth = KEYS.min(width - first);
         let (a, b) = (&rows[chunk * m * STRIDE..], &panels[first * padded..]);
         let into = if chunk == 0 { Into::Overwrite } else { Into::Add };
-        product::<S, M, HALF, V>(s, Read::Rows, (m, keys, depth), a, b, c, STRIDE, into, ahead);
+        product::<O, M, HALF, V>(ops, Read::Rows, (m, keys, depth), a, b, c, STRIDE, into, ahead);
     }
 }

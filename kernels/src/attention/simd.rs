@@ -3,9 +3,10 @@
 //! The order is keys outside, queries inside. Forward, every query's sum waits in scratch while the blocks of keys pass;
 //! backward, dq waits there, while dk and dv of a block are finished before the next is begun.
 
+use super::operands::{Exact, Operands, Pairs, Rounded, into_words, row_words, words};
 use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};
-use crate::isa::{Simd, Task};
+use crate::isa::{Bf16, DotTask, Simd, Task};
 use crate::real::same_mut;
 use crate::rng::{BLOCK, Dropout, OnDropped, Stream, Zero};
 use crate::{Beta, Real, contract, vmath};
@@ -35,35 +36,49 @@ struct Sizes {
     rows: usize,
     /// Packed queries of a backward tile.
     queries: usize,
-    /// Scores of a backward tile.
-    tile: usize,
+    /// Scores of a backward tile; where a word holds two elements, of a register block.
+    scores: usize,
+    /// The words of a backward tile that lie across queries; none where the scores themselves are the words.
+    across: usize,
+    /// As `across`, along keys.
+    along: usize,
 }
 
 impl Sizes {
     #[inline(always)]
-    fn of(d: Dims) -> Self {
+    fn of(d: Dims, per_word: usize) -> Self {
         let padded = contract::product("attention", &[d.head_dim.div_ceil(PAD), PAD]);
         let (queries, keys) = (d.tq.min(QUERIES), d.tk.min(KEYS).next_multiple_of(PAD));
+        let pairs = queries.div_ceil(2);
+        let [scores, across, along] =
+            if per_word == 1 { [queries + MAX_ROWS, 0, 0] } else { [MAX_ROWS, pairs, queries + MAX_ROWS] };
         Self {
             padded,
             per_query: contract::product("attention", &[d.tq + MAX_ROWS, padded]),
-            block: keys * padded,
+            block: keys * padded / per_word,
             per_key: (keys + MAX_ROWS) * padded,
-            rows: d.head_dim.div_ceil(KEYS) * MAX_ROWS * STRIDE,
-            queries: queries * padded,
-            tile: (queries + MAX_ROWS) * STRIDE,
+            rows: d.head_dim.div_ceil(per_word).div_ceil(KEYS) * MAX_ROWS * STRIDE,
+            queries: queries.div_ceil(per_word) * padded,
+            scores: scores * STRIDE,
+            across: across * STRIDE,
+            along: along * STRIDE,
         }
+    }
+
+    /// What the backward pass needs; the forward pass needs less, but for one of its two numbers per query.
+    fn total(&self, d: Dims) -> usize {
+        self.per_query
+            + 2 * (d.tq + MAX_ROWS)
+            + 3 * self.block
+            + 2 * (self.per_key + self.rows + self.queries + self.scores + self.across)
+            + self.along
+            + 18 * LINE
     }
 }
 
+/// For words of either size, so that it does not depend on the precision or the instruction set.
 pub(super) fn scratch_len(d: Dims) -> usize {
-    let z = Sizes::of(d);
-    // The backward pass needs more than the forward pass, but for one of its two numbers per query.
-    z.per_query
-        + 2 * (d.tq + MAX_ROWS)
-        + 3 * z.block
-        + 2 * (z.per_key + z.rows + z.queries + z.tile)
-        + 16 * LINE
+    Sizes::of(d, 1).total(d).max(Sizes::of(d, 2).total(d))
 }
 
 /// f32 of a cache line.
@@ -227,11 +242,11 @@ fn row_max<S: Simd>(s: S, row: &[f32]) -> f32 {
     s.hmax(s.max(s.max(max[0], max[1]), s.max(max[2], max[3])))
 }
 
-/// One step of the running softmax: turns the scores of `count` rows and `keys` columns into exp(s - m), 0 where
-/// dropped, and updates m and l. Returns what the rows' sums so far are to be multiplied by.
+/// One step of the running softmax: turns the scores of `count` rows and `keys` columns into words of exp(s - m), 0 where
+/// dropped, and updates m and l (of exponentials that are not rounded). Returns what the rows' sums so far are to be multiplied by.
 #[inline(always)]
-fn running_softmax<S: Simd>(
-    s: S,
+fn running_softmax<O: Operands>(
+    ops: O,
     count: usize,
     keys: usize,
     source: Option<Source<'_>>,
@@ -240,7 +255,8 @@ fn running_softmax<S: Simd>(
     m: &mut [f32],
     l: &mut [f32],
 ) -> PerRow {
-    let width = keys.next_multiple_of(S::LANES);
+    let (s, lanes) = (ops.simd(), O::S::LANES);
+    let width = keys.next_multiple_of(lanes);
     let (mut shift, mut factor) = ([f32::NEG_INFINITY; MAX_ROWS + 2], [f32::NEG_INFINITY; MAX_ROWS + 2]);
     let rows = p.as_chunks_mut::<STRIDE>().0;
     for (r, row) in rows.iter_mut().enumerate().take(count) {
@@ -249,7 +265,7 @@ fn running_softmax<S: Simd>(
         m[r] = row_max(s, &row[..width]).max(m[r]);
         shift[r] = m[r];
     }
-    for at in (0..shift.len()).step_by(S::LANES) {
+    for at in (0..shift.len()).step_by(lanes) {
         let (old, new) = (s.load(&factor[at..]), s.load(&shift[at..]));
         // While every score is -inf the exponents are measured from 0: -inf - -inf would be NaN.
         let none = s.gt(s.splat(f32::MIN), new);
@@ -260,7 +276,7 @@ fn running_softmax<S: Simd>(
     for (r, row) in rows.iter_mut().enumerate().take(count) {
         let from = s.splat(shift[r]);
         let mut sum = s.splat(0.0);
-        for p in row[..width].chunks_exact_mut(S::LANES) {
+        for p in row[..width].chunks_exact_mut(lanes) {
             let e = vmath::exp_nonpositive(s, s.sub(s.load(p), from));
             sum = s.add(sum, e);
             s.store(e, p);
@@ -269,9 +285,13 @@ fn running_softmax<S: Simd>(
         if let Some(source) = source {
             source.drop_probabilities(s, first_row + r, row);
         }
+        into_words(ops, row, keys);
     }
     factor
 }
+
+/// A task on rounded operands; a type of its own, so that each kind of operands is compiled as a function of its own.
+pub(super) struct InRounded<K>(pub(super) K);
 
 pub(super) struct Forward<'a> {
     pub(super) inputs: Inputs<'a, f32>,
@@ -284,14 +304,31 @@ impl Task for Forward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        with_shape!(S, forward(s, self));
+        with_shape!(Exact<S>, forward(Exact(s), self));
+    }
+}
+
+impl Task for InRounded<Forward<'_>> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        with_shape!(Rounded<S>, forward(Rounded(s), self.0));
+    }
+}
+
+impl DotTask for Forward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<D: Bf16>(self, d: D) {
+        with_shape!(Pairs<D>, forward(Pairs(d), self));
     }
 }
 
 #[inline(always)]
-fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, task: Forward<'_>) {
+fn forward<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: O, task: Forward<'_>) {
+    let s = ops.simd();
     let Forward { inputs: x, y, saved, scratch } = task;
-    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d));
+    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
     let mut rest = aligned(scratch);
     let out = take(&mut rest, z.per_query);
     let (m, l) = (take(&mut rest, d.tq + MAX_ROWS), take(&mut rest, d.tq + MAX_ROWS));
@@ -324,27 +361,27 @@ fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, tas
                     continue;
                 }
                 if tiled > 0 {
-                    pack_transposed::<S, V>(s, k, keys, columns, k_packed);
-                    pack_panels::<S, V>(s, 1.0, v, |i| keys[i], keys.len(), columns, v_packed);
+                    pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
+                    pack_panels::<O, V>(ops, 1.0, v, |i| keys[i], keys.len(), columns, v_packed);
                 }
                 for i in (0..tiled).step_by(M) {
                     let count = M.min(tiled - i);
                     let rows = count.next_multiple_of(HALF);
-                    pack_rows(s, x.scale as f32, q, i, count, rows, columns, q_rows);
+                    pack_rows(ops, x.scale as f32, q, i, count, rows, columns, q_rows);
                     let next = M.min(tiled - i - count);
                     let ahead = &mut Ahead::new(q, i + count, next, columns);
-                    scores::<S, M, HALF, V>(s, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
+                    scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
                     let (m, l) = (&mut m[i..], &mut l[i..]);
-                    let factors = running_softmax(s, count, keys.len(), source, h * d.tq + i, p, m, l);
+                    let factors = running_softmax(ops, count, keys.len(), source, h * d.tq + i, p, m, l);
                     let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
-                    let (size, out) = ((rows, columns, keys.len()), &mut out[i * z.padded..]);
-                    product::<S, M, HALF, V>(s, Read::Rows, size, p, v_packed, out, z.padded, into, ahead);
+                    let (size, out) = ((rows, columns, words::<O>(keys.len())), &mut out[i * z.padded..]);
+                    product::<O, M, HALF, V>(ops, Read::Rows, size, p, v_packed, out, z.padded, into, ahead);
                 }
                 for i in tiled..d.tq {
-                    scale_row(s, x.scale as f32, q.row(i, columns), &mut q_rows[..columns]);
+                    row_words(ops, x.scale as f32, q.row(i, columns), &mut q_rows[..words::<O>(columns)]);
                     let (m, l) = (&mut m[i..=i], &mut l[i..=i]);
                     let out = &mut out[place(i) * z.padded..][..columns];
-                    one_query(s, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
+                    one_query(ops, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
                 }
                 begun = true;
             }
@@ -366,8 +403,8 @@ fn forward<S: Simd, const M: usize, const HALF: usize, const V: usize>(s: S, tas
 
 /// A block of keys for a single query: keys and values are read in place, once each, instead of being packed.
 #[inline(always)]
-fn one_query<S: Simd>(
-    s: S,
+fn one_query<O: Operands>(
+    ops: O,
     q: &[f32],
     k: HeadRows<'_>,
     v: HeadRows<'_>,
@@ -380,46 +417,48 @@ fn one_query<S: Simd>(
     begun: bool,
     out: &mut [f32],
 ) {
-    let columns = out.len();
+    let (columns, lanes) = (out.len(), O::S::LANES);
+    let q = &q[..words::<O>(columns)];
     let (fours, rest) = keys.as_chunks::<4>();
     let (p_fours, p_rest) = p[..keys.len()].as_chunks_mut::<4>();
     for (keys, p) in fours.iter().zip(p_fours) {
-        *p = dots(s, &q[..columns], keys.map(|j| k.row(j, columns)));
+        *p = dots(ops, q, keys.map(|j| k.row(j, columns)));
     }
     for (&j, p) in rest.iter().zip(p_rest) {
-        [*p] = dots(s, &q[..columns], [k.row(j, columns)]);
+        [*p] = dots(ops, q, [k.row(j, columns)]);
     }
-    let factor = running_softmax(s, 1, keys.len(), source, row, p, m, l)[0];
+    let factor = running_softmax(ops, 1, keys.len(), source, row, p, m, l)[0];
     let mut c = 0;
-    while c + 8 * S::LANES <= columns {
-        combine::<S, 8>(s, v, keys, p, c, factor, begun, out);
-        c += 8 * S::LANES;
+    while c + 8 * lanes <= columns {
+        combine::<O, 8>(ops, v, keys, p, c, factor, begun, out);
+        c += 8 * lanes;
     }
-    while c + 2 * S::LANES <= columns {
-        combine::<S, 2>(s, v, keys, p, c, factor, begun, out);
-        c += 2 * S::LANES;
+    while c + 2 * lanes <= columns {
+        combine::<O, 2>(ops, v, keys, p, c, factor, begun, out);
+        c += 2 * lanes;
     }
     while c < columns {
-        combine::<S, 1>(s, v, keys, p, c, factor, begun, out);
-        c += S::LANES;
+        combine::<O, 1>(ops, v, keys, p, c, factor, begun, out);
+        c += lanes;
     }
 }
 
-/// q . row for each row.
+/// q . row for each row, q in words.
 #[inline(always)]
-fn dots<S: Simd, const N: usize>(s: S, q: &[f32], rows: [&[f32]; N]) -> [f32; N] {
-    let mut acc = [s.splat(0.0); N];
-    let whole = q.len() / S::LANES * S::LANES;
-    for c in (0..whole).step_by(S::LANES) {
+fn dots<O: Operands, const N: usize>(ops: O, q: &[f32], rows: [&[f32]; N]) -> [f32; N] {
+    let (s, lanes) = (ops.simd(), O::S::LANES);
+    let (one, mut acc) = (s.splat(1.0), [s.splat(0.0); N]);
+    let whole = q.len() / lanes * lanes;
+    for c in (0..whole).step_by(lanes) {
         let x = s.load(&q[c..]);
         for r in 0..N {
-            acc[r] = s.fma(x, s.load(&rows[r][c..]), acc[r]);
+            acc[r] = ops.fma(x, ops.along(one, &rows[r][c * O::PER_WORD..]), acc[r]);
         }
     }
     if whole < q.len() {
         let x = s.load_partial(&q[whole..]);
         for r in 0..N {
-            acc[r] = s.fma(x, s.load_partial(&rows[r][whole..]), acc[r]);
+            acc[r] = ops.fma(x, ops.along(one, &rows[r][whole * O::PER_WORD..]), acc[r]);
         }
     }
     let mut sums = [0.0; N];
@@ -429,10 +468,10 @@ fn dots<S: Simd, const N: usize>(s: S, q: &[f32], rows: [&[f32]; N]) -> [f32; N]
     sums
 }
 
-/// Columns `c ..` of out = factor out + sum_j p_j v_j, N vectors of them.
+/// Columns `c ..` of out = factor out + sum_j p_j v_j, N vectors of them, p in words.
 #[inline(always)]
-fn combine<S: Simd, const N: usize>(
-    s: S,
+fn combine<O: Operands, const N: usize>(
+    ops: O,
     v: HeadRows<'_>,
     keys: &[usize],
     p: &[f32],
@@ -441,17 +480,19 @@ fn combine<S: Simd, const N: usize>(
     begun: bool,
     out: &mut [f32],
 ) {
-    let mut acc = [s.splat(0.0); N];
+    let (s, lanes) = (ops.simd(), O::S::LANES);
+    let (one, mut acc) = (s.splat(1.0), [s.splat(0.0); N]);
     let columns = out.len();
-    for (&j, &p) in keys.iter().zip(p) {
-        let (row, p) = (&v.row(j, columns)[c..], s.splat(p));
+    for (keys, &p) in keys.chunks(O::PER_WORD).zip(p) {
+        let (first, p) = (&v.row(keys[0], columns)[c..], s.splat(p));
+        let second = if keys.len() > 1 { &v.row(keys[1], columns)[c..] } else { &[] };
         for i in 0..N {
-            let x = if N == 1 { s.load_partial(row) } else { s.load(&row[i * S::LANES..]) };
-            acc[i] = s.fma(p, x, acc[i]);
+            let rows = [&first[i * lanes..], &second[(i * lanes).min(second.len())..]];
+            acc[i] = ops.fma(p, ops.across(one, rows), acc[i]);
         }
     }
     for i in 0..N {
-        let out = &mut out[c + i * S::LANES..];
+        let out = &mut out[c + i * lanes..];
         let old = if begun { s.mul(s.splat(factor), s.load_partial(out)) } else { s.splat(0.0) };
         s.store_partial(s.add(old, acc[i]), out);
     }
@@ -493,17 +534,34 @@ impl<T: Real> Task for Backward<'_, '_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        with_shape!(S, backward(s, self));
+        with_shape!(Exact<S>, backward(Exact(s), self));
+    }
+}
+
+impl<T: Real> Task for InRounded<Backward<'_, '_, T>> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        with_shape!(Rounded<S>, backward(Rounded(s), self.0));
+    }
+}
+
+impl<T: Real> DotTask for Backward<'_, '_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<D: Bf16>(self, d: D) {
+        with_shape!(Pairs<D>, backward(Pairs(d), self));
     }
 }
 
 #[inline(always)]
-fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
-    s: S,
+fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
+    ops: O,
     task: Backward<'_, '_, impl Real>,
 ) {
+    let s = ops.simd();
     let Backward { inputs: x, y, saved, dy, buffers, dq, dk, dv, scratch } = task;
-    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d));
+    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
     let mut rest = aligned(scratch);
     let dq_sum = take(&mut rest, z.per_query);
     let dot = take(&mut rest, d.tq);
@@ -512,7 +570,9 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
     let (dk_sum, dv_sum) = (take(&mut rest, z.per_key), take(&mut rest, z.per_key));
     let (q_rows, dy_rows) = (take(&mut rest, z.rows), take(&mut rest, z.rows));
     let (q_panels, dy_panels) = (take(&mut rest, z.queries), take(&mut rest, z.queries));
-    let (p, ds) = (take(&mut rest, z.tile), take(&mut rest, z.tile));
+    let (p, ds) = (take(&mut rest, z.scores), take(&mut rest, z.scores));
+    let (p_across, ds_across) = (take(&mut rest, z.across), take(&mut rest, z.across));
+    let ds_along = take(&mut rest, z.along);
     let mut list = [0; KEYS];
     // dy enters dv and dp with the factor of what is kept.
     let kept = x.dropout.scale::<f32>();
@@ -526,7 +586,7 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
             let y = head_rows(Rows { data: y, ..packed }, n * d.tq, h, columns);
             let lse = &saved[(n * d.heads + h) * d.tq..][..d.tq];
             for i in 0..d.tq {
-                [dot[i]] = dots(s, dy.row(i, columns), [y.row(i, columns)]);
+                [dot[i]] = dots(Exact(s), dy.row(i, columns), [y.row(i, columns)]);
             }
             let (mut start, mut begun) = (0, false);
             while start < d.tk {
@@ -555,40 +615,63 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
                     dk_sum.fill(0.0);
                     dv_sum.fill(0.0);
                 } else {
-                    pack_transposed::<S, V>(s, k, keys, columns, k_packed);
-                    pack_transposed::<S, V>(s, v, keys, columns, v_packed);
-                    pack_panels::<S, V>(s, 1.0, k, |i| keys[i], keys.len(), columns, k_panels);
+                    pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
+                    pack_transposed::<O, V>(ops, v, keys, columns, v_packed);
+                    pack_panels::<O, V>(ops, 1.0, k, |i| keys[i], keys.len(), columns, k_panels);
                 }
                 for first in (0..d.tq).step_by(QUERIES) {
                     let queries = QUERIES.min(d.tq - first);
                     for i in (0..queries).step_by(M) {
                         let count = M.min(queries - i);
                         let rows = count.next_multiple_of(HALF);
-                        let (p, ds) = (&mut p[i * STRIDE..], &mut ds[i * STRIDE..]);
-                        pack_rows(s, x.scale as f32, q, first + i, count, rows, columns, q_rows);
-                        pack_rows(s, kept, dy, first + i, count, rows, columns, dy_rows);
+                        // Where the scores are the words, each block has its own place.
+                        let place = if O::PER_WORD == 1 { i } else { 0 };
+                        let (p, ds) = (&mut p[place * STRIDE..], &mut ds[place * STRIDE..]);
+                        pack_rows(ops, x.scale as f32, q, first + i, count, rows, columns, q_rows);
+                        pack_rows(ops, kept, dy, first + i, count, rows, columns, dy_rows);
                         let next = first + i + count;
                         for (rows_of, a, b, to) in
                             [(q, &*q_rows, &*k_packed, &mut *p), (dy, &*dy_rows, &*v_packed, &mut *ds)]
                         {
                             let ahead = &mut Ahead::new(rows_of, next, M.min(d.tq - next), columns);
-                            scores::<S, M, HALF, V>(s, rows, keys.len(), columns, a, b, to, ahead);
+                            scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, a, b, to, ahead);
                         }
                         let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
                         score_gradients(s, count, keys.len(), source, h * d.tq + first + i, lse, dot, p, ds);
+                        if O::PER_WORD == 1 {
+                            for x in [p, ds] {
+                                for row in x.as_chunks_mut::<STRIDE>().0.iter_mut().take(count) {
+                                    into_words(ops, row, keys.len());
+                                }
+                            }
+                        } else {
+                            let at = i / 2 * STRIDE;
+                            pairs_of_rows(ops, count, keys.len(), p, &mut p_across[at..]);
+                            pairs_of_rows(ops, count, keys.len(), ds, &mut ds_across[at..]);
+                            let rows = ds.as_chunks::<STRIDE>().0.iter().take(count);
+                            let words = words::<O>(keys.len());
+                            for (row, to) in rows.zip(ds_along.as_chunks_mut::<STRIDE>().0[i..].iter_mut()) {
+                                row_words(ops, 1.0, &row[..keys.len()], &mut to[..words]);
+                            }
+                        }
                     }
-                    pack_panels::<S, V>(s, x.scale as f32, q, |i| first + i, queries, columns, q_panels);
-                    pack_panels::<S, V>(s, kept, dy, |i| first + i, queries, columns, dy_panels);
-                    let size = (keys.len().next_multiple_of(HALF), columns, queries);
+                    pack_panels::<O, V>(ops, x.scale as f32, q, |i| first + i, queries, columns, q_panels);
+                    pack_panels::<O, V>(ops, kept, dy, |i| first + i, queries, columns, dy_panels);
+                    let [p_columns, ds_columns, ds_rows] = if O::PER_WORD == 1 {
+                        [&*p, &*ds, &*ds]
+                    } else {
+                        [&*p_across, &*ds_across, &*ds_along]
+                    };
+                    let size = (keys.len().next_multiple_of(HALF), columns, words::<O>(queries));
                     let ahead = &mut Ahead::new(q, 0, 0, columns);
                     let into = if first == 0 { Into::Overwrite } else { Into::Add };
                     for (wanted, a, b, sum) in [
-                        (dv.is_some(), &*p, &*dy_panels, &mut *dv_sum),
-                        (dk.is_some(), &*ds, &*q_panels, &mut *dk_sum),
+                        (dv.is_some(), p_columns, &*dy_panels, &mut *dv_sum),
+                        (dk.is_some(), ds_columns, &*q_panels, &mut *dk_sum),
                     ] {
                         if wanted {
-                            product::<S, M, HALF, V>(
-                                s,
+                            product::<O, M, HALF, V>(
+                                ops,
                                 Read::Columns,
                                 size,
                                 a,
@@ -601,14 +684,14 @@ fn backward<S: Simd, const M: usize, const HALF: usize, const V: usize>(
                         }
                     }
                     if dq.is_some() {
-                        let size = (queries.next_multiple_of(HALF), columns, keys.len());
+                        let size = (queries.next_multiple_of(HALF), columns, words::<O>(keys.len()));
                         let into = if begun { Into::Add } else { Into::Overwrite };
                         let sum = &mut dq_sum[first * z.padded..];
-                        product::<S, M, HALF, V>(
-                            s,
+                        product::<O, M, HALF, V>(
+                            ops,
                             Read::Rows,
                             size,
-                            ds,
+                            ds_rows,
                             k_panels,
                             sum,
                             z.padded,
@@ -665,6 +748,20 @@ fn score_gradients<S: Simd>(
         }
         if let Some(source) = source {
             source.drop_gradients(s, first_row + r, dot[r], p, ds);
+        }
+    }
+}
+
+/// Words of `count` rows of f32, two rows each (without a second, of one): what is read by columns.
+#[inline(always)]
+fn pairs_of_rows<O: Operands>(ops: O, count: usize, keys: usize, from: &[f32], to: &mut [f32]) {
+    let (s, one) = (ops.simd(), ops.simd().splat(1.0));
+    let width = keys.next_multiple_of(O::S::LANES);
+    let rows = &from.as_chunks::<STRIDE>().0[..count];
+    for (rows, to) in rows.chunks(2).zip(to.as_chunks_mut::<STRIDE>().0) {
+        for at in (0..width).step_by(O::S::LANES) {
+            let second = if rows.len() == 2 { &rows[1][at..] } else { &[] };
+            s.store(ops.across(one, [&rows[0][at..], second]), &mut to[at..]);
         }
     }
 }

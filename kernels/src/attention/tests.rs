@@ -164,15 +164,15 @@ impl Case {
 const ALL: [bool; 3] = [true; 3];
 
 fn dims(batch: usize, tq: usize, tk: usize, heads: usize, head_dim: usize) -> Dims {
-    Dims { batch, tq, tk, heads, head_dim }
+    Dims { batch, tq, tk, heads, head_dim, precision: MatmulPrecision::F32 }
 }
 
-#[test]
-fn every_instruction_set_agrees_with_the_reference() {
+/// Sizes around the ends of everything that is cut.
+fn sizes() -> Vec<Dims> {
     // Queries go in blocks of 14, 6 or 4 (half of it at the end), backward in tiles of 112, one by one where one or two
     // are left past a multiple of 28; keys in blocks of 256 (the last up to 320) and panels of 32, 16 or 8; head_dim in
     // panels and pieces of 320: sizes around each end.
-    let sizes = [
+    vec![
         dims(1, 1, 1, 1, 1),
         dims(2, 3, 2, 2, 3),
         dims(1, 0, 4, 1, 8),
@@ -199,8 +199,22 @@ fn every_instruction_set_agrees_with_the_reference() {
         dims(1, 14, 40, 1, 321),
         dims(2, 1, 300, 2, 328),
         dims(1, 230, 577, 1, 5),
-    ];
-    for (seed, d) in sizes.into_iter().enumerate() {
+    ]
+}
+
+/// Every way that f32 tensors are attended: in f32 and in bf16 on every set, with dot products and without.
+fn each_way(mut f: impl FnMut(Isa, MatmulPrecision)) {
+    each_isa(|isa| {
+        f(isa, MatmulPrecision::F32);
+        for isa in [false, true].into_iter().filter_map(|dot| isa.with_bf16_dot(dot)) {
+            f(isa, MatmulPrecision::Bf16);
+        }
+    });
+}
+
+#[test]
+fn every_instruction_set_agrees_with_the_reference() {
+    for (seed, d) in sizes().into_iter().enumerate() {
         for (mask, dropout) in [
             (false, Dropout::NONE),
             (true, Dropout::NONE),
@@ -240,16 +254,17 @@ fn queries_may_be_split_at_multiples_of_the_grain() {
     // One query past a multiple (done alone), more than that, and keys that are masked.
     for (seed, tq, mask) in [(70, 4 * grain + 1, false), (71, 3 * grain + 9, true), (72, 2 * grain, false)] {
         let d = dims(1, tq, 330, 2, 20);
-        let case = Case::new(seed, d, mask, Dropout::NONE);
+        let mut case = Case::new(seed, d, mask, Dropout::NONE);
         let qkv: Vec<f32> = to_f32(&case.qkv);
         let mask = case.mask.as_deref().map(to_f32);
-        let rows = |which| Rows { data: &qkv[..], stride: case.stride(), offset: case.offset(which) };
-        each_isa(|isa| {
+        each_way(|isa, precision| {
+            case.d.precision = precision;
+            let rows = |which| Rows { data: &qkv[..], stride: case.stride(), offset: case.offset(which) };
             let whole = case.run::<f32>(isa, 0, ALL, Beta::Zero);
             for part in [grain, 2 * grain, 3 * grain] {
                 let mut y = vec![f32::NAN; whole.y.len()];
                 for first in (0..tq).step_by(part) {
-                    let d = Dims { tq: part.min(tq - first), ..d };
+                    let d = Dims { tq: part.min(tq - first), ..case.d };
                     let q = Rows { offset: case.offset(0) + first * case.stride(), ..rows(0) };
                     let mut scratch = vec![f32::NAN; scratch_len::<f32>(d)];
                     let y = &mut y[first * d.width()..][..d.tq * d.width()];
@@ -270,7 +285,7 @@ fn queries_may_be_split_at_multiples_of_the_grain() {
                     );
                 }
                 let bits = |x: &[f32]| x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                assert!(bits(&y) == bits(&whole.y), "{isa}: {tq} queries in parts of {part}");
+                assert!(bits(&y) == bits(&whole.y), "{isa} {precision:?}: {tq} queries in parts of {part}");
             }
         });
     }
@@ -279,8 +294,10 @@ fn queries_may_be_split_at_multiples_of_the_grain() {
 #[test]
 fn a_sequence_does_not_depend_on_its_batch() {
     let d = dims(3, 31, 70, 2, 9);
-    let case = Case::new(73, d, true, Dropout::new(0.2));
-    each_isa(|isa| {
+    let mut case = Case::new(73, d, true, Dropout::new(0.2));
+    each_way(|isa, precision| {
+        case.d.precision = precision;
+        let d = case.d;
         let whole = case.run::<f32>(isa, 0, ALL, Beta::Zero);
         for n in 0..d.batch {
             // q rows of sequence n begin at n tq, k and v rows at n tk.
@@ -301,12 +318,12 @@ fn a_sequence_does_not_depend_on_its_batch() {
             alone.mask = case.mask.as_ref().map(|m| m[n * d.tk..][..d.tk].to_vec());
             alone.key = case.key.sample(n);
             let got = alone.run::<f32>(isa, 0, ALL, Beta::Zero);
-            assert!(got.y == whole.y[n * len..][..len], "{isa} sequence {n}");
+            assert!(got.y == whole.y[n * len..][..len], "{isa} {precision:?} sequence {n}");
             for which in 0..3 {
                 let t = if which == 0 { d.tq } else { d.tk };
                 let want = &case.columns(which, &whole.grad)[n * t * d.width()..][..t * d.width()];
                 let got = alone.columns(which, &got.grad);
-                assert!(got == want, "{isa} sequence {n} gradient {which}");
+                assert!(got == want, "{isa} {precision:?} sequence {n} gradient {which}");
             }
         }
     });
@@ -358,8 +375,9 @@ fn the_gradient_is_the_derivative() {
 
 #[test]
 fn wanted_gradients_do_not_depend_on_the_others_and_accumulate() {
-    let case = Case::new(51, dims(1, 20, 140, 2, 18), true, Dropout::new(0.2));
-    each_isa(|isa| {
+    let mut case = Case::new(51, dims(1, 20, 140, 2, 18), true, Dropout::new(0.2));
+    each_way(|isa, precision| {
+        case.d.precision = precision;
         let all = case.run::<f32>(isa, 0, ALL, Beta::Zero).grad;
         let added = case.run::<f32>(isa, 0, ALL, Beta::One).grad;
         for which in 0..3 {
@@ -369,10 +387,16 @@ fn wanted_gradients_do_not_depend_on_the_others_and_accumulate() {
             assert_eq!(
                 case.columns(which, &alone),
                 case.columns(which, &all),
-                "{isa} gradient {which} alone"
+                "{isa} {precision:?} gradient {which} alone"
             );
             let want: Vec<f64> = case.columns(which, &all).iter().map(|&v| 1.0 + f64::from(v)).collect();
-            assert_close(&format!("{isa} {which} added"), &case.columns(which, &added), &want, 1e-6, 1e-6);
+            assert_close(
+                &format!("{isa} {precision:?} {which} added"),
+                &case.columns(which, &added),
+                &want,
+                1e-6,
+                1e-6,
+            );
         }
     });
 }
@@ -387,9 +411,12 @@ fn equal_keys_average_the_values() {
     }
     let v = case.columns(2, &case.qkv);
     let mean: Vec<f64> = (0..10).map(|c| (0..131).map(|j| v[j * 10 + c]).sum::<f64>() / 131.0).collect();
-    each_isa(|isa| {
+    each_way(|isa, precision| {
+        case.d.precision = precision;
+        // Values of at most 2 are rounded by at most 2^-8.
+        let tolerance = if precision == MatmulPrecision::F32 { 1e-6 } else { 2f64.powi(-8) };
         for y in case.run::<f32>(isa, 0, ALL, Beta::Zero).y.chunks(10) {
-            assert_close(&format!("{isa}"), y, &mean, 1e-6, 0.0);
+            assert_close(&format!("{isa} {precision:?}"), y, &mean, tolerance, 0.0);
         }
     });
 }
@@ -438,13 +465,20 @@ fn a_masked_key_is_as_if_absent() {
             row[k..].fill(f64::NAN);
         }
     }
-    each_isa(|isa| {
+    each_way(|isa, precision| {
+        case.d.precision = precision;
+        let tolerance = if precision == MatmulPrecision::F32 { 2e-6 } else { 0.02 };
         let got = case.run::<f32>(isa, 0, ALL, Beta::Zero);
-        assert_close(&format!("{isa} y"), &got.y, &want.y, 2e-6, 1e-6);
+        assert_close(&format!("{isa} {precision:?} y"), &got.y, &want.y, tolerance, 1e-6);
         for which in 1..3 {
             let g = case.columns(which, &got.grad);
+            assert!(g.iter().all(|v| v.is_finite()), "{isa} {precision:?} gradient {which}");
             for j in (0..d.tk).filter(|&j| mask[j] == 0.0) {
-                assert_eq!(g[j * 6..][..6], [0.0; 6], "{isa} gradient {which} of masked key {j}");
+                assert_eq!(
+                    g[j * 6..][..6],
+                    [0.0; 6],
+                    "{isa} {precision:?} gradient {which} of masked key {j}"
+                );
             }
         }
     });
@@ -453,7 +487,8 @@ fn a_masked_key_is_as_if_absent() {
 #[test]
 fn rows_without_a_score_are_zero_with_zero_gradients() {
     let d = dims(2, 5, 130, 1, 8);
-    each_isa(|isa| {
+    each_way(|isa, precision| {
+        let d = Dims { precision, ..d };
         // Sequence 1 is fully masked.
         let mut case = Case::new(55, d, true, Dropout::new(0.1));
         if let Some(mask) = &mut case.mask {
@@ -491,7 +526,8 @@ fn rows_without_a_score_are_zero_with_zero_gradients() {
 #[test]
 fn extreme_inputs_stay_in_their_row_and_do_not_overflow() {
     let d = dims(1, 50, 140, 1, 8);
-    each_isa(|isa| {
+    each_way(|isa, precision| {
+        let d = Dims { precision, ..d };
         let mut case = Case::new(57, d, false, Dropout::NONE);
         let clean = case.run::<f32>(isa, 0, ALL, Beta::Zero);
         let at = 13 * case.stride() + case.offset(0) + 2;
@@ -500,7 +536,7 @@ fn extreme_inputs_stay_in_their_row_and_do_not_overflow() {
         for i in 0..50 {
             let (y, want) = (&got.y[i * 8..][..8], &clean.y[i * 8..][..8]);
             let fine = if i == 13 { y.iter().all(|v| v.is_nan()) } else { y == want };
-            assert!(fine, "{isa} row {i}");
+            assert!(fine, "{isa} {precision:?} row {i}");
         }
         // Scores of about 1e4 and more: the largest one takes all, nothing overflows, the reference agrees.
         let mut case = Case::new(58, d, false, Dropout::NONE);
@@ -509,7 +545,8 @@ fn extreme_inputs_stay_in_their_row_and_do_not_overflow() {
             (case.run::<f32>(isa, 0, ALL, Beta::Zero), case.run::<f64>(isa, 0, ALL, Beta::Zero));
         assert!(want.saved.iter().any(|v| v.abs() > 1e4));
         assert!(got.y.iter().chain(&got.saved).all(|v| v.is_finite()), "{isa}");
-        assert_close(&format!("{isa} lse"), &got.saved, &want.saved, 0.0, 2e-6);
+        let tolerance = if precision == MatmulPrecision::F32 { 2e-6 } else { 2f64.powi(-7) };
+        assert_close(&format!("{isa} {precision:?} lse"), &got.saved, &want.saved, 0.0, tolerance);
         for which in 0..3 {
             assert!(case.columns(which, &got.grad).iter().all(|v| v.is_finite()), "{isa}");
         }
@@ -585,4 +622,5 @@ fn a_missing_buffer_is_refused() {
     );
 }
 
+mod bf16;
 mod speed;

@@ -30,9 +30,10 @@
 //! **f64.** The precision is a property of f32 programs: a product of f64 ignores it, so that the derivatives of a
 //! program can be checked in f64.
 //!
-//! **Not in bf16**: convolutions (in the frequency domain the small coefficients would drown in the rounding of the
-//! large ones; the direct ones that are left are a small part of a model) and attention (its scores go through an
-//! exponential, and the tile's data come from the first-level cache).
+//! **Elsewhere**: attention has products of its own, in bf16 too ([`crate::attention`]). **Not in bf16**: convolutions (in
+//! the frequency domain the small coefficients would drown in the rounding of the large ones; the direct ones that are
+//! left are a small part of a model) and attention with absorbed projections (few queries, bound by reading the rows that
+//! they attend to, which are f32).
 
 use super::Epilogue;
 use super::blocked;
@@ -70,7 +71,7 @@ pub fn round_to_bf16(x: f32) -> f32 {
 
 /// [`round_to_bf16`] of every lane.
 #[inline(always)]
-pub(super) fn round<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn round<S: Simd>(s: S, x: S::V) -> S::V {
     let bits = s.to_bits(x);
     let odd = s.and_u32(s.shr_u32::<16>(bits), s.splat_u32(1));
     let nearest = s.from_bits(s.add_u32(bits, s.add_u32(odd, s.splat_u32(0x7fff))));

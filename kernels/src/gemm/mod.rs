@@ -32,6 +32,7 @@ mod small;
 mod tests;
 mod words;
 
+pub(crate) use bf16::round as round_lanes;
 pub use bf16::{MatmulPrecision, round_to_bf16};
 pub use blocked::KC;
 pub(crate) use blocked::{multiply, multiply_packed, pack};

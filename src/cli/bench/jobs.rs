@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Growth, Line, OpLine, Precision, WANTED};
+use super::{Flops, Growth, Line, OpLine, Precision, WANTED};
 use crate::data::batch::Sampling;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Protocol, Split};
-use crate::graph::{Aids, Exec, Graph, Plan, Prepared, Want};
+use crate::graph::{Aids, Exec, Graph, MatmulPrecision, Plan, Prepared, Want};
 use crate::model::{Output, Task};
 use crate::nn::{self, ModelConfig};
 use crate::train::{
@@ -133,7 +133,7 @@ fn steps(what: &'static str, run: &Run, time: Timing, graph: &Graph) -> Line {
         batch: run.batch,
         time,
         windows: run.batch,
-        flops: total_flops(graph, true),
+        flops: total_flops(graph, run.precision, true),
         peak_mib: None,
     }
 }
@@ -228,7 +228,7 @@ pub(super) fn outputs(
         warm = true;
     }
     let time = Timing::of(&repetitions).ok_or_else(|| Error::usage("nothing was timed"))?;
-    let flops = total_flops(&graph, false);
+    let flops = total_flops(&graph, precision.0, false);
     Ok(Line { what, precision, threads, batch, time, windows: batch, flops, peak_mib: None })
 }
 
@@ -247,9 +247,12 @@ pub(super) fn growth(model: &ModelConfig, precision: Precision, limit: Duration)
 }
 
 /// FLOPs really executed in a program's forward pass, and of its backward pass if `train`.
-fn total_flops(graph: &Graph, train: bool) -> f64 {
-    graph.ids().map(|id| graph.executed_flops(id)).map(|(f, b)| f + if train { b } else { 0 }).sum::<u64>()
-        as f64
+fn total_flops(graph: &Graph, precision: MatmulPrecision, train: bool) -> Flops {
+    let of = |id| {
+        let (forward, backward) = graph.executed_flops(id);
+        Flops::of(graph.node(id).op.kind(), precision, forward + if train { backward } else { 0 })
+    };
+    graph.ids().map(of).sum()
 }
 
 /// The median time of every operation in a pre-training pass over `group` windows, on one thread, dropout on.
@@ -315,7 +318,7 @@ pub(super) fn operations(
                 name: node.label.clone(),
                 kind: node.op.kind(),
                 seconds,
-                flops: [forward as f64, backward as f64],
+                flops: [forward, backward].map(|n| Flops::of(node.op.kind(), precision.0, n)),
                 bytes: (elements * size_of::<f32>()) as f64,
             });
         }

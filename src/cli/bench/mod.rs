@@ -2,8 +2,9 @@
 //!
 //! Training is timed inside the real training loop, on windows in memory; prediction through [`Model::predict`], as a
 //! program that embeds heartlore calls it. FLOPs are those of the operations that are really executed (rows nobody reads
-//! are not), so the share of the peak is honest; the time per window is what to compare with other programs. The peak is that
-//! of f32 in every precision: convolution and attention are never in bf16.
+//! are not), so the share of the peak is honest; the time per window is what to compare with other programs. The share is
+//! the time that the FLOPs would take at their peak over the time they took: f32's at the rate of multiply-adds and, where
+//! the CPU's dot products of bf16 are in use, those of operations on bf16 operands at the rate of these.
 //!
 //! [`Model::predict`]: crate::Model::predict
 
@@ -91,6 +92,34 @@ pub struct Args {
     pub out: Option<PathBuf>,
 }
 
+/// FLOPs, by the operands of the operation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flops {
+    f32: f64,
+    bf16: f64,
+}
+
+impl Flops {
+    /// `n` FLOPs of an operation of this kind in a program of this precision.
+    fn of(kind: OpKind, precision: MatmulPrecision, n: u64) -> Self {
+        if precision == MatmulPrecision::Bf16 && kind.takes_bf16() {
+            Self { f32: 0.0, bf16: n as f64 }
+        } else {
+            Self { f32: n as f64, bf16: 0.0 }
+        }
+    }
+
+    fn total(self) -> f64 {
+        self.f32 + self.bf16
+    }
+}
+
+impl std::iter::Sum for Flops {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self { f32: a.f32 + b.f32, bf16: a.bf16 + b.bf16 })
+    }
+}
+
 /// One line of the table.
 struct Line {
     what: &'static str,
@@ -101,8 +130,8 @@ struct Line {
     time: Timing,
     /// Windows of one repetition.
     windows: usize,
-    /// FLOPs really executed for one window.
-    flops: f64,
+    /// Really executed for one window.
+    flops: Flops,
     /// The most memory the process held meanwhile, in MiB; `None` where the system does not tell.
     peak_mib: Option<f64>,
 }
@@ -124,7 +153,7 @@ struct Growth {
     precision: Precision,
     samples: usize,
     time: Timing,
-    flops: f64,
+    flops: Flops,
     /// Bytes of the planned memory, scratch included, parameters not.
     bytes: usize,
 }
@@ -136,8 +165,8 @@ struct OpLine {
     kind: OpKind,
     /// Seconds: forward, backward.
     seconds: [f64; 2],
-    /// FLOPs: forward, backward.
-    flops: [f64; 2],
+    /// Forward, backward.
+    flops: [Flops; 2],
     /// Bytes that a forward pass must at least read and write.
     bytes: f64,
 }
@@ -312,5 +341,45 @@ impl Machine {
             t if t >= self.cores => self.peak_all,
             t => self.peak_all * t as f64 / self.cores as f64,
         }
+    }
+
+    /// Percent of the peak: the time of these FLOPs at the peak of this many threads over the seconds they took. Dot
+    /// products, where they are in use, are taken to grow with the threads as multiply-adds do.
+    fn share(&self, flops: Flops, threads: usize, seconds: f64) -> f64 {
+        let peak = self.peak_of(threads);
+        let dot =
+            self.dot_peak.filter(|_| self.isa.bf16_dot().is_some()).map_or(peak, |d| d * peak / self.peak);
+        if seconds > 0.0 { 1e-7 * (flops.f32 / peak + flops.bf16 / dot) / seconds } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_counts_each_kind_of_flops_at_its_own_peak() {
+        let dot = Isa::best().with_bf16_dot(true);
+        let machine =
+            |isa, dot_peak| Machine { isa, cores: 4, peak: 100.0, peak_all: 300.0, dot_peak, bandwidth: 1.0 };
+        let flops = Flops { f32: 50e9, bf16: 100e9 };
+        assert_eq!(flops.total(), 150e9);
+        // Without dot products in use all FLOPs count as f32: 1.5 s at the peak of one thread.
+        for dot_peak in [None, Some(200.0)] {
+            let share = |threads| machine(Isa::PORTABLE, dot_peak).share(flops, threads, 3.0);
+            assert!((share(1) - 50.0).abs() < 1e-9, "{}", share(1));
+            assert!((share(4) - 50.0 / 3.0).abs() < 1e-9, "{}", share(4));
+        }
+        // With them, half a second and half a second.
+        if let Some(isa) = dot {
+            let share = |threads| machine(isa, Some(200.0)).share(flops, threads, 2.0);
+            assert!((share(1) - 50.0).abs() < 1e-9, "{}", share(1));
+            assert!((share(4) - 50.0 / 3.0).abs() < 1e-9, "{}", share(4));
+        }
+        assert_eq!(machine(Isa::PORTABLE, None).share(flops, 1, 0.0), 0.0);
+        let of = |kind, precision| Flops::of(kind, precision, 3).bf16;
+        assert_eq!(of(OpKind::Attention, MatmulPrecision::Bf16), 3.0);
+        assert_eq!(of(OpKind::Attention, MatmulPrecision::F32), 0.0);
+        assert_eq!(of(OpKind::Conv1d, MatmulPrecision::Bf16), 0.0);
     }
 }

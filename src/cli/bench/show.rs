@@ -28,7 +28,7 @@ pub(super) fn as_text(f: &Figures<'_>) -> String {
         );
     }
     for l in lines {
-        let (per_window, rate) = (l.per_window(), l.flops / l.per_window() / 1e9);
+        let (per_window, rate) = (l.per_window(), l.flops.total() / l.per_window() / 1e9);
         let _ = writeln!(
             t,
             "{:<12} {:<9} {:>7} {:>6} {:>11.2} {:>10.1} {:>9.1} {:>7.1}% {:>7} {:>8}",
@@ -39,7 +39,7 @@ pub(super) fn as_text(f: &Figures<'_>) -> String {
             1e3 * per_window,
             1.0 / per_window,
             rate,
-            100.0 * rate / machine.peak_of(l.threads),
+            machine.share(l.flops, l.threads, per_window),
             format!("{}/{}", l.time.clean, l.time.total),
             l.peak_mib.map_or("?".into(), |m| format!("{m:.0}"))
         );
@@ -79,8 +79,8 @@ pub(super) fn as_text(f: &Figures<'_>) -> String {
             g.samples,
             1e3 * seconds,
             1e6 * seconds / samples,
-            g.flops / seconds / 1e9,
-            100.0 * g.flops / seconds / 1e9 / machine.peak,
+            g.flops.total() / seconds / 1e9,
+            machine.share(g.flops, 1, seconds),
             g.bytes as f64 / f64::from(1 << 20),
             g.bytes as f64 / samples
         );
@@ -131,8 +131,9 @@ pub(super) fn as_json(f: &Figures<'_>) -> serde_json::Value {
         "memory_gbytes_per_s_one_thread": machine.bandwidth,
         "jobs": lines.iter().map(|l| serde_json::json!({
             "what": l.what, "precision": l.precision.to_string(), "threads": l.threads, "batch": l.batch, "seconds_per_window": l.per_window(),
-            "best_seconds_per_window": l.time.best / l.windows as f64, "flops_per_window": l.flops,
-            "gflops": l.flops / l.per_window() / 1e9, "clean": l.time.clean, "total": l.time.total,
+            "best_seconds_per_window": l.time.best / l.windows as f64, "flops_per_window": l.flops.total(),
+            "bf16_flops_per_window": l.flops.bf16, "gflops": l.flops.total() / l.per_window() / 1e9,
+            "percent_of_peak": machine.share(l.flops, l.threads, l.per_window()), "clean": l.time.clean, "total": l.time.total,
             "peak_mib": l.peak_mib,
         })).collect::<Vec<_>>(),
         "start": starts.iter().map(|s| serde_json::json!({
@@ -140,13 +141,13 @@ pub(super) fn as_json(f: &Figures<'_>) -> serde_json::Value {
             "seconds": s.whole.seconds, "passes_seconds": s.bare.seconds, "ratio": s.ratio(),
         })).collect::<Vec<_>>(),
         "growth": growth.iter().map(|g| serde_json::json!({
-            "precision": g.precision.to_string(), "samples": g.samples, "seconds": g.time.seconds, "flops": g.flops, "bytes": g.bytes,
+            "precision": g.precision.to_string(), "samples": g.samples, "seconds": g.time.seconds, "flops": g.flops.total(), "bytes": g.bytes,
             "clean": g.time.clean, "total": g.time.total,
         })).collect::<Vec<_>>(),
         "operations": operations.iter().map(|o| serde_json::json!({
             "name": o.name, "precision": o.precision.to_string(), "kind": format!("{:?}", o.kind), "forward_seconds": o.seconds[0],
-            "backward_seconds": o.seconds[1], "forward_flops": o.flops[0], "backward_flops": o.flops[1],
-            "forward_bytes": o.bytes,
+            "backward_seconds": o.seconds[1], "forward_flops": o.flops[0].total(), "backward_flops": o.flops[1].total(),
+            "forward_percent_of_peak": share(f, o, 0), "backward_percent_of_peak": share(f, o, 1), "forward_bytes": o.bytes,
         })).collect::<Vec<_>>(),
     })
 }
@@ -167,13 +168,16 @@ pub(super) fn plot(f: &Figures<'_>) -> Svg {
         .iter()
         .map(|(label, o)| RooflinePoint {
             label,
-            flop_per_byte: o.flops[0] / o.bytes,
-            gflops: o.flops[0] / o.seconds[0] / 1e9,
+            flop_per_byte: o.flops[0].total() / o.bytes,
+            gflops: o.flops[0].total() / o.seconds[0] / 1e9,
         })
         .collect();
+    let mut peaks = vec![Peak { name: &name, gflops: machine.peak }];
+    let dots = first.iter().any(|o| o.flops[0].bf16 > 0.0) && machine.isa.bf16_dot().is_some();
+    peaks.extend(machine.dot_peak.filter(|_| dots).map(|gflops| Peak { name: "bf16 dot products", gflops }));
     roofline(&Roofline {
         title: "Forward operations of a pre-training pass (those above half a percent of its time)",
-        peaks: &[Peak { name: &name, gflops: machine.peak }],
+        peaks: &peaks,
         bandwidths: &[Bandwidth { name: "memory", gbytes_per_s: machine.bandwidth }],
         points: &points,
     })
@@ -195,7 +199,7 @@ pub(super) fn report(f: &Figures<'_>, command_line: &str) -> Report {
         let mut table = Table::new(caption).column("what", Align::Left);
         table = columns.into_iter().fold(table, |t, c| t.column(c, Align::Right));
         for l in lines {
-            let rate = l.flops / l.per_window() / 1e9;
+            let rate = l.flops.total() / l.per_window() / 1e9;
             table = table.row([
                 l.what.to_string(),
                 l.precision.to_string(),
@@ -203,7 +207,7 @@ pub(super) fn report(f: &Figures<'_>, command_line: &str) -> Report {
                 l.batch.to_string(),
                 format!("{:.2}", 1e3 * l.per_window()),
                 format!("{rate:.1}"),
-                format!("{:.0} %", 100.0 * rate / machine.peak_of(l.threads)),
+                format!("{:.0} %", machine.share(l.flops, l.threads, l.per_window())),
                 format!("{}/{}", l.time.clean, l.time.total),
                 l.peak_mib.map_or("?".into(), |m| format!("{m:.0}")),
             ]);
@@ -238,7 +242,7 @@ pub(super) fn report(f: &Figures<'_>, command_line: &str) -> Report {
                 g.precision.to_string(),
                 format!("{:.1}", 1e3 * g.time.seconds),
                 format!("{:.2}", 1e6 * g.time.seconds / g.samples as f64),
-                format!("{:.1}", g.flops / g.time.seconds / 1e9),
+                format!("{:.1}", g.flops.total() / g.time.seconds / 1e9),
                 format!("{:.1}", g.bytes as f64 / f64::from(1 << 20)),
             ]);
         }
@@ -288,5 +292,5 @@ fn total(operations: &[OpLine]) -> f64 {
 
 /// Percent of the peak that an operation reaches forward (0) or backward (1).
 fn share(f: &Figures<'_>, o: &OpLine, i: usize) -> f64 {
-    if o.seconds[i] > 0.0 { o.flops[i] / o.seconds[i] / 1e7 / f.machine.peak } else { 0.0 }
+    f.machine.share(o.flops[i], 1, o.seconds[i])
 }

@@ -1,0 +1,155 @@
+//! What the operands of a product are: elements of f32, rounded ones, or words of two bf16.
+//!
+//! A product sums along k, and a word holds [`Operands::PER_WORD`] elements that are neighbours along k. The scores sum
+//! along head_dim, so their words lie along the rows of q and k; the other products sum along keys or queries, so theirs
+//! lie across two rows, or along the row of probabilities.
+
+use crate::gemm::round_lanes;
+use crate::isa::{Bf16, Simd};
+
+/// Words of elements, and how they are multiplied. A word takes the room of an f32.
+pub(super) trait Operands: Copy {
+    /// The vectors.
+    type S: Simd;
+    /// Elements of a word.
+    const PER_WORD: usize;
+    /// Whether a word is the element as it is.
+    const EXACT: bool;
+    /// The token of the vectors.
+    fn simd(self) -> Self::S;
+    /// c + the products of the words' elements, lane by lane.
+    fn fma(
+        self,
+        a: <Self::S as Simd>::V,
+        b: <Self::S as Simd>::V,
+        c: <Self::S as Simd>::V,
+    ) -> <Self::S as Simd>::V;
+    /// Words of the first elements of a row, each `factor` times as large; 0 past its end.
+    fn along(self, factor: <Self::S as Simd>::V, row: &[f32]) -> <Self::S as Simd>::V;
+    /// Words of the first elements of [`Operands::PER_WORD`] rows (without a second, of the first alone), otherwise as
+    /// [`Operands::along`].
+    fn across(self, factor: <Self::S as Simd>::V, rows: [&[f32]; 2]) -> <Self::S as Simd>::V;
+}
+
+/// The first elements of a row, 0 past its end.
+#[inline(always)]
+fn load<S: Simd>(s: S, row: &[f32]) -> S::V {
+    if row.len() >= S::LANES { s.load(row) } else { s.load_partial(row) }
+}
+
+/// Elements as they are.
+#[derive(Clone, Copy)]
+pub(super) struct Exact<S>(pub(super) S);
+
+impl<S: Simd> Operands for Exact<S> {
+    type S = S;
+    const PER_WORD: usize = 1;
+    const EXACT: bool = true;
+    #[inline(always)]
+    fn simd(self) -> S {
+        self.0
+    }
+    #[inline(always)]
+    fn fma(self, a: S::V, b: S::V, c: S::V) -> S::V {
+        self.0.fma(a, b, c)
+    }
+    #[inline(always)]
+    fn along(self, factor: S::V, row: &[f32]) -> S::V {
+        self.0.mul(factor, load(self.0, row))
+    }
+    #[inline(always)]
+    fn across(self, factor: S::V, [row, _]: [&[f32]; 2]) -> S::V {
+        self.along(factor, row)
+    }
+}
+
+/// Elements rounded to bf16 and kept as f32.
+#[derive(Clone, Copy)]
+pub(super) struct Rounded<S>(pub(super) S);
+
+impl<S: Simd> Operands for Rounded<S> {
+    type S = S;
+    const PER_WORD: usize = 1;
+    const EXACT: bool = false;
+    #[inline(always)]
+    fn simd(self) -> S {
+        self.0
+    }
+    #[inline(always)]
+    fn fma(self, a: S::V, b: S::V, c: S::V) -> S::V {
+        self.0.fma(a, b, c)
+    }
+    #[inline(always)]
+    fn along(self, factor: S::V, row: &[f32]) -> S::V {
+        round_lanes(self.0, self.0.mul(factor, load(self.0, row)))
+    }
+    #[inline(always)]
+    fn across(self, factor: S::V, [row, _]: [&[f32]; 2]) -> S::V {
+        self.along(factor, row)
+    }
+}
+
+/// Two elements rounded to bf16 in a word.
+#[derive(Clone, Copy)]
+pub(super) struct Pairs<D>(pub(super) D);
+
+impl<D: Bf16> Operands for Pairs<D> {
+    type S = D::S;
+    const PER_WORD: usize = 2;
+    const EXACT: bool = false;
+    #[inline(always)]
+    fn simd(self) -> D::S {
+        self.0.simd()
+    }
+    #[inline(always)]
+    fn fma(self, a: <D::S as Simd>::V, b: <D::S as Simd>::V, c: <D::S as Simd>::V) -> <D::S as Simd>::V {
+        self.0.dot(a, b, c)
+    }
+    #[inline(always)]
+    fn along(self, factor: <D::S as Simd>::V, row: &[f32]) -> <D::S as Simd>::V {
+        let s = self.0.simd();
+        let (low, high) = row.split_at(row.len().min(D::S::LANES));
+        self.0.pairs_along(s.mul(factor, load(s, low)), s.mul(factor, load(s, high)))
+    }
+    #[inline(always)]
+    fn across(self, factor: <D::S as Simd>::V, [first, second]: [&[f32]; 2]) -> <D::S as Simd>::V {
+        let s = self.0.simd();
+        self.0.pairs_across(s.mul(factor, load(s, first)), s.mul(factor, load(s, second)))
+    }
+}
+
+/// Words that hold `elements` elements.
+#[inline(always)]
+pub(super) fn words<O: Operands>(elements: usize) -> usize {
+    elements.div_ceil(O::PER_WORD)
+}
+
+/// The words of a row, each element `factor` times as large; `to` is no longer than the row has words.
+#[inline(always)]
+pub(super) fn row_words<O: Operands>(ops: O, factor: f32, from: &[f32], to: &mut [f32]) {
+    let (s, f) = (ops.simd(), ops.simd().splat(factor));
+    let step = O::PER_WORD * O::S::LANES;
+    let whole = from.len() / step;
+    let (from, from_tail) = from.split_at(whole * step);
+    let (to, to_tail) = to.split_at_mut(whole * O::S::LANES);
+    for (to, from) in to.chunks_exact_mut(O::S::LANES).zip(from.chunks_exact(step)) {
+        s.store(ops.along(f, from), to);
+    }
+    if !from_tail.is_empty() {
+        s.store_partial(ops.along(f, from_tail), to_tail);
+    }
+}
+
+/// The first `elements` of a row of f32 become its first words, in place; nothing where they are the same.
+#[inline(always)]
+pub(super) fn into_words<O: Operands>(ops: O, row: &mut [f32], elements: usize) {
+    if O::EXACT {
+        return;
+    }
+    let (s, one) = (ops.simd(), ops.simd().splat(1.0));
+    // Words are written no further than elements have been read; a vector past the last word is within the row.
+    for at in (0..words::<O>(elements)).step_by(O::S::LANES) {
+        let words = ops.along(one, &row[O::PER_WORD * at..elements]);
+        s.store(words, &mut row[at..]);
+    }
+}
