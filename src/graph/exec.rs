@@ -68,6 +68,8 @@ pub struct Exec<T> {
     pub(super) dropout: bool,
     /// Scratch of the threads of a team, made when it first helps.
     pub(super) benches: Benches<T>,
+    /// What a team's threads share: packed keys and values.
+    pub(super) shared: Aligned<T>,
 }
 
 /// The number types programs run in: f32 and f64.
@@ -150,6 +152,7 @@ impl<T: Precision> Exec<T> {
             key: Key::default(),
             dropout: false,
             benches: Vec::new(),
+            shared: Aligned::zeros(0),
             graph,
             plan,
         };
@@ -173,6 +176,7 @@ impl<T: Precision> Exec<T> {
             key: self.key,
             dropout: self.dropout,
             benches: Vec::new(),
+            shared: Aligned::zeros(0),
         }
     }
 

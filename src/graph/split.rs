@@ -164,7 +164,7 @@ pub(super) fn forward<T: Precision>(
     let out = arena_range(&step.value);
     let key = exec.key_of(i);
     let whole = |p: f64| exec.dropout && p > 0.0;
-    let (arena, benches) = (&mut exec.arena, &exec.benches);
+    let (arena, benches, shared) = (&mut exec.arena, &exec.benches, &mut exec.shared);
     match node.op {
         Op::Linear { x, w, b, first, act } => {
             let d = cost::linear_dims(&graph, id, plan.precision());
@@ -257,11 +257,32 @@ pub(super) fn forward<T: Precision>(
                 let stride = graph.shape(c.id).last();
                 Rows { data, stride, offset: c.offset + first * stride }
             };
+            let (k, v, mask) = (rows_of(k, ks, 0), rows_of(v, vs, 0), mask.map(|_| m));
+            // Packed once, not for every part.
+            let (pieces, len) = (attention::key_pieces::<T>(d), attention::key_piece_len(d));
+            shared.grow(pieces * len);
+            let packed = &mut shared[..pieces * len];
+            if pieces > 0 {
+                by_rows(
+                    team,
+                    benches,
+                    Cuts::new(pieces, 1, team.threads(), true),
+                    packed,
+                    |range, out, _| {
+                        for (piece, out) in range.zip(out.chunks_exact_mut(len)) {
+                            attention::pack_keys(isa, d, k, v, mask, piece, out);
+                        }
+                    },
+                );
+            }
+            let packed = &*packed;
             by_rows(team, benches, cuts, y, |rows, y, scratch| {
                 let d = attention::Dims { tq: rows.len(), ..d };
-                let (q, k, v) = (rows_of(q, qs, rows.start), rows_of(k, ks, 0), rows_of(v, vs, 0));
-                let (mask, none) = (mask.map(|_| m), Dropout::NONE);
-                attention::forward(isa, d, scale, q, k, v, mask, none, key, y, &mut [], scratch);
+                let (q, none) = (rows_of(q, qs, rows.start), Dropout::NONE);
+                let y_only = &mut [][..];
+                attention::forward_packed(
+                    isa, d, scale, q, k, v, mask, none, key, packed, y, y_only, scratch,
+                );
             })
         }
         Op::Activate { x, kind } => {

@@ -111,6 +111,21 @@ fn block_len(rest: usize) -> usize {
     if rest <= KEYS { rest } else { STEP }
 }
 
+/// Blocks that `tk` keys are cut into.
+pub(super) fn blocks(tk: usize) -> usize {
+    if tk == 0 { 0 } else { 1 + tk.saturating_sub(KEYS).div_ceil(STEP) }
+}
+
+/// Elements of the packed keys of a block, or of its values, in any precision, with room to begin at a cache line.
+fn panel_len(d: Dims) -> usize {
+    Sizes::of(d, 1).block.next_multiple_of(LINE)
+}
+
+/// Elements of the packed keys and values of a block.
+pub(super) fn piece_len(d: Dims) -> usize {
+    2 * panel_len(d)
+}
+
 /// The keys of a block that take part, as row numbers of sequence `n`.
 #[inline(always)]
 fn kept_keys<'a>(
@@ -293,8 +308,69 @@ fn running_softmax<O: Operands>(
 /// A task on rounded operands; a type of its own, so that each kind of operands is compiled as a function of its own.
 pub(super) struct InRounded<K>(pub(super) K);
 
+/// Packs the keys and values of one block, see [`super::pack_keys`].
+pub(super) struct PackKeys<'a> {
+    pub(super) inputs: Inputs<'a, f32>,
+    pub(super) piece: usize,
+    pub(super) out: &'a mut [f32],
+}
+
+impl Task for PackKeys<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        with_shape!(Exact<S>, pack_keys(Exact(s), self));
+    }
+}
+
+impl Task for InRounded<PackKeys<'_>> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        with_shape!(Rounded<S>, pack_keys(Rounded(s), self.0));
+    }
+}
+
+impl DotTask for PackKeys<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<D: Bf16>(self, d: D) {
+        with_shape!(Pairs<D>, pack_keys(Pairs(d), self));
+    }
+}
+
+#[inline(always)]
+fn pack_keys<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: O, task: PackKeys<'_>) {
+    let PackKeys { inputs: x, piece, out } = task;
+    let (d, blocks, columns) = (x.d, blocks(x.d.tk), x.d.head_dim);
+    let (n, h, start) = (piece / blocks / d.heads, piece / blocks % d.heads, piece % blocks * STEP);
+    let k = head_rows(x.k, n * d.tk, h, columns);
+    let v = head_rows(x.v, n * d.tk, h, columns);
+    let mut list = [0; KEYS];
+    let keys = kept_keys(&x, n, start, block_len(d.tk - start), &mut list);
+    let (k_packed, v_packed) = out.split_at_mut(panel_len(d));
+    pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
+}
+
+/// The keys and values that take part, as the forward products want them.
+#[inline(always)]
+fn pack_block<O: Operands, const V: usize>(
+    ops: O,
+    k: HeadRows<'_>,
+    v: HeadRows<'_>,
+    keys: &[usize],
+    columns: usize,
+    k_packed: &mut [f32],
+    v_packed: &mut [f32],
+) {
+    pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
+    pack_panels::<O, V>(ops, 1.0, v, |i| keys[i], keys.len(), columns, v_packed);
+}
+
 pub(super) struct Forward<'a> {
     pub(super) inputs: Inputs<'a, f32>,
+    /// All keys and values packed before, or nothing.
+    pub(super) packed: &'a [f32],
     pub(super) y: &'a mut [f32],
     pub(super) saved: &'a mut [f32],
     pub(super) scratch: &'a mut [f32],
@@ -327,7 +403,8 @@ impl DotTask for Forward<'_> {
 #[inline(always)]
 fn forward<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: O, task: Forward<'_>) {
     let s = ops.simd();
-    let Forward { inputs: x, y, saved, scratch } = task;
+    let Forward { inputs: x, packed, y, saved, scratch } = task;
+    let mut pieces = packed.chunks_exact(piece_len(x.d).max(1));
     let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
     let mut rest = aligned(scratch);
     let out = take(&mut rest, z.per_query);
@@ -357,13 +434,19 @@ fn forward<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: 
                     keys,
                 });
                 start += len;
+                let piece = pieces.next();
                 if keys.is_empty() {
                     continue;
                 }
-                if tiled > 0 {
-                    pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
-                    pack_panels::<O, V>(ops, 1.0, v, |i| keys[i], keys.len(), columns, v_packed);
-                }
+                let (k_packed, v_packed) = match piece {
+                    Some(piece) => piece.split_at(panel_len(d)),
+                    None => {
+                        if tiled > 0 {
+                            pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
+                        }
+                        (&*k_packed, &*v_packed)
+                    }
+                };
                 for i in (0..tiled).step_by(M) {
                     let count = M.min(tiled - i);
                     let rows = count.next_multiple_of(HALF);

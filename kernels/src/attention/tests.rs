@@ -292,6 +292,60 @@ fn queries_may_be_split_at_multiples_of_the_grain() {
 }
 
 #[test]
+fn keys_packed_before_change_no_bit() {
+    // One block of keys, two, and five, the last longer than the others; all keys of a block masked.
+    for (seed, (batch, tq, tk, mask, dropout)) in [
+        (2, 29, 40, false, 0.3),
+        (1, 57, 330, true, 0.0),
+        (1, 30, 1281, false, 0.2),
+        (3, 1, 576, true, 0.0),
+        (1, 20, 0, false, 0.0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let d = dims(batch, tq, tk, 2, 20);
+        let dropout = if dropout == 0.0 { Dropout::NONE } else { Dropout::new(dropout) };
+        let mut case = Case::new(80 + seed as u64, d, mask, dropout);
+        if let Some(mask) = &mut case.mask {
+            mask[..256].fill(0.0);
+        }
+        let qkv: Vec<f32> = to_f32(&case.qkv);
+        let mask = case.mask.as_deref().map(to_f32);
+        each_way(|isa, precision| {
+            case.d.precision = precision;
+            let (d, mask) = (case.d, mask.as_deref());
+            let rows = |which| Rows { data: &qkv[..], stride: case.stride(), offset: case.offset(which) };
+            let len = key_piece_len(d);
+            let mut packed = Guarded::<f32>::new(key_pieces::<f32>(d) * len, seed % 3);
+            for (piece, out) in packed.get_mut().chunks_exact_mut(len.max(1)).enumerate() {
+                pack_keys(isa, d, rows(1), rows(2), mask, piece, out);
+            }
+            let packed = packed.check("packed");
+            let mut runs = Vec::new();
+            for packed in [&[][..], packed] {
+                let mut y = Guarded::<f32>::new(d.batch * d.tq * d.width(), 0);
+                let mut scratch = Guarded::<f32>::new(scratch_len::<f32>(d), 1);
+                let (q, k, v) = (rows(0), rows(1), rows(2));
+                let (y_now, scratch) = (y.get_mut(), scratch.get_mut());
+                let (scale, key, none) = (case.scale, case.key, &mut [][..]);
+                forward_packed(isa, d, scale, q, k, v, mask, dropout, key, packed, y_now, none, scratch);
+                runs.push(y.check("y").iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+            }
+            assert!(runs[0] == runs[1], "{isa} {d:?}");
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "no such piece")]
+fn a_piece_past_the_last_is_refused() {
+    let d = dims(1, 0, 40, 2, 20);
+    let rows = Rows { data: &[0.0f32; 1600][..], stride: 40, offset: 0 };
+    pack_keys(Isa::best(), d, rows, rows, None, 2, &mut vec![0.0; key_piece_len(d)]);
+}
+
+#[test]
 fn a_sequence_does_not_depend_on_its_batch() {
     let d = dims(3, 31, 70, 2, 9);
     let mut case = Case::new(73, d, true, Dropout::new(0.2));
