@@ -286,7 +286,7 @@ fn a_team_of_any_size_changes_no_bit() {
     let (w, b) = (head.param("w", [2111, 64], Init::Normal(0.3)), head.param("b", [2111], Init::Normal(0.3)));
     let h = head.linear(row, w.unwrap(), Some(b.unwrap()), Some(Activation::Relu)).unwrap();
     let w = head.param("w2", [131, 2111], Init::Normal(0.3)).unwrap();
-    let y = head.linear(h, w, None, None).unwrap();
+    let last = head.linear(h, w, None, None).unwrap();
     sets(|isa| {
         let f32 = MatmulPrecision::F32;
         check_teams::<f32>(&m.graph, m.logits, isa, f32);
@@ -296,9 +296,9 @@ fn a_team_of_any_size_changes_no_bit() {
         check_teams::<f32>(&pruned, y, isa, f32);
         check_teams::<f32>(&g, root, isa, f32);
         check_teams::<f64>(&g, root, isa, f32);
-        check_teams::<f32>(&head, y, isa, f32);
-        check_teams::<f32>(&head, y, isa, MatmulPrecision::Bf16);
-        check_teams::<f64>(&head, y, isa, f32);
+        check_teams::<f32>(&head, last, isa, f32);
+        check_teams::<f32>(&head, last, isa, MatmulPrecision::Bf16);
+        check_teams::<f64>(&head, last, isa, f32);
     });
 }
 
