@@ -220,7 +220,7 @@ impl Task for Weights<'_> {
                         *x = if j < d.kernel { s.load(&taps[j][lane..]) } else { s.splat(0.0) };
                     }
                     fft::forward(s, tables, buffer);
-                    let at = layout.at(0, chunk) + channel;
+                    let at = layout.pair(chunk) + channel * layout.width(chunk);
                     put(s, &mut to[at], lane, s.mul(buffer[0], re_scale), s.mul(buffer[n / 2], re_scale));
                     for f in 1..n / 2 {
                         let (re, im) = (s.mul(buffer[f], re_scale), s.mul(buffer[n - f], im_scale));

@@ -56,18 +56,13 @@ impl Layout {
     pub(super) fn at(&self, frequency: usize, chunk: usize) -> usize {
         frequency * self.stride() + chunk * self.rows
     }
-}
-
-/// Rows that fit the registers beside the weights and one element: two accumulators each.
-#[inline(always)]
-fn most_rows<S: Simd>() -> usize {
-    if TypeId::of::<S>() == TypeId::of::<Portable>() {
-        // An array of eight takes two SSE registers.
-        2
-    } else if S::REGISTERS >= 32 {
-        12
-    } else {
-        6
+    /// Of weights, whose chunks lie in pairs, block by block: the first block of a chunk at frequency 0.
+    pub(super) fn pair(&self, chunk: usize) -> usize {
+        self.at(0, chunk / 2 * 2) + chunk % 2
+    }
+    /// Blocks of weights from channel to channel: chunks of the pair.
+    pub(super) fn width(&self, chunk: usize) -> usize {
+        if chunk / 2 * 2 + 1 < self.chunks { 2 } else { 1 }
     }
 }
 
@@ -85,26 +80,49 @@ impl Task for Product<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if TypeId::of::<S>() == TypeId::of::<Portable>() {
+            // An array of eight takes two SSE registers.
+            self.run_by::<S, 1, 1>(s);
+        } else if S::REGISTERS >= 32 {
+            self.run_by::<S, 4, 2>(s);
+        } else {
+            self.run_by::<S, 3, 1>(s);
+        }
+    }
+}
+
+impl Product<'_> {
+    /// At most `R` rows and `C` vectors at a time.
+    #[inline(always)]
+    fn run_by<S: Simd, const R: usize, const C: usize>(self, s: S) {
         let Self { x, x_layout, w, w_layout, z, z_layout } = self;
-        let rows = x_layout.rows;
+        let (rows, channels) = (x_layout.rows, w_layout.rows);
         if rows == 0 || x_layout.chunks == 0 {
             return;
         }
         // Parts of almost equal height, so that none is a short remainder.
-        let parts = rows.div_ceil(most_rows::<S>());
+        let parts = rows.div_ceil(R);
         for f in 0..x_layout.frequencies {
             let x = &x[x_layout.at(f, 0)..][..rows * x_layout.chunks];
-            for chunk in 0..z_layout.chunks {
-                let w = &w[w_layout.at(f, chunk)..][..w_layout.rows];
-                let z = &mut z[z_layout.at(f, chunk)..][..rows];
-                for lane in (0..CHUNK).step_by(S::LANES) {
+            for chunk in (0..z_layout.chunks).step_by(2) {
+                let width = (z_layout.chunks - chunk).min(2);
+                let w = &w[w_layout.at(f, chunk)..];
+                let z = &mut z[z_layout.at(f, chunk)..][..width * rows];
+                let mut segments = w[..channels * width].chunks(SEGMENT * CHUNK * width);
+                for (segment, x) in x.chunks(SEGMENT * rows).enumerate() {
+                    let Some(here) = segments.next() else { return };
+                    let ahead = w.get((segment + 1) * SEGMENT * CHUNK * width..).unwrap_or(&[]);
                     for part in 0..parts {
                         let (first, end) = (part * rows / parts, (part + 1) * rows / parts);
-                        let (x, z) = (&x[first..], &mut z[first..end]);
-                        if f == 0 {
-                            some_rows::<S, true>(s, x, rows, w, lane, z);
-                        } else {
-                            some_rows::<S, false>(s, x, rows, w, lane, z);
+                        let ahead = ahead.get(part * SEGMENT * CHUNK / 2..).unwrap_or(&[]);
+                        for v in (0..width * CHUNK / S::LANES).step_by(C) {
+                            let place = Place { stride: rows, width, vector: v, first, add: segment > 0 };
+                            let ahead = if v == 0 { ahead } else { &[] };
+                            if f == 0 {
+                                some_rows::<S, R, C, true>(s, &x[first..], here, ahead, place, end - first, z);
+                            } else {
+                                some_rows::<S, R, C, false>(s, &x[first..], here, ahead, place, end - first, z);
+                            }
                         }
                     }
                 }
@@ -113,71 +131,101 @@ impl Task for Product<'_> {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Place {
+    stride: usize,
+    width: usize,
+    vector: usize,
+    first: usize,
+    add: bool,
+}
+
 /// The loop for this number of rows.
 #[inline(always)]
-fn some_rows<S: Simd, const REAL: bool>(
+fn some_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     s: S,
     x: &[Block],
-    stride: usize,
     w: &[Block],
-    lane: usize,
+    ahead: &[Block],
+    place: Place,
+    rows: usize,
     z: &mut [Block],
 ) {
-    match z.len() {
-        1 => these_rows::<S, 1, REAL>(s, x, stride, w, lane, z),
-        2 => these_rows::<S, 2, REAL>(s, x, stride, w, lane, z),
-        _ if most_rows::<S>() < 3 => {}
-        3 => these_rows::<S, 3, REAL>(s, x, stride, w, lane, z),
-        4 => these_rows::<S, 4, REAL>(s, x, stride, w, lane, z),
-        5 => these_rows::<S, 5, REAL>(s, x, stride, w, lane, z),
-        6 => these_rows::<S, 6, REAL>(s, x, stride, w, lane, z),
-        _ if most_rows::<S>() < 7 => {}
-        7 => these_rows::<S, 7, REAL>(s, x, stride, w, lane, z),
-        8 => these_rows::<S, 8, REAL>(s, x, stride, w, lane, z),
-        9 => these_rows::<S, 9, REAL>(s, x, stride, w, lane, z),
-        10 => these_rows::<S, 10, REAL>(s, x, stride, w, lane, z),
-        11 => these_rows::<S, 11, REAL>(s, x, stride, w, lane, z),
-        12 => these_rows::<S, 12, REAL>(s, x, stride, w, lane, z),
-        _ => {}
+    if C == 2 && place.width * CHUNK / S::LANES - place.vector >= 2 {
+        match rows {
+            1 => these_rows::<S, 1, 2, REAL>(s, x, w, ahead, place, z),
+            2 => these_rows::<S, 2, 2, REAL>(s, x, w, ahead, place, z),
+            3 => these_rows::<S, 3, 2, REAL>(s, x, w, ahead, place, z),
+            4 => these_rows::<S, 4, 2, REAL>(s, x, w, ahead, place, z),
+            _ => {}
+        }
+    } else {
+        match rows {
+            1 => these_rows::<S, 1, 1, REAL>(s, x, w, ahead, place, z),
+            _ if R < 2 => {}
+            2 => these_rows::<S, 2, 1, REAL>(s, x, w, ahead, place, z),
+            3 => these_rows::<S, 3, 1, REAL>(s, x, w, ahead, place, z),
+            4 => these_rows::<S, 4, 1, REAL>(s, x, w, ahead, place, z),
+            _ => {}
+        }
     }
 }
 
-/// `R` rows of one chunk of the result, the vector of it that starts at `lane`.
+/// `R` rows of `C` vectors of the result.
 #[inline(always)]
-fn these_rows<S: Simd, const R: usize, const REAL: bool>(
+fn these_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     s: S,
     x: &[Block],
-    stride: usize,
     w: &[Block],
-    lane: usize,
+    ahead: &[Block],
+    Place { stride, width, vector, first, add }: Place,
     z: &mut [Block],
 ) {
-    let parts = x.chunks(SEGMENT * stride).zip(w.chunks(SEGMENT * CHUNK));
-    for (segment, (x, w)) in parts.enumerate() {
-        let mut acc = [(s.splat(0.0), s.splat(0.0)); R];
-        for (x, w) in x.chunks(stride).zip(w.chunks(CHUNK)) {
-            // Arrays of constant length: the rows' offsets are constants and the index needs no check.
-            let Some(x) = x.first_chunk::<R>() else { return };
-            for (c, w) in (0..CHUNK).zip(w) {
+    let zero = s.splat(0.0);
+    let mut acc = [[[zero; 3]; C]; R];
+    let lane = vector * S::LANES;
+    for (i, (x, w)) in x.chunks(stride).zip(w.chunks(CHUNK * width)).enumerate() {
+        // Arrays of constant length: the rows' offsets are constants and the index needs no check.
+        let Some(x) = x.first_chunk::<R>() else { return };
+        for (c, w) in (0..CHUNK).zip(w.chunks_exact(width)) {
+            if let Some(ahead) = ahead.get((i * CHUNK + c) / 2) {
+                s.prefetch(&ahead[c % 2 * CHUNK..]);
+            }
+            let mut h = [[zero; 3]; C];
+            for (v, h) in h.iter_mut().enumerate() {
+                let (block, lane) = ((lane + v * S::LANES) / CHUNK, (lane + v * S::LANES) % CHUNK);
+                let w = &w[block];
                 let (re, im) = (s.load(&w[lane..]), s.load(&w[CHUNK + lane..]));
-                for r in 0..R {
-                    let (xr, xi) = (s.splat(x[r][c]), s.splat(x[r][CHUNK + c]));
-                    let a = &mut acc[r];
-                    if REAL {
-                        *a = (s.fma(xr, re, a.0), s.fma(xi, im, a.1));
-                    } else {
-                        *a = (s.fma(xr, re, a.0), s.fma(xr, im, a.1));
-                        *a = (s.fnma(xi, im, a.0), s.fma(xi, re, a.1));
+                *h = [re, im, s.add(re, im)];
+            }
+            for r in 0..R {
+                let (re, im) = (s.splat(x[r][c]), s.splat(x[r][CHUNK + c]));
+                for v in 0..C {
+                    let (a, h) = (&mut acc[r][v], &h[v]);
+                    a[0] = s.fma(re, h[0], a[0]);
+                    a[1] = s.fma(im, h[1], a[1]);
+                }
+                if !REAL {
+                    let sum = s.add(re, im);
+                    for v in 0..C {
+                        acc[r][v][2] = s.fma(sum, h[v][2], acc[r][v][2]);
                     }
                 }
             }
         }
-        for (acc, z) in acc.iter_mut().zip(&mut *z) {
-            if segment > 0 {
-                *acc = (s.add(s.load(&z[lane..]), acc.0), s.add(s.load(&z[CHUNK + lane..]), acc.1));
+    }
+    for r in 0..R {
+        for v in 0..C {
+            let (block, lane) = ((lane + v * S::LANES) / CHUNK, (lane + v * S::LANES) % CHUNK);
+            let z = &mut z[block * stride + first + r];
+            let a = acc[r][v];
+            let (mut re, mut im) =
+                if REAL { (a[0], a[1]) } else { (s.sub(a[0], a[1]), s.sub(a[2], s.add(a[0], a[1]))) };
+            if add {
+                (re, im) = (s.add(s.load(&z[lane..]), re), s.add(s.load(&z[CHUNK + lane..]), im));
             }
-            s.store(acc.0, &mut z[lane..]);
-            s.store(acc.1, &mut z[CHUNK + lane..]);
+            s.store(re, &mut z[lane..]);
+            s.store(im, &mut z[CHUNK + lane..]);
         }
     }
 }
