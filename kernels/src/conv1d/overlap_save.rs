@@ -271,6 +271,9 @@ impl Task for Analyse<'_> {
             let inside = offset.saturating_sub(start)..count.min((length + offset).saturating_sub(start));
             let origin = (sample * length + start) as isize - (offset + base) as isize;
             for chunk in 0..layout.chunks {
+                // From a chunk of this tile to the next, or to the first of the next tile.
+                let last = chunk + 1 == layout.chunks;
+                let ahead = if last { plan.m * channels - chunk * CHUNK } else { CHUNK };
                 for lane in (0..CHUNK).step_by(S::LANES) {
                     let channel = chunk * CHUNK + lane;
                     let width = channels.saturating_sub(channel).min(S::LANES);
@@ -280,6 +283,7 @@ impl Task for Analyse<'_> {
                             s.splat(0.0)
                         } else {
                             let at = (origin + j as isize) as usize * channels + channel;
+                            s.prefetch(data.get(at + ahead..).unwrap_or(&[]));
                             if width == S::LANES {
                                 s.load(&data[at..])
                             } else {
@@ -288,14 +292,24 @@ impl Task for Analyse<'_> {
                         };
                     }
                     fft::forward(s, tables, buffer);
-                    let at = layout.at(0, chunk) + row;
+                    let (at, next) = (layout.at(0, chunk) + row, layout.after(row, chunk));
                     put(s, &mut to[at], lane, buffer[0], buffer[n / 2]);
                     for f in 1..n / 2 {
+                        expect(s, to, next + f * layout.stride());
                         put(s, &mut to[at + f * layout.stride()], lane, buffer[f], buffer[n - f]);
                     }
                 }
             }
         }
+    }
+}
+
+/// A hint that this block is next.
+#[inline(always)]
+fn expect<S: Simd>(s: S, blocks: &[Block], at: usize) {
+    if let Some(block) = blocks.get(at) {
+        s.prefetch(block);
+        s.prefetch(&block[CHUNK..]);
     }
 }
 
@@ -308,12 +322,14 @@ fn synthesise<S: Simd>(
     at: usize,
     stride: usize,
     lane: usize,
+    next: usize,
     x: &mut [S::V],
 ) {
     let n = x.len();
     let get = |block: &Block| (s.load(&block[lane..CHUNK]), s.load(&block[CHUNK + lane..]));
     (x[0], x[n / 2]) = get(&from[at]);
     for f in 1..n / 2 {
+        expect(s, from, next + f * stride);
         (x[f], x[n - f]) = get(&from[at + f * stride]);
     }
     fft::inverse(s, tables, x);
@@ -353,8 +369,10 @@ impl Task for Outputs<'_> {
                 ..plan.m.min(plan.out - tile * plan.m).min(rows.end.saturating_sub(start));
             for channel in (0..channels).step_by(S::LANES) {
                 let (chunk, lane) = (channel / CHUNK, channel % CHUNK);
+                let last = chunk + 1 == layout.chunks;
+                let ahead = if last { plan.m * channels - chunk * CHUNK } else { CHUNK };
                 let at = layout.at(0, chunk) + row;
-                synthesise(s, tables, from, at, layout.stride(), lane, buffer);
+                synthesise(s, tables, from, at, layout.stride(), lane, layout.after(row, chunk), buffer);
                 let width = (channels - channel).min(S::LANES);
                 let bias = b.map_or(zero, |b| s.load_partial(&b[channel..channel + width]));
                 for (&v, &j) in buffer.iter().zip(tables.order()) {
@@ -366,6 +384,7 @@ impl Task for Outputs<'_> {
                     // Not max: a NaN must stay NaN.
                     let z = if relu { s.select(s.gt(zero, z), zero, z) } else { z };
                     let y = &mut y[(start + j - rows.start) * channels + channel..];
+                    s.prefetch(y.get(ahead..).unwrap_or(&[]));
                     if width == S::LANES {
                         s.store(z, y);
                     } else {
@@ -408,8 +427,10 @@ impl Task for InputGradient<'_> {
             let origin = (sample * length + start) as isize - padding as isize;
             for channel in (0..channels).step_by(S::LANES) {
                 let (chunk, lane) = (channel / CHUNK, channel % CHUNK);
+                let last = chunk + 1 == layout.chunks;
+                let ahead = if last { plan.m * channels - chunk * CHUNK } else { CHUNK };
                 let at = layout.at(0, chunk) + row;
-                synthesise(s, tables, from, at, layout.stride(), lane, buffer);
+                synthesise(s, tables, from, at, layout.stride(), lane, layout.after(row, chunk), buffer);
                 let width = (channels - channel).min(S::LANES);
                 for (&v, &j) in buffer.iter().zip(tables.order()) {
                     let j = usize::from(j);
@@ -417,6 +438,7 @@ impl Task for InputGradient<'_> {
                         continue;
                     }
                     let dx = &mut dx[(origin + j as isize) as usize * channels + channel..];
+                    s.prefetch(dx.get(ahead..).unwrap_or(&[]));
                     if width == S::LANES {
                         s.store(if j < fresh { s.add(s.load(dx), v) } else { v }, dx);
                     } else {
@@ -453,7 +475,7 @@ impl Task for WeightGradient<'_> {
         let width = CHUNK.min(d.in_channels - c);
         for row in 0..CHUNK.min(d.out_channels - o) {
             for lane in (0..width).step_by(S::LANES) {
-                synthesise(s, tables, from, row, OUTER, lane, buffer);
+                synthesise(s, tables, from, row, OUTER, lane, row + 1, buffer);
                 for (&v, &j) in buffer.iter().zip(tables.order()) {
                     let j = usize::from(j);
                     if j < d.kernel {

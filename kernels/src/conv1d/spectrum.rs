@@ -56,6 +56,11 @@ impl Layout {
     pub(super) fn at(&self, frequency: usize, chunk: usize) -> usize {
         frequency * self.stride() + chunk * self.rows
     }
+    /// The block after a row's chunk in the order (row, chunk), at frequency 0.
+    #[inline(always)]
+    pub(super) fn after(&self, row: usize, chunk: usize) -> usize {
+        if chunk + 1 == self.chunks { row + 1 } else { self.at(0, chunk + 1) + row }
+    }
     /// Of weights, whose chunks lie in pairs, block by block: the first block of a chunk at frequency 0.
     pub(super) fn pair(&self, chunk: usize) -> usize {
         self.at(0, chunk / 2 * 2) + chunk % 2
