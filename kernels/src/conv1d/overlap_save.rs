@@ -451,7 +451,7 @@ impl Task for InputGradient<'_> {
     }
 }
 
-/// dw of one chunk of output and one of input channels += the first taps.
+/// dw of one chunk of output and two of input channels += the first taps.
 struct WeightGradient<'a> {
     d: Dims,
     tables: &'a Tables,
@@ -471,11 +471,13 @@ impl Task for WeightGradient<'_> {
         let mut buffer = [s.splat(0.0); fft::MAX];
         let buffer = &mut buffer[..n];
         let mut taps = [[0.0; CHUNK]; fft::MAX];
-        let (o, c) = (out_chunk * CHUNK, in_chunk * CHUNK);
-        let width = CHUNK.min(d.in_channels - c);
-        for row in 0..CHUNK.min(d.out_channels - o) {
+        let o = out_chunk * CHUNK;
+        for (row, chunk) in (0..CHUNK.min(d.out_channels - o)).flat_map(|row| [(row, 0), (row, 1)]) {
+            let c = (in_chunk + chunk) * CHUNK;
+            let width = CHUNK.min(d.in_channels.saturating_sub(c));
             for lane in (0..width).step_by(S::LANES) {
-                synthesise(s, tables, from, row, OUTER, lane, row + 1, buffer);
+                let (at, next) = (chunk * CHUNK + row, (1 - chunk) * CHUNK + row + chunk);
+                synthesise(s, tables, from, at, OUTER, lane, next, buffer);
                 for (&v, &j) in buffer.iter().zip(tables.order()) {
                     let j = usize::from(j);
                     if j < d.kernel {
@@ -483,7 +485,7 @@ impl Task for WeightGradient<'_> {
                     }
                 }
             }
-            let dw = &mut dw[((o + row) * d.in_channels + c) * d.kernel..][..width * d.kernel];
+            let dw = &mut dw[((o + row) * d.in_channels + c.min(d.in_channels)) * d.kernel..][..width * d.kernel];
             for (lane, dw) in (0..CHUNK).zip(dw.chunks_exact_mut(d.kernel)) {
                 for (dw, tap) in dw.iter_mut().zip(&taps) {
                     *dw += tap[lane];
@@ -596,7 +598,7 @@ pub(super) fn backward(
         if let Some(dw) = &mut dw {
             isa.run(analyse_input(plan, &tables, x, first, u_layout, u));
             for out_chunk in 0..z_layout.chunks {
-                for in_chunk in 0..u_layout.chunks {
+                for in_chunk in (0..u_layout.chunks).step_by(2) {
                     let (a, a_layout, a_chunk) = (&*spectra, z_layout, out_chunk);
                     let (b, b_layout, b_chunk, out) = (&*u, u_layout, in_chunk, &mut *products);
                     isa.run(Outer { a, a_layout, a_chunk, b, b_layout, b_chunk, out });

@@ -188,7 +188,7 @@ fn these_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
 ) {
     let zero = s.splat(0.0);
     let mut acc = [[[zero; 3]; C]; R];
-    let lane = vector * S::LANES;
+    let first_lane = vector * S::LANES;
     for (i, (x, w)) in x.chunks(stride).zip(w.chunks(CHUNK * width)).enumerate() {
         // Arrays of constant length: the rows' offsets are constants and the index needs no check.
         let Some(x) = x.first_chunk::<R>() else { return };
@@ -198,8 +198,8 @@ fn these_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
             }
             let mut h = [[zero; 3]; C];
             for (v, h) in h.iter_mut().enumerate() {
-                let (block, lane) = ((lane + v * S::LANES) / CHUNK, (lane + v * S::LANES) % CHUNK);
-                let w = &w[block];
+                let (chunk, lane) = place(first_lane + v * S::LANES);
+                let w = &w[chunk];
                 let (re, im) = (s.load(&w[lane..]), s.load(&w[CHUNK + lane..]));
                 *h = [re, im, s.add(re, im)];
             }
@@ -221,11 +221,11 @@ fn these_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     }
     for r in 0..R {
         for v in 0..C {
-            let (block, lane) = ((lane + v * S::LANES) / CHUNK, (lane + v * S::LANES) % CHUNK);
-            let z = &mut z[block * stride + first + r];
-            let a = acc[r][v];
+            let (chunk, lane) = place(first_lane + v * S::LANES);
+            let z = &mut z[chunk * stride + first + r];
+            let [re, im, both] = acc[r][v];
             let (mut re, mut im) =
-                if REAL { (a[0], a[1]) } else { (s.sub(a[0], a[1]), s.sub(a[2], s.add(a[0], a[1]))) };
+                if REAL { (re, im) } else { (s.sub(re, im), s.sub(both, s.add(re, im))) };
             if add {
                 (re, im) = (s.add(s.load(&z[lane..]), re), s.add(s.load(&z[CHUNK + lane..]), im));
             }
@@ -235,8 +235,8 @@ fn these_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     }
 }
 
-/// Sum over rows of conj(a) b for one chunk of a's channels and one of b's: `out` is `[frequency][channel of a]`, a block
-/// of b's channels each, frequencies [`OUTER`] blocks apart.
+/// Sum over rows of conj(a) b for one chunk of a's channels and two of b's, or the last one: `out` is `[frequency][chunk of
+/// b][channel of a]`, a block of b's channels each, frequencies [`OUTER`] blocks apart.
 pub(super) struct Outer<'a> {
     pub(super) a: &'a [Block],
     pub(super) a_layout: Layout,
@@ -248,36 +248,43 @@ pub(super) struct Outer<'a> {
 }
 
 /// Blocks from frequency to frequency of [`Outer`]'s result.
-pub(super) const OUTER: usize = CHUNK + 1;
+pub(super) const OUTER: usize = 2 * CHUNK + 1;
 
 impl Task for Outer<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         if TypeId::of::<S>() == TypeId::of::<Portable>() {
-            self.run_by::<S, 2>(s);
+            self.run_by::<S, 1, 1>(s);
         } else if S::REGISTERS >= 32 {
-            self.run_by::<S, 8>(s);
+            self.run_by::<S, 4, 2>(s);
         } else {
-            self.run_by::<S, 4>(s);
+            self.run_by::<S, 2, 1>(s);
         }
     }
 }
 
 impl Outer<'_> {
-    /// `R` channels of a at a time.
+    /// `R` channels of a and at most `C` vectors of b at a time.
     #[inline(always)]
-    fn run_by<S: Simd, const R: usize>(self, s: S) {
+    fn run_by<S: Simd, const R: usize, const C: usize>(self, s: S) {
         let Self { a, a_layout, a_chunk, b, b_layout, b_chunk, out } = self;
+        let rows = a_layout.rows;
+        let width = (b_layout.chunks - b_chunk).min(2);
+        let vectors = width * CHUNK / S::LANES;
         for (f, out) in out.chunks_mut(OUTER).enumerate() {
-            let a = &a[a_layout.at(f, a_chunk)..][..a_layout.rows];
-            let b = &b[b_layout.at(f, b_chunk)..][..b_layout.rows];
-            for lane in (0..CHUNK).step_by(S::LANES) {
-                for (part, out) in out[..CHUNK].as_chunks_mut::<R>().0.iter_mut().enumerate() {
-                    if f == 0 {
-                        these_channels::<S, R, true>(s, a, b, lane, part, out);
-                    } else {
-                        these_channels::<S, R, false>(s, a, b, lane, part, out);
+            let a = &a[a_layout.at(f, a_chunk)..];
+            let b = &b[b_layout.at(f, b_chunk)..];
+            // The next frequency's rows.
+            let ahead = [a.get(a_layout.stride()..), b.get(b_layout.stride()..)].map(|x| x.unwrap_or(&[]));
+            let (a, b) = (&a[..rows], &b[..width * rows]);
+            for v in (0..vectors).step_by(C) {
+                for part in 0..CHUNK / R {
+                    match (f == 0, C == 2 && v + 1 < vectors) {
+                        (true, true) => these_channels::<S, R, 2, true>(s, a, b, ahead, v, part, out),
+                        (true, false) => these_channels::<S, R, 1, true>(s, a, b, ahead, v, part, out),
+                        (false, true) => these_channels::<S, R, 2, false>(s, a, b, ahead, v, part, out),
+                        (false, false) => these_channels::<S, R, 1, false>(s, a, b, ahead, v, part, out),
                     }
                 }
             }
@@ -285,33 +292,65 @@ impl Outer<'_> {
     }
 }
 
+/// `R` channels of a with `C` vectors of b.
 #[inline(always)]
-fn these_channels<S: Simd, const R: usize, const REAL: bool>(
+fn these_channels<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     s: S,
     a: &[Block],
     b: &[Block],
-    lane: usize,
+    [a_ahead, b_ahead]: [&[Block]; 2],
+    vector: usize,
     part: usize,
-    out: &mut [Block; R],
+    out: &mut [Block],
 ) {
-    let mut acc = [(s.splat(0.0), s.splat(0.0)); R];
-    for (a, b) in a.iter().zip(b) {
+    let (zero, rows) = (s.splat(0.0), a.len());
+    let mut acc = [[[zero; 3]; C]; R];
+    let first_lane = vector * S::LANES;
+    for (row, a) in a.iter().enumerate() {
+        // Every part asks for another line of the next frequency's row.
+        for (line, ahead) in [(part, b_ahead.get(part / 2 % 2 * rows + row)), (part + 1, a_ahead.get(row))] {
+            if let Some(ahead) = ahead {
+                s.prefetch(&ahead[line % 2 * CHUNK..]);
+            }
+        }
         let (re, im) = a.split_at(CHUNK);
         let (ar, ai) = (&re.as_chunks::<R>().0[part], &im.as_chunks::<R>().0[part]);
-        let (br, bi) = (s.load(&b[lane..]), s.load(&b[CHUNK + lane..]));
+        let mut h = [[zero; 3]; C];
+        for (v, h) in h.iter_mut().enumerate() {
+            let (chunk, lane) = place(first_lane + v * S::LANES);
+            let b = &b[chunk * rows + row];
+            let (re, im) = (s.load(&b[lane..]), s.load(&b[CHUNK + lane..]));
+            *h = [re, im, s.add(re, im)];
+        }
         for r in 0..R {
-            let (ar, ai) = (s.splat(ar[r]), s.splat(ai[r]));
-            let c = &mut acc[r];
-            if REAL {
-                *c = (s.fma(ar, br, c.0), s.fma(ai, bi, c.1));
-            } else {
-                *c = (s.fma(ar, br, c.0), s.fma(ar, bi, c.1));
-                *c = (s.fma(ai, bi, c.0), s.fnma(ai, br, c.1));
+            let (re, im) = (s.splat(ar[r]), s.splat(ai[r]));
+            for v in 0..C {
+                let (c, h) = (&mut acc[r][v], &h[v]);
+                c[0] = s.fma(re, h[0], c[0]);
+                c[1] = s.fma(im, h[1], c[1]);
+            }
+            if !REAL {
+                let difference = s.sub(re, im);
+                for v in 0..C {
+                    acc[r][v][2] = s.fma(difference, h[v][2], acc[r][v][2]);
+                }
             }
         }
     }
-    for (acc, out) in acc.into_iter().zip(out) {
-        s.store(acc.0, &mut out[lane..]);
-        s.store(acc.1, &mut out[CHUNK + lane..]);
+    for r in 0..R {
+        for v in 0..C {
+            let (chunk, lane) = place(first_lane + v * S::LANES);
+            let out = &mut out[chunk * CHUNK + part * R + r];
+            let [re, im, both] = acc[r][v];
+            let (re, im) = if REAL { (re, im) } else { (s.add(re, im), s.add(s.sub(both, re), im)) };
+            s.store(re, &mut out[lane..]);
+            s.store(im, &mut out[CHUNK + lane..]);
+        }
     }
+}
+
+/// Chunk and first lane of the vector that starts at this lane of a pair of chunks.
+#[inline(always)]
+fn place(lane: usize) -> (usize, usize) {
+    (lane / CHUNK, lane % CHUNK)
 }
