@@ -139,7 +139,7 @@ impl Plan {
     }
 
     fn dz_len(&self, dz: bool) -> usize {
-        if dz { self.group() * self.m * self.d.out_channels } else { 0 }
+        if dz { self.m * self.d.out_channels } else { 0 }
     }
 
     /// Flat output rows of a range of tiles of the batch.
@@ -252,6 +252,8 @@ struct Analyse<'a> {
     offset: usize,
     count: usize,
     first: usize,
+    /// Which of them.
+    rows: Range<usize>,
     layout: Layout,
     to: &'a mut [Block],
 }
@@ -260,11 +262,11 @@ impl Task for Analyse<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { plan, tables, data, base, length, channels, offset, count, first, layout, to } = self;
+        let Self { plan, tables, data, base, length, channels, offset, count, first, rows, layout, to } = self;
         let n = plan.n;
         let mut buffer = [s.splat(0.0); fft::MAX];
         let buffer = &mut buffer[..n];
-        for row in 0..layout.rows {
+        for row in rows {
             let (sample, tile) = ((first + row) / plan.tiles, (first + row) % plan.tiles);
             // Elements j of the tile that lie in the sample, and the row of `data` that element 0 would be.
             let start = tile * plan.m;
@@ -277,19 +279,18 @@ impl Task for Analyse<'_> {
                 for lane in (0..CHUNK).step_by(S::LANES) {
                     let channel = chunk * CHUNK + lane;
                     let width = channels.saturating_sub(channel).min(S::LANES);
-                    for (x, &j) in buffer.iter_mut().zip(tables.order()) {
-                        let j = usize::from(j);
-                        *x = if !inside.contains(&j) || width == 0 {
-                            s.splat(0.0)
-                        } else {
-                            let at = (origin + j as isize) as usize * channels + channel;
-                            s.prefetch(data.get(at + ahead..).unwrap_or(&[]));
-                            if width == S::LANES {
-                                s.load(&data[at..])
-                            } else {
-                                s.load_partial(&data[at..at + width])
-                            }
-                        };
+                    if inside.len() < n || width == 0 {
+                        buffer.fill(s.splat(0.0));
+                    }
+                    let mut at = (origin + inside.start as isize) * channels as isize + channel as isize;
+                    for &place in if width == 0 { &[] } else { &tables.order()[inside.clone()] } {
+                        let from = &data[at as usize..];
+                        s.prefetch(from.get(ahead..).unwrap_or(&[]));
+                        let v = if width == S::LANES { s.load(from) } else { s.load_partial(&from[..width]) };
+                        if let Some(x) = buffer.get_mut(usize::from(place)) {
+                            *x = v;
+                        }
+                        at += channels as isize;
                     }
                     fft::forward(s, tables, buffer);
                     let (at, next) = (layout.at(0, chunk) + row, layout.after(row, chunk));
@@ -375,12 +376,8 @@ impl Task for Outputs<'_> {
                 synthesise(s, tables, from, at, layout.stride(), lane, layout.after(row, chunk), buffer);
                 let width = (channels - channel).min(S::LANES);
                 let bias = b.map_or(zero, |b| s.load_partial(&b[channel..channel + width]));
-                for (&v, &j) in buffer.iter().zip(tables.order()) {
-                    let j = usize::from(j);
-                    if !inside.contains(&j) {
-                        continue;
-                    }
-                    let z = s.add(v, bias);
+                for j in inside.clone() {
+                    let z = s.add(buffer[usize::from(tables.order()[j])], bias);
                     // Not max: a NaN must stay NaN.
                     let z = if relu { s.select(s.gt(zero, z), zero, z) } else { z };
                     let y = &mut y[(start + j - rows.start) * channels + channel..];
@@ -432,11 +429,8 @@ impl Task for InputGradient<'_> {
                 let at = layout.at(0, chunk) + row;
                 synthesise(s, tables, from, at, layout.stride(), lane, layout.after(row, chunk), buffer);
                 let width = (channels - channel).min(S::LANES);
-                for (&v, &j) in buffer.iter().zip(tables.order()) {
-                    let j = usize::from(j);
-                    if !inside.contains(&j) {
-                        continue;
-                    }
+                for j in inside.clone() {
+                    let v = buffer[usize::from(tables.order()[j])];
                     let dx = &mut dx[(origin + j as isize) as usize * channels + channel..];
                     s.prefetch(dx.get(ahead..).unwrap_or(&[]));
                     if width == S::LANES {
@@ -470,27 +464,56 @@ impl Task for WeightGradient<'_> {
         let scale = s.splat(1.0 / n as f32);
         let mut buffer = [s.splat(0.0); fft::MAX];
         let buffer = &mut buffer[..n];
-        let mut taps = [[0.0; CHUNK]; fft::MAX];
         let o = out_chunk * CHUNK;
         for (row, chunk) in (0..CHUNK.min(d.out_channels - o)).flat_map(|row| [(row, 0), (row, 1)]) {
             let c = (in_chunk + chunk) * CHUNK;
             let width = CHUNK.min(d.in_channels.saturating_sub(c));
+            let at = ((o + row) * d.in_channels + c.min(d.in_channels)) * d.kernel;
+            // Read after the transform.
+            for line in dw[at..][..width * d.kernel].chunks(16) {
+                s.prefetch(line);
+            }
             for lane in (0..width).step_by(S::LANES) {
-                let (at, next) = (chunk * CHUNK + row, (1 - chunk) * CHUNK + row + chunk);
-                synthesise(s, tables, from, at, OUTER, lane, next, buffer);
-                for (&v, &j) in buffer.iter().zip(tables.order()) {
-                    let j = usize::from(j);
-                    if j < d.kernel {
-                        s.store(s.mul(v, scale), &mut taps[j][lane..]);
-                    }
-                }
+                let (place, next) = (chunk * CHUNK + row, (1 - chunk) * CHUNK + row + chunk);
+                synthesise(s, tables, from, place, OUTER, lane, next, buffer);
+                let dw = &mut dw[at + lane * d.kernel..][..(width - lane).min(S::LANES) * d.kernel];
+                add_taps(s, d.kernel, tables, scale, buffer, dw);
             }
-            let dw = &mut dw[((o + row) * d.in_channels + c.min(d.in_channels)) * d.kernel..][..width * d.kernel];
-            for (lane, dw) in (0..CHUNK).zip(dw.chunks_exact_mut(d.kernel)) {
-                for (dw, tap) in dw.iter_mut().zip(&taps) {
-                    *dw += tap[lane];
-                }
+        }
+    }
+}
+
+/// dw `[lane, tap]` += scale x of the first taps, x in bit-reversed order.
+#[inline(always)]
+fn add_taps<S: Simd>(s: S, taps: usize, tables: &Tables, scale: S::V, x: &[S::V], dw: &mut [f32]) {
+    let order = &tables.order()[..taps];
+    let get = |place: &u8| s.mul(x[usize::from(*place)], scale);
+    let square = order.chunks_exact(S::LANES);
+    let rest = square.remainder();
+    for (block, order) in square.enumerate() {
+        // Taps by lanes to lanes by taps.
+        let mut v = [s.splat(0.0); CHUNK];
+        for (v, place) in v.iter_mut().zip(order) {
+            *v = get(place);
+        }
+        let mut step = 1;
+        while step < S::LANES {
+            let old = v;
+            for i in 0..S::LANES / 2 {
+                (v[2 * i], v[2 * i + 1]) = s.zip(old[i], old[i + S::LANES / 2]);
             }
+            step *= 2;
+        }
+        for (v, dw) in v.into_iter().zip(dw.chunks_exact_mut(taps)) {
+            let dw = &mut dw[block * S::LANES..];
+            s.store(s.add(s.load(dw), v), dw);
+        }
+    }
+    for (i, place) in rest.iter().enumerate() {
+        let mut lanes = [0.0; CHUNK];
+        s.store(get(place), &mut lanes);
+        for (x, dw) in lanes.into_iter().zip(dw.chunks_exact_mut(taps)) {
+            dw[taps - rest.len() + i] += x;
         }
     }
 }
@@ -534,7 +557,8 @@ fn analyse_input<'a>(
 ) -> Analyse<'a> {
     let (d, base) = (plan.d, 0);
     let (length, channels, offset, count) = (d.length, d.in_channels, d.padding, plan.n);
-    Analyse { plan, tables, data, base, length, channels, offset, count, first, layout, to }
+    let rows = 0..layout.rows;
+    Analyse { plan, tables, data, base, length, channels, offset, count, first, rows, layout, to }
 }
 
 /// What dz is made of: dy act'(z), or dy act'(y) for ReLU.
@@ -564,37 +588,39 @@ pub(super) fn backward(
     let end = d.batch * plan.tiles;
     for first in (0..end).step_by(plan.group().max(1)) {
         let rows = plan.group().min(end - first);
-        let range = plan.rows_of(first..first + rows);
-        let (base, elements) = (range.start, range.start * d.out_channels..range.end * d.out_channels);
-        let dz = match act {
-            None => &dy[elements],
-            Some(kind) => {
-                let dz = &mut dz_buffer[..elements.len()];
-                activation::backward(isa, kind, &z[elements.clone()], &dy[elements], GradMut::overwrite(dz));
-                &*dz
-            }
-        };
-        if let Some(db) = &mut db {
-            gemm::add_column_sums(isa, range.len(), d.out_channels, dz, db);
-        }
-        if dx.is_none() && dw.is_none() {
-            continue;
-        }
         let (u_layout, z_layout) = (plan.input(rows), plan.output(rows));
         let (u, spectra) = scratch.split_at_mut(u_layout.len().unwrap_or(0));
-        isa.run(Analyse {
-            plan,
-            tables: &tables,
-            data: dz,
-            base,
-            length: plan.out,
-            channels: d.out_channels,
-            offset: 0,
-            count: plan.m,
-            first,
-            layout: z_layout,
-            to: spectra,
-        });
+        for row in 0..rows {
+            let range = plan.rows_of(first + row..first + row + 1);
+            let (base, elements) = (range.start, range.start * d.out_channels..range.end * d.out_channels);
+            let dz = match act {
+                None => &dy[elements],
+                Some(kind) => {
+                    let dz = &mut dz_buffer[..elements.len()];
+                    activation::backward(isa, kind, &z[elements.clone()], &dy[elements], GradMut::overwrite(dz));
+                    &*dz
+                }
+            };
+            if let Some(db) = &mut db {
+                gemm::add_column_sums(isa, range.len(), d.out_channels, dz, db);
+            }
+            if dx.is_some() || dw.is_some() {
+                isa.run(Analyse {
+                    plan,
+                    tables: &tables,
+                    data: dz,
+                    base,
+                    length: plan.out,
+                    channels: d.out_channels,
+                    offset: 0,
+                    count: plan.m,
+                    first,
+                    rows: row..row + 1,
+                    layout: z_layout,
+                    to: spectra,
+                });
+            }
+        }
         if let Some(dw) = &mut dw {
             isa.run(analyse_input(plan, &tables, x, first, u_layout, u));
             for out_chunk in 0..z_layout.chunks {
