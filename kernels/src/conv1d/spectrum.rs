@@ -276,10 +276,12 @@ impl Outer<'_> {
             let a = &a[a_layout.at(f, a_chunk)..];
             let b = &b[b_layout.at(f, b_chunk)..];
             // The next frequency's rows.
-            let ahead = [a.get(a_layout.stride()..), b.get(b_layout.stride()..)].map(|x| x.unwrap_or(&[]));
+            let a_ahead = a.get(a_layout.stride()..).and_then(|a| a.get(..rows)).unwrap_or(&[]);
+            let b_ahead = b.get(b_layout.stride()..).and_then(|b| b.get(..width * rows)).unwrap_or(&[]);
             let (a, b) = (&a[..rows], &b[..width * rows]);
             for v in (0..vectors).step_by(C) {
                 for part in 0..CHUNK / R {
+                    let ahead = if part < 2 { b_ahead } else if part < 4 { a_ahead } else { &[] };
                     match (f == 0, C == 2 && v + 1 < vectors) {
                         (true, true) => these_channels::<S, R, 2, true>(s, a, b, ahead, v, part, out),
                         (true, false) => these_channels::<S, R, 1, true>(s, a, b, ahead, v, part, out),
@@ -298,7 +300,7 @@ fn these_channels<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     s: S,
     a: &[Block],
     b: &[Block],
-    [a_ahead, b_ahead]: [&[Block]; 2],
+    ahead: &[Block],
     vector: usize,
     part: usize,
     out: &mut [Block],
@@ -306,15 +308,11 @@ fn these_channels<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     let (zero, rows) = (s.splat(0.0), a.len());
     let mut acc = [[[zero; 3]; C]; R];
     let first_lane = vector * S::LANES;
+    let first = (part * R).min(CHUNK - R);
+    for ahead in ahead {
+        s.prefetch(&ahead[part % 2 * CHUNK..]);
+    }
     for (row, a) in a.iter().enumerate() {
-        // Every part asks for another line of the next frequency's row.
-        for (line, ahead) in [(part, b_ahead.get(part / 2 % 2 * rows + row)), (part + 1, a_ahead.get(row))] {
-            if let Some(ahead) = ahead {
-                s.prefetch(&ahead[line % 2 * CHUNK..]);
-            }
-        }
-        let (re, im) = a.split_at(CHUNK);
-        let (ar, ai) = (&re.as_chunks::<R>().0[part], &im.as_chunks::<R>().0[part]);
         let mut h = [[zero; 3]; C];
         for (v, h) in h.iter_mut().enumerate() {
             let (chunk, lane) = place(first_lane + v * S::LANES);
@@ -323,7 +321,7 @@ fn these_channels<S: Simd, const R: usize, const C: usize, const REAL: bool>(
             *h = [re, im, s.add(re, im)];
         }
         for r in 0..R {
-            let (re, im) = (s.splat(ar[r]), s.splat(ai[r]));
+            let (re, im) = (s.splat(a[first + r]), s.splat(a[CHUNK + first + r]));
             for v in 0..C {
                 let (c, h) = (&mut acc[r][v], &h[v]);
                 c[0] = s.fma(re, h[0], c[0]);
