@@ -296,7 +296,9 @@ impl Task for Analyse<'_> {
                         buffer.fill(s.splat(0.0));
                     }
                     let mut at = (origin + inside.start as isize) * channels as isize + channel as isize;
-                    for &place in if width == 0 { &[] } else { &tables.order()[inside.clone()] } {
+                    // No places if the tile lies outside.
+                    let places = tables.order().get(inside.clone()).filter(|_| width > 0).unwrap_or(&[]);
+                    for &place in places {
                         let from = &data[at as usize..];
                         s.prefetch(from.get(ahead..).unwrap_or(&[]));
                         let v = if width == S::LANES { s.load(from) } else { s.load_partial(&from[..width]) };
