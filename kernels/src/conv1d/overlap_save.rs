@@ -27,9 +27,10 @@
 //!
 //! **Memory.** A transform has a line or two in each of n/2 to n places far apart, most of them in the third-level cache: it
 //! asks for those of the transform after it ([`expect`]). dz is made for one tile and transformed while it is in the
-//! second-level cache. With both and the products of `spectrum.rs` in pairs, one window of the paper's kernels takes, where
-//! 128 MB were touched between calls, 0.38 ms forward and 0.88 backward (33 taps), 1.07 and 2.4 (17 taps); it was 0.60 and
-//! 1.45, 1.6 and 3.4.
+//! second-level cache. In a pre-training pass, where little survives in the caches from one window to the next, the paper's
+//! kernels take 0.30 ms forward and 0.78 backward (33 taps), 0.89 and 2.2 (17 taps), by turns with 0.73 and 1.6, 2.05 and 3.7
+//! before this and the three products of `spectrum.rs` (`heartlore bench --what operations --threads 1`, two cores of an AMD
+//! EPYC (Zen 5) VM).
 
 use super::Dims;
 use super::fft::{self, Tables};

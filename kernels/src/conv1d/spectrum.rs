@@ -3,7 +3,8 @@
 //! **Layout.** Channels in chunks of [`CHUNK`]. A [`Block`] is one chunk at one frequency: real parts, then imaginary
 //! parts. Frequency 0 holds the two real frequencies of the transform, 0 in the real parts and n/2 in the imaginary
 //! ones, so a sequence of n numbers takes n/2 frequencies. Spectra are `[frequency][chunk][row]` blocks, one row for each
-//! stretch of the signal; the weights are `[frequency][pair of chunks of the result][channel of the operand][chunk]` blocks.
+//! stretch of the signal; the weights are `[frequency][pair of chunks of the result][channel of the operand][chunk]`
+//! blocks.
 //!
 //! **Formula.** Row r of the result at each frequency: z\[r\] = sum over channels c of x\[r, c\] w\[c\], complex; for
 //! frequency 0 the two parts multiply apart. A complex product takes three real ones (Karatsuba and Ofman 1962), and the
@@ -21,9 +22,8 @@
 //! from one register and checks no bounds. The weights are read once, from the first block to the last: [`SEGMENT`] chunks
 //! of channels for a pair of result chunks (8 KiB) stay in the first-level cache for all rows, and while they serve, the
 //! segment after them is asked for, a line for every channel. A pass touches everything else in between, so spectra of
-//! 8 MB come from memory: with one stream and asking ahead the product of the 17-tap kernel keeps 86 % of its speed
-//! (0.81 ms for 0.70 ms with everything in the third-level cache). An odd number of blocks from frequency to frequency
-//! keeps a transform's accesses from meeting in one cache set.
+//! 8 MB come from memory: in one stream and asked for in time. An odd number of blocks from
+//! frequency to frequency keeps a transform's accesses from meeting in one cache set.
 //!
 //! **Measured** on one core of an AMD EPYC (Zen 5, f32 FMA peak 267 GFLOP/s), the 17-tap kernel, hot: three products run at
 //! 240 GFLOP/s forward and 250 in the weights' gradient (`perf record` over the convolution's lines of
