@@ -9,7 +9,7 @@
 //!
 //! **Saved.** As [`crate::linear`]: nothing without an activation and for ReLU, z for the others.
 //!
-//! **Cost.** 2 batch out_length in out kernel FLOPs forward, twice that backward; the frequency domain needs 6 to 12 times
+//! **Cost.** 2 batch out_length in out kernel FLOPs forward, twice that backward; the frequency domain needs 7 to 14 times
 //! fewer for the kernels below.
 //!
 //! **Method.** One of two, by sizes and type alone, so that nothing depends on the batch or its neighbours:
@@ -24,16 +24,17 @@
 //!   product for each residue of the position modulo the stride; dW takes the patches as the other operand. Weights are
 //!   rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
 //!
-//! **Measured.** A window of 1280 positions with ReLU, one thread of an Intel CPU with AVX-512 and 180 GFLOP/s at most,
-//! milliseconds; the frequency domain with weights prepared, fastest of 25, preparing one direction apart:
+//! **Measured.** A window of 1280 positions with ReLU, one of two cores of an AMD EPYC (Zen 5) VM, f32 FMA peak 260 GFLOP/s,
+//! milliseconds, median; the frequency domain with weights prepared; preparing those of one direction, in scratch, apart:
 //!
-//! | | product: forward | backward | frequency domain: forward | backward | weights |
-//! |---|---|---|---|---|---|
-//! | 64 to 128, kernel 33 | 4.8 | 10.9 | 0.5 | 1.2 | 0.6 to 1.2 |
-//! | 128 to 256, kernel 17 | 9.9 | 21 | 1.5 | 3.5 | 1.2 |
+//! | | product: forward | dx | dw | frequency domain: forward | dx | dw | weights |
+//! |---|---|---|---|---|---|---|---|
+//! | 64 to 128, kernel 33 | 3.2 | 3.3 | 3.5 | 0.27 | 0.29 | 0.47 | 0.3 to 0.4 |
+//! | 128 to 256, kernel 17 | 7.0 | 6.9 | 7.5 | 0.98 | 1.0 | 1.4 | 1.2 |
 //!
-//! The products of spectra run at 160 to 180 GFLOP/s; `cargo bench -p heartlore-kernels --bench kernels -- conv` compares
-//! the two here.
+//! `cargo bench -p heartlore-kernels --bench kernels -- k33 k17 --no-reference`. The two gradients asked for together share
+//! the spectra of dz. There everything stays in the third-level cache from call to call; in a pass over the model it does
+//! not: `overlap_save.rs` says what that costs.
 //!
 //! **Precision.** Operands are never rounded to bf16; `gemm/bf16.rs` says why.
 //!

@@ -19,11 +19,18 @@
 //! so both gradients share the spectra of dz, and dw takes x's as the forward pass made them. x's are made anew: that
 //! costs a few hundredths of the pass and keeps `saved` empty.
 //!
-//! **Cost.** tiles n in out 4 FLOPs (8 for each of n/2 complex products) in place of 2 out_length in out kernel, beside
+//! **Cost.** tiles n in out 3 FLOPs (6 for each of n/2 complex products) in place of 2 out_length in out kernel, beside
 //! the transforms.
 //!
 //! **Order.** Tiles of all samples in one row, [`GROUP`] at a time: the weights of a frequency are read once for a group, and
 //! scratch does not grow with the batch. A tile's result does not depend on the others of its group.
+//!
+//! **Memory.** A transform has a line or two in each of n/2 to n places far apart, most of them in the third-level cache: it
+//! asks for those of the transform after it ([`expect`]). dz is made for one tile and transformed while it is in the
+//! second-level cache. In a pre-training pass, where little survives in the caches from one window to the next, the paper's
+//! kernels take 0.30 ms forward and 0.78 backward (33 taps), 0.89 and 2.2 (17 taps), by turns with 0.73 and 1.6, 2.05 and 3.7
+//! before this and the three products of `spectrum.rs` (`heartlore bench --what operations --threads 1`, two cores of an AMD
+//! EPYC (Zen 5) VM).
 
 use super::Dims;
 use super::fft::{self, Tables};
@@ -39,6 +46,8 @@ const GROUP: usize = 56;
 
 /// Lengths of transforms that are considered.
 const LENGTHS: [usize; 4] = [32, 64, 128, 256];
+/// Multiply-adds of a complex product.
+const COMPLEX: f64 = 3.0;
 /// What transforming one number and multiplying nothing costs, in multiply-adds.
 const TRANSFORMED: f64 = 32.0;
 /// What one number of the weights' spectra costs, in multiply-adds: made for several windows and read for each group.
@@ -69,7 +78,7 @@ impl Plan {
         let (wide, deep) = (padded(d.out_channels), padded(d.in_channels));
         let cost = |p: &Self| {
             let (tiles, n, pairs) = (p.tiles as f64, p.n as f64, wide * deep);
-            tiles * n * (2.0 * pairs + TRANSFORMED * (wide + deep)) + WEIGHT * n * pairs
+            tiles * n * (COMPLEX / 2.0 * pairs + TRANSFORMED * (wide + deep)) + WEIGHT * n * pairs
         };
         let plans = LENGTHS.iter().filter_map(|&n| Self::with_length(d, n));
         let best = plans.min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
@@ -91,14 +100,17 @@ impl Plan {
         self.m
     }
 
-    /// FLOPs of the forward and of the backward pass: 8 for a complex multiply-add, 2.5 n log2 n for a real transform.
-    /// Left out are the weights' transforms, which serve many windows, and what rounding up to [`CHUNK`] channels adds.
+    /// FLOPs of the forward and of the backward pass: 6 for a complex multiply-add, 4 for the pair of real ones of frequency
+    /// 0, 2.5 n log2 n for a real transform. Left out are the sums of two parts, the weights' transforms, which serve many
+    /// windows, and what rounding up to [`CHUNK`] channels adds.
     pub(super) fn flops(&self) -> (u64, u64) {
         let (ins, outs) = (self.d.in_channels as u64, self.d.out_channels as u64);
         let (n, tiles) = (self.n as u64, (self.d.batch * self.tiles) as u64);
-        let (products, transform) = (4 * n * ins * outs, 5 * n * u64::from(self.n.ilog2()) / 2);
-        // Backward: spectra of dz and of x, dx back; products for dx and for dw.
-        (tiles * (products + transform * (ins + outs)), tiles * (2 * products + transform * (2 * ins + outs)))
+        let groups = tiles.div_ceil(self.group().max(1) as u64);
+        let (products, transform) = ((3 * n - 2) * ins * outs, 5 * n * u64::from(self.n.ilog2()) / 2);
+        // Backward: spectra of dz and of x, dx back; products for dx and for dw; dw back, once for a group.
+        let back = tiles * (2 * products + transform * (2 * ins + outs)) + groups * transform * ins * outs;
+        (tiles * (products + transform * (ins + outs)), back)
     }
 
     /// Tiles of a group: groups are almost equal.
@@ -138,8 +150,9 @@ impl Plan {
         self.forward_len() + self.n / 2 * OUTER * BLOCK + self.dz_len(dz)
     }
 
+    /// Elements of a tile of dz.
     fn dz_len(&self, dz: bool) -> usize {
-        if dz { self.group() * self.m * self.d.out_channels } else { 0 }
+        if dz { self.m * self.d.out_channels } else { 0 }
     }
 
     /// Flat output rows of a range of tiles of the batch.
@@ -220,7 +233,7 @@ impl Task for Weights<'_> {
                         *x = if j < d.kernel { s.load(&taps[j][lane..]) } else { s.splat(0.0) };
                     }
                     fft::forward(s, tables, buffer);
-                    let at = layout.at(0, chunk) + channel;
+                    let at = layout.pair(chunk) + channel * layout.width(chunk);
                     put(s, &mut to[at], lane, s.mul(buffer[0], re_scale), s.mul(buffer[n / 2], re_scale));
                     for f in 1..n / 2 {
                         let (re, im) = (s.mul(buffer[f], re_scale), s.mul(buffer[n - f], im_scale));
@@ -252,6 +265,8 @@ struct Analyse<'a> {
     offset: usize,
     count: usize,
     first: usize,
+    /// Which of them.
+    rows: Range<usize>,
     layout: Layout,
     to: &'a mut [Block],
 }
@@ -260,37 +275,44 @@ impl Task for Analyse<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { plan, tables, data, base, length, channels, offset, count, first, layout, to } = self;
+        let Self { plan, tables, data, base, length, channels, offset, count, first, rows, layout, to } =
+            self;
         let n = plan.n;
         let mut buffer = [s.splat(0.0); fft::MAX];
         let buffer = &mut buffer[..n];
-        for row in 0..layout.rows {
+        for row in rows {
             let (sample, tile) = ((first + row) / plan.tiles, (first + row) % plan.tiles);
             // Elements j of the tile that lie in the sample, and the row of `data` that element 0 would be.
             let start = tile * plan.m;
             let inside = offset.saturating_sub(start)..count.min((length + offset).saturating_sub(start));
             let origin = (sample * length + start) as isize - (offset + base) as isize;
             for chunk in 0..layout.chunks {
+                // From a chunk of this tile to the next, or to the first of the next tile.
+                let last = chunk + 1 == layout.chunks;
+                let ahead = if last { plan.m * channels - chunk * CHUNK } else { CHUNK };
                 for lane in (0..CHUNK).step_by(S::LANES) {
                     let channel = chunk * CHUNK + lane;
                     let width = channels.saturating_sub(channel).min(S::LANES);
-                    for (x, &j) in buffer.iter_mut().zip(tables.order()) {
-                        let j = usize::from(j);
-                        *x = if !inside.contains(&j) || width == 0 {
-                            s.splat(0.0)
-                        } else {
-                            let at = (origin + j as isize) as usize * channels + channel;
-                            if width == S::LANES {
-                                s.load(&data[at..])
-                            } else {
-                                s.load_partial(&data[at..at + width])
-                            }
-                        };
+                    if inside.len() < n || width == 0 {
+                        buffer.fill(s.splat(0.0));
+                    }
+                    let mut at = (origin + inside.start as isize) * channels as isize + channel as isize;
+                    // No places if the tile lies outside.
+                    let places = tables.order().get(inside.clone()).filter(|_| width > 0).unwrap_or(&[]);
+                    for &place in places {
+                        let from = &data[at as usize..];
+                        s.prefetch(from.get(ahead..).unwrap_or(&[]));
+                        let v = if width == S::LANES { s.load(from) } else { s.load_partial(&from[..width]) };
+                        if let Some(x) = buffer.get_mut(usize::from(place)) {
+                            *x = v;
+                        }
+                        at += channels as isize;
                     }
                     fft::forward(s, tables, buffer);
-                    let at = layout.at(0, chunk) + row;
+                    let (at, next) = (layout.at(0, chunk) + row, layout.after(row, chunk));
                     put(s, &mut to[at], lane, buffer[0], buffer[n / 2]);
                     for f in 1..n / 2 {
+                        expect(s, to, next + f * layout.stride());
                         put(s, &mut to[at + f * layout.stride()], lane, buffer[f], buffer[n - f]);
                     }
                 }
@@ -299,7 +321,17 @@ impl Task for Analyse<'_> {
     }
 }
 
-/// n times the inverse transform of one vector of channels, in bit-reversed order.
+/// A hint that this block is needed by the next transform.
+#[inline(always)]
+fn expect<S: Simd>(s: S, blocks: &[Block], at: usize) {
+    if let Some(block) = blocks.get(at) {
+        s.prefetch(block);
+        s.prefetch(&block[CHUNK..]);
+    }
+}
+
+/// n times the inverse transform of one vector of channels, in bit-reversed order; `next`: the block of frequency 0 of the
+/// transform after this one.
 #[inline(always)]
 fn synthesise<S: Simd>(
     s: S,
@@ -308,12 +340,14 @@ fn synthesise<S: Simd>(
     at: usize,
     stride: usize,
     lane: usize,
+    next: usize,
     x: &mut [S::V],
 ) {
     let n = x.len();
     let get = |block: &Block| (s.load(&block[lane..CHUNK]), s.load(&block[CHUNK + lane..]));
     (x[0], x[n / 2]) = get(&from[at]);
     for f in 1..n / 2 {
+        expect(s, from, next + f * stride);
         (x[f], x[n - f]) = get(&from[at + f * stride]);
     }
     fft::inverse(s, tables, x);
@@ -353,19 +387,18 @@ impl Task for Outputs<'_> {
                 ..plan.m.min(plan.out - tile * plan.m).min(rows.end.saturating_sub(start));
             for channel in (0..channels).step_by(S::LANES) {
                 let (chunk, lane) = (channel / CHUNK, channel % CHUNK);
+                let last = chunk + 1 == layout.chunks;
+                let ahead = if last { plan.m * channels - chunk * CHUNK } else { CHUNK };
                 let at = layout.at(0, chunk) + row;
-                synthesise(s, tables, from, at, layout.stride(), lane, buffer);
+                synthesise(s, tables, from, at, layout.stride(), lane, layout.after(row, chunk), buffer);
                 let width = (channels - channel).min(S::LANES);
                 let bias = b.map_or(zero, |b| s.load_partial(&b[channel..channel + width]));
-                for (&v, &j) in buffer.iter().zip(tables.order()) {
-                    let j = usize::from(j);
-                    if !inside.contains(&j) {
-                        continue;
-                    }
-                    let z = s.add(v, bias);
+                for j in inside.clone() {
+                    let z = s.add(buffer[usize::from(tables.order()[j])], bias);
                     // Not max: a NaN must stay NaN.
                     let z = if relu { s.select(s.gt(zero, z), zero, z) } else { z };
                     let y = &mut y[(start + j - rows.start) * channels + channel..];
+                    s.prefetch(y.get(ahead..).unwrap_or(&[]));
                     if width == S::LANES {
                         s.store(z, y);
                     } else {
@@ -408,15 +441,15 @@ impl Task for InputGradient<'_> {
             let origin = (sample * length + start) as isize - padding as isize;
             for channel in (0..channels).step_by(S::LANES) {
                 let (chunk, lane) = (channel / CHUNK, channel % CHUNK);
+                let last = chunk + 1 == layout.chunks;
+                let ahead = if last { plan.m * channels - chunk * CHUNK } else { CHUNK };
                 let at = layout.at(0, chunk) + row;
-                synthesise(s, tables, from, at, layout.stride(), lane, buffer);
+                synthesise(s, tables, from, at, layout.stride(), lane, layout.after(row, chunk), buffer);
                 let width = (channels - channel).min(S::LANES);
-                for (&v, &j) in buffer.iter().zip(tables.order()) {
-                    let j = usize::from(j);
-                    if !inside.contains(&j) {
-                        continue;
-                    }
+                for j in inside.clone() {
+                    let v = buffer[usize::from(tables.order()[j])];
                     let dx = &mut dx[(origin + j as isize) as usize * channels + channel..];
+                    s.prefetch(dx.get(ahead..).unwrap_or(&[]));
                     if width == S::LANES {
                         s.store(if j < fresh { s.add(s.load(dx), v) } else { v }, dx);
                     } else {
@@ -429,7 +462,7 @@ impl Task for InputGradient<'_> {
     }
 }
 
-/// dw of one chunk of output and one of input channels += the first taps.
+/// dw of one chunk of output and two of input channels += the first taps.
 struct WeightGradient<'a> {
     d: Dims,
     tables: &'a Tables,
@@ -448,25 +481,56 @@ impl Task for WeightGradient<'_> {
         let scale = s.splat(1.0 / n as f32);
         let mut buffer = [s.splat(0.0); fft::MAX];
         let buffer = &mut buffer[..n];
-        let mut taps = [[0.0; CHUNK]; fft::MAX];
-        let (o, c) = (out_chunk * CHUNK, in_chunk * CHUNK);
-        let width = CHUNK.min(d.in_channels - c);
-        for row in 0..CHUNK.min(d.out_channels - o) {
+        let o = out_chunk * CHUNK;
+        for (row, chunk) in (0..CHUNK.min(d.out_channels - o)).flat_map(|row| [(row, 0), (row, 1)]) {
+            let c = (in_chunk + chunk) * CHUNK;
+            let width = CHUNK.min(d.in_channels.saturating_sub(c));
+            let at = ((o + row) * d.in_channels + c.min(d.in_channels)) * d.kernel;
+            // Read after the transform.
+            for line in dw[at..][..width * d.kernel].chunks(16) {
+                s.prefetch(line);
+            }
             for lane in (0..width).step_by(S::LANES) {
-                synthesise(s, tables, from, row, OUTER, lane, buffer);
-                for (&v, &j) in buffer.iter().zip(tables.order()) {
-                    let j = usize::from(j);
-                    if j < d.kernel {
-                        s.store(s.mul(v, scale), &mut taps[j][lane..]);
-                    }
-                }
+                let (place, next) = (chunk * CHUNK + row, (1 - chunk) * CHUNK + row + chunk);
+                synthesise(s, tables, from, place, OUTER, lane, next, buffer);
+                let dw = &mut dw[at + lane * d.kernel..][..(width - lane).min(S::LANES) * d.kernel];
+                add_taps(s, d.kernel, tables, scale, buffer, dw);
             }
-            let dw = &mut dw[((o + row) * d.in_channels + c) * d.kernel..][..width * d.kernel];
-            for (lane, dw) in (0..CHUNK).zip(dw.chunks_exact_mut(d.kernel)) {
-                for (dw, tap) in dw.iter_mut().zip(&taps) {
-                    *dw += tap[lane];
-                }
+        }
+    }
+}
+
+/// dw `[lane, tap]` += scale x of the first taps, x in bit-reversed order.
+#[inline(always)]
+fn add_taps<S: Simd>(s: S, taps: usize, tables: &Tables, scale: S::V, x: &[S::V], dw: &mut [f32]) {
+    let order = &tables.order()[..taps];
+    let get = |place: &u8| s.mul(x[usize::from(*place)], scale);
+    let square = order.chunks_exact(S::LANES);
+    let rest = square.remainder();
+    for (block, order) in square.enumerate() {
+        // Taps by lanes to lanes by taps.
+        let mut v = [s.splat(0.0); CHUNK];
+        for (v, place) in v.iter_mut().zip(order) {
+            *v = get(place);
+        }
+        let mut step = 1;
+        while step < S::LANES {
+            let old = v;
+            for i in 0..S::LANES / 2 {
+                (v[2 * i], v[2 * i + 1]) = s.zip(old[i], old[i + S::LANES / 2]);
             }
+            step *= 2;
+        }
+        for (v, dw) in v.into_iter().zip(dw.chunks_exact_mut(taps)) {
+            let dw = &mut dw[block * S::LANES..];
+            s.store(s.add(s.load(dw), v), dw);
+        }
+    }
+    for (i, place) in rest.iter().enumerate() {
+        let mut lanes = [0.0; CHUNK];
+        s.store(get(place), &mut lanes);
+        for (x, dw) in lanes.into_iter().zip(dw.chunks_exact_mut(taps)) {
+            dw[taps - rest.len() + i] += x;
         }
     }
 }
@@ -510,7 +574,8 @@ fn analyse_input<'a>(
 ) -> Analyse<'a> {
     let (d, base) = (plan.d, 0);
     let (length, channels, offset, count) = (d.length, d.in_channels, d.padding, plan.n);
-    Analyse { plan, tables, data, base, length, channels, offset, count, first, layout, to }
+    let rows = 0..layout.rows;
+    Analyse { plan, tables, data, base, length, channels, offset, count, first, rows, layout, to }
 }
 
 /// What dz is made of: dy act'(z), or dy act'(y) for ReLU.
@@ -540,41 +605,49 @@ pub(super) fn backward(
     let end = d.batch * plan.tiles;
     for first in (0..end).step_by(plan.group().max(1)) {
         let rows = plan.group().min(end - first);
-        let range = plan.rows_of(first..first + rows);
-        let (base, elements) = (range.start, range.start * d.out_channels..range.end * d.out_channels);
-        let dz = match act {
-            None => &dy[elements],
-            Some(kind) => {
-                let dz = &mut dz_buffer[..elements.len()];
-                activation::backward(isa, kind, &z[elements.clone()], &dy[elements], GradMut::overwrite(dz));
-                &*dz
-            }
-        };
-        if let Some(db) = &mut db {
-            gemm::add_column_sums(isa, range.len(), d.out_channels, dz, db);
-        }
-        if dx.is_none() && dw.is_none() {
-            continue;
-        }
         let (u_layout, z_layout) = (plan.input(rows), plan.output(rows));
         let (u, spectra) = scratch.split_at_mut(u_layout.len().unwrap_or(0));
-        isa.run(Analyse {
-            plan,
-            tables: &tables,
-            data: dz,
-            base,
-            length: plan.out,
-            channels: d.out_channels,
-            offset: 0,
-            count: plan.m,
-            first,
-            layout: z_layout,
-            to: spectra,
-        });
+        for row in 0..rows {
+            let range = plan.rows_of(first + row..first + row + 1);
+            let (base, elements) = (range.start, range.start * d.out_channels..range.end * d.out_channels);
+            let dz = match act {
+                None => &dy[elements],
+                Some(kind) => {
+                    let dz = &mut dz_buffer[..elements.len()];
+                    activation::backward(
+                        isa,
+                        kind,
+                        &z[elements.clone()],
+                        &dy[elements],
+                        GradMut::overwrite(dz),
+                    );
+                    &*dz
+                }
+            };
+            if let Some(db) = &mut db {
+                gemm::add_column_sums(isa, range.len(), d.out_channels, dz, db);
+            }
+            if dx.is_some() || dw.is_some() {
+                isa.run(Analyse {
+                    plan,
+                    tables: &tables,
+                    data: dz,
+                    base,
+                    length: plan.out,
+                    channels: d.out_channels,
+                    offset: 0,
+                    count: plan.m,
+                    first,
+                    rows: row..row + 1,
+                    layout: z_layout,
+                    to: spectra,
+                });
+            }
+        }
         if let Some(dw) = &mut dw {
             isa.run(analyse_input(plan, &tables, x, first, u_layout, u));
             for out_chunk in 0..z_layout.chunks {
-                for in_chunk in 0..u_layout.chunks {
+                for in_chunk in (0..u_layout.chunks).step_by(2) {
                     let (a, a_layout, a_chunk) = (&*spectra, z_layout, out_chunk);
                     let (b, b_layout, b_chunk, out) = (&*u, u_layout, in_chunk, &mut *products);
                     isa.run(Outer { a, a_layout, a_chunk, b, b_layout, b_chunk, out });

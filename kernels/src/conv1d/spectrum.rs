@@ -3,15 +3,34 @@
 //! **Layout.** Channels in chunks of [`CHUNK`]. A [`Block`] is one chunk at one frequency: real parts, then imaginary
 //! parts. Frequency 0 holds the two real frequencies of the transform, 0 in the real parts and n/2 in the imaginary
 //! ones, so a sequence of n numbers takes n/2 frequencies. Spectra are `[frequency][chunk][row]` blocks, one row for each
-//! stretch of the signal; the weights are `[frequency][chunk of the result][channel of the operand]` blocks.
+//! stretch of the signal; the weights are `[frequency][pair of chunks of the result][channel of the operand][chunk]`
+//! blocks.
 //!
-//! **Formula.** Row r of the result at each frequency: z\[r\] = sum over channels c of x\[r, c\] w\[c\] (complex; for
-//! frequency 0 the two parts multiply apart), 4 real multiply-adds for each complex one. Three would do (Karatsuba), but
-//! they need half as many weights again, and reading those is what the product waits for.
+//! **Formula.** Row r of the result at each frequency: z\[r\] = sum over channels c of x\[r, c\] w\[c\], complex; for
+//! frequency 0 the two parts multiply apart. A complex product takes three real ones (Karatsuba and Ofman 1962), and the
+//! sums over channels are taken of the three:
+//!
+//! ```text
+//! p = Re x Re w,  q = Im x Im w,  s = (Re x + Im x) (Re w + Im w):  Re x w = p - q,  Im x w = s - p - q
+//! s' = (Re x - Im x) (Re w + Im w):  Re conj(x) w = p + q,  Im conj(x) w = s' - p + q      (the weights' gradient)
+//! ```
+//!
+//! The sums of two parts are made in registers: for weights once for all rows of the register tile, for x once for all its
+//! vectors. Stored sums would be half as many weights again to read.
 //!
 //! **What the layout buys.** Rows of a chunk lie 128 bytes apart, a constant, so the inner loop addresses all its rows
-//! from one register and checks no bounds. The weights of a frequency are read once, in order, for all rows.
-//! An odd number of blocks from frequency to frequency keeps a transform's accesses from meeting in one cache set.
+//! from one register and checks no bounds. The weights are read once, from the first block to the last: [`SEGMENT`] chunks
+//! of channels for a pair of result chunks (8 KiB) stay in the first-level cache for all rows, and while they serve, the
+//! segment after them is asked for, a line for every channel. A pass touches everything else in between, so spectra of
+//! 8 MB come from memory: in one stream and asked for in time. An odd number of blocks from
+//! frequency to frequency keeps a transform's accesses from meeting in one cache set.
+//!
+//! **Measured** on one core of an AMD EPYC (Zen 5, f32 FMA peak 267 GFLOP/s), the 17-tap kernel, hot: three products run at
+//! 240 GFLOP/s forward and 250 in the weights' gradient (`perf record` over the convolution's lines of
+//! `cargo bench -p heartlore-kernels --bench kernels -- conv`). What did not pay: result chunks made four at a time from
+//! transforms to outputs (spectra of the result stay in the second-level cache, but the weights' stream breaks: forward 10 to
+//! 20 % slower); the three products of a channel one after the other (the compiler keeps more vectors and spills sums: 40 %
+//! slower).
 
 use crate::isa::{Portable, Simd, Task};
 use std::any::TypeId;
@@ -23,9 +42,9 @@ pub(super) const CHUNK: usize = 16;
 pub(super) type Block = [f32; 2 * CHUNK];
 
 /// Chunks of channels that are summed in registers before they are added to the result: an error grows as the root of the
-/// terms summed in a row. Of the whole convolution it is, at
-/// 128 channels, 3.2e-7 of the rms of the result with all in a row, 2.1e-7 with 2 (3.4e-7 in the implicit product), and
-/// no slower.
+/// terms summed in a row. Of the whole 17-tap convolution the rms error is, forward and dx, 1.9e-7 and 2.0e-7 of the rms of
+/// the result with 1, 2.1e-7 and 2.2e-7 with 2, 2.5e-7 and 2.6e-7 with 4, 3.2e-7 and 4.4e-7 with all in a row; 1 is 2 to 3 %
+/// slower than 2, all in a row 30 % (the weights no longer stay in the first-level cache).
 const SEGMENT: usize = 2;
 
 /// Where the blocks of a matrix of spectra are.
@@ -56,18 +75,18 @@ impl Layout {
     pub(super) fn at(&self, frequency: usize, chunk: usize) -> usize {
         frequency * self.stride() + chunk * self.rows
     }
-}
-
-/// Rows that fit the registers beside the weights and one element: two accumulators each.
-#[inline(always)]
-fn most_rows<S: Simd>() -> usize {
-    if TypeId::of::<S>() == TypeId::of::<Portable>() {
-        // An array of eight takes two SSE registers.
-        2
-    } else if S::REGISTERS >= 32 {
-        12
-    } else {
-        6
+    /// The block after a row's chunk in the order (row, chunk), at frequency 0.
+    #[inline(always)]
+    pub(super) fn after(&self, row: usize, chunk: usize) -> usize {
+        if chunk + 1 == self.chunks { row + 1 } else { self.at(0, chunk + 1) + row }
+    }
+    /// Of weights, whose chunks lie in pairs, block by block: the first block of a chunk at frequency 0.
+    pub(super) fn pair(&self, chunk: usize) -> usize {
+        self.at(0, chunk / 2 * 2) + chunk % 2
+    }
+    /// Blocks of weights from channel to channel: chunks of the pair.
+    pub(super) fn width(&self, chunk: usize) -> usize {
+        if chunk / 2 * 2 + 1 < self.chunks { 2 } else { 1 }
     }
 }
 
@@ -85,26 +104,67 @@ impl Task for Product<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if TypeId::of::<S>() == TypeId::of::<Portable>() {
+            // An array of eight takes two SSE registers.
+            self.run_by::<S, 1, 1>(s);
+        } else if S::REGISTERS >= 32 {
+            self.run_by::<S, 4, 2>(s);
+        } else {
+            self.run_by::<S, 3, 1>(s);
+        }
+    }
+}
+
+impl Product<'_> {
+    /// At most `R` rows and `C` vectors at a time.
+    #[inline(always)]
+    fn run_by<S: Simd, const R: usize, const C: usize>(self, s: S) {
         let Self { x, x_layout, w, w_layout, z, z_layout } = self;
-        let rows = x_layout.rows;
+        let (rows, channels) = (x_layout.rows, w_layout.rows);
         if rows == 0 || x_layout.chunks == 0 {
             return;
         }
         // Parts of almost equal height, so that none is a short remainder.
-        let parts = rows.div_ceil(most_rows::<S>());
+        let parts = rows.div_ceil(R);
         for f in 0..x_layout.frequencies {
             let x = &x[x_layout.at(f, 0)..][..rows * x_layout.chunks];
-            for chunk in 0..z_layout.chunks {
-                let w = &w[w_layout.at(f, chunk)..][..w_layout.rows];
-                let z = &mut z[z_layout.at(f, chunk)..][..rows];
-                for lane in (0..CHUNK).step_by(S::LANES) {
+            for chunk in (0..z_layout.chunks).step_by(2) {
+                let width = (z_layout.chunks - chunk).min(2);
+                let w = &w[w_layout.at(f, chunk)..];
+                let z = &mut z[z_layout.at(f, chunk)..][..width * rows];
+                let mut segments = w[..channels * width].chunks(SEGMENT * CHUNK * width);
+                for (segment, x) in x.chunks(SEGMENT * rows).enumerate() {
+                    let Some(here) = segments.next() else { return };
+                    // What comes next: the next segment, of this pair, the next one or the next frequency. Each part asks
+                    // for a line with every channel, so it is done with half as many blocks.
+                    let ahead = w.get((segment + 1) * SEGMENT * CHUNK * width..).unwrap_or(&[]);
                     for part in 0..parts {
                         let (first, end) = (part * rows / parts, (part + 1) * rows / parts);
-                        let (x, z) = (&x[first..], &mut z[first..end]);
-                        if f == 0 {
-                            some_rows::<S, true>(s, x, rows, w, lane, z);
-                        } else {
-                            some_rows::<S, false>(s, x, rows, w, lane, z);
+                        let ahead = ahead.get(part * SEGMENT * CHUNK / 2..).unwrap_or(&[]);
+                        for v in (0..width * CHUNK / S::LANES).step_by(C) {
+                            let place = Place { rows, width, vector: v, first, add: segment > 0 };
+                            let ahead = if v == 0 { ahead } else { &[] };
+                            if f == 0 {
+                                some_rows::<S, R, C, true>(
+                                    s,
+                                    &x[first..],
+                                    here,
+                                    ahead,
+                                    place,
+                                    end - first,
+                                    z,
+                                );
+                            } else {
+                                some_rows::<S, R, C, false>(
+                                    s,
+                                    &x[first..],
+                                    here,
+                                    ahead,
+                                    place,
+                                    end - first,
+                                    z,
+                                );
+                            }
                         }
                     }
                 }
@@ -113,77 +173,112 @@ impl Task for Product<'_> {
     }
 }
 
+/// Where a register tile is.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Rows of a chunk.
+    rows: usize,
+    /// Chunks of the pair: 2, or 1 at the end.
+    width: usize,
+    /// The first vector among the pair's.
+    vector: usize,
+    /// The first row.
+    first: usize,
+    /// Whether segments before have left sums.
+    add: bool,
+}
+
 /// The loop for this number of rows.
 #[inline(always)]
-fn some_rows<S: Simd, const REAL: bool>(
+fn some_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     s: S,
     x: &[Block],
-    stride: usize,
     w: &[Block],
-    lane: usize,
+    ahead: &[Block],
+    place: Place,
+    rows: usize,
     z: &mut [Block],
 ) {
-    match z.len() {
-        1 => these_rows::<S, 1, REAL>(s, x, stride, w, lane, z),
-        2 => these_rows::<S, 2, REAL>(s, x, stride, w, lane, z),
-        _ if most_rows::<S>() < 3 => {}
-        3 => these_rows::<S, 3, REAL>(s, x, stride, w, lane, z),
-        4 => these_rows::<S, 4, REAL>(s, x, stride, w, lane, z),
-        5 => these_rows::<S, 5, REAL>(s, x, stride, w, lane, z),
-        6 => these_rows::<S, 6, REAL>(s, x, stride, w, lane, z),
-        _ if most_rows::<S>() < 7 => {}
-        7 => these_rows::<S, 7, REAL>(s, x, stride, w, lane, z),
-        8 => these_rows::<S, 8, REAL>(s, x, stride, w, lane, z),
-        9 => these_rows::<S, 9, REAL>(s, x, stride, w, lane, z),
-        10 => these_rows::<S, 10, REAL>(s, x, stride, w, lane, z),
-        11 => these_rows::<S, 11, REAL>(s, x, stride, w, lane, z),
-        12 => these_rows::<S, 12, REAL>(s, x, stride, w, lane, z),
-        _ => {}
+    if C == 2 && place.width * CHUNK / S::LANES - place.vector >= 2 {
+        match rows {
+            1 => these_rows::<S, 1, 2, REAL>(s, x, w, ahead, place, z),
+            2 => these_rows::<S, 2, 2, REAL>(s, x, w, ahead, place, z),
+            3 => these_rows::<S, 3, 2, REAL>(s, x, w, ahead, place, z),
+            4 => these_rows::<S, 4, 2, REAL>(s, x, w, ahead, place, z),
+            _ => {}
+        }
+    } else {
+        match rows {
+            1 => these_rows::<S, 1, 1, REAL>(s, x, w, ahead, place, z),
+            _ if R < 2 => {}
+            2 => these_rows::<S, 2, 1, REAL>(s, x, w, ahead, place, z),
+            3 => these_rows::<S, 3, 1, REAL>(s, x, w, ahead, place, z),
+            4 => these_rows::<S, 4, 1, REAL>(s, x, w, ahead, place, z),
+            _ => {}
+        }
     }
 }
 
-/// `R` rows of one chunk of the result, the vector of it that starts at `lane`.
+/// `R` rows of `C` vectors of the result from a segment's channels; `ahead`: what to ask for meanwhile.
 #[inline(always)]
-fn these_rows<S: Simd, const R: usize, const REAL: bool>(
+fn these_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     s: S,
     x: &[Block],
-    stride: usize,
     w: &[Block],
-    lane: usize,
+    ahead: &[Block],
+    Place { rows, width, vector, first, add }: Place,
     z: &mut [Block],
 ) {
-    let parts = x.chunks(SEGMENT * stride).zip(w.chunks(SEGMENT * CHUNK));
-    for (segment, (x, w)) in parts.enumerate() {
-        let mut acc = [(s.splat(0.0), s.splat(0.0)); R];
-        for (x, w) in x.chunks(stride).zip(w.chunks(CHUNK)) {
-            // Arrays of constant length: the rows' offsets are constants and the index needs no check.
-            let Some(x) = x.first_chunk::<R>() else { return };
-            for (c, w) in (0..CHUNK).zip(w) {
+    let zero = s.splat(0.0);
+    let mut acc = [[[zero; 3]; C]; R];
+    let first_lane = vector * S::LANES;
+    for (i, (x, w)) in x.chunks(rows).zip(w.chunks(CHUNK * width)).enumerate() {
+        // Arrays of constant length: the rows' offsets are constants and the index needs no check.
+        let Some(x) = x.first_chunk::<R>() else { return };
+        for (c, w) in (0..CHUNK).zip(w.chunks_exact(width)) {
+            if let Some(ahead) = ahead.get((i * CHUNK + c) / 2) {
+                s.prefetch(&ahead[c % 2 * CHUNK..]);
+            }
+            let mut h = [[zero; 3]; C];
+            for (v, h) in h.iter_mut().enumerate() {
+                let (chunk, lane) = place(first_lane + v * S::LANES);
+                let w = &w[chunk];
                 let (re, im) = (s.load(&w[lane..]), s.load(&w[CHUNK + lane..]));
-                for r in 0..R {
-                    let (xr, xi) = (s.splat(x[r][c]), s.splat(x[r][CHUNK + c]));
-                    let a = &mut acc[r];
-                    if REAL {
-                        *a = (s.fma(xr, re, a.0), s.fma(xi, im, a.1));
-                    } else {
-                        *a = (s.fma(xr, re, a.0), s.fma(xr, im, a.1));
-                        *a = (s.fnma(xi, im, a.0), s.fma(xi, re, a.1));
+                *h = [re, im, s.add(re, im)];
+            }
+            for r in 0..R {
+                let (re, im) = (s.splat(x[r][c]), s.splat(x[r][CHUNK + c]));
+                for v in 0..C {
+                    let (a, h) = (&mut acc[r][v], &h[v]);
+                    a[0] = s.fma(re, h[0], a[0]);
+                    a[1] = s.fma(im, h[1], a[1]);
+                }
+                if !REAL {
+                    let sum = s.add(re, im);
+                    for v in 0..C {
+                        acc[r][v][2] = s.fma(sum, h[v][2], acc[r][v][2]);
                     }
                 }
             }
         }
-        for (acc, z) in acc.iter_mut().zip(&mut *z) {
-            if segment > 0 {
-                *acc = (s.add(s.load(&z[lane..]), acc.0), s.add(s.load(&z[CHUNK + lane..]), acc.1));
+    }
+    for r in 0..R {
+        for v in 0..C {
+            let (chunk, lane) = place(first_lane + v * S::LANES);
+            let z = &mut z[chunk * rows + first + r];
+            let [re, im, both] = acc[r][v];
+            let (mut re, mut im) = if REAL { (re, im) } else { (s.sub(re, im), s.sub(both, s.add(re, im))) };
+            if add {
+                (re, im) = (s.add(s.load(&z[lane..]), re), s.add(s.load(&z[CHUNK + lane..]), im));
             }
-            s.store(acc.0, &mut z[lane..]);
-            s.store(acc.1, &mut z[CHUNK + lane..]);
+            s.store(re, &mut z[lane..]);
+            s.store(im, &mut z[CHUNK + lane..]);
         }
     }
 }
 
-/// Sum over rows of conj(a) b for one chunk of a's channels and one of b's: `out` is `[frequency][channel of a]`, a block
-/// of b's channels each, frequencies [`OUTER`] blocks apart.
+/// Sum over rows of conj(a) b for one chunk of a's channels and two of b's, or the last one: `out` is `[frequency][chunk of
+/// b][channel of a]`, a block of b's channels each, frequencies [`OUTER`] blocks apart.
 pub(super) struct Outer<'a> {
     pub(super) a: &'a [Block],
     pub(super) a_layout: Layout,
@@ -195,36 +290,51 @@ pub(super) struct Outer<'a> {
 }
 
 /// Blocks from frequency to frequency of [`Outer`]'s result.
-pub(super) const OUTER: usize = CHUNK + 1;
+pub(super) const OUTER: usize = 2 * CHUNK + 1;
 
 impl Task for Outer<'_> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         if TypeId::of::<S>() == TypeId::of::<Portable>() {
-            self.run_by::<S, 2>(s);
+            self.run_by::<S, 1, 1>(s);
         } else if S::REGISTERS >= 32 {
-            self.run_by::<S, 8>(s);
+            self.run_by::<S, 4, 2>(s);
         } else {
-            self.run_by::<S, 4>(s);
+            self.run_by::<S, 2, 1>(s);
         }
     }
 }
 
 impl Outer<'_> {
-    /// `R` channels of a at a time.
+    /// `R` channels of a and at most `C` vectors of b at a time.
     #[inline(always)]
-    fn run_by<S: Simd, const R: usize>(self, s: S) {
+    fn run_by<S: Simd, const R: usize, const C: usize>(self, s: S) {
         let Self { a, a_layout, a_chunk, b, b_layout, b_chunk, out } = self;
+        let rows = a_layout.rows;
+        let width = (b_layout.chunks - b_chunk).min(2);
+        let vectors = width * CHUNK / S::LANES;
         for (f, out) in out.chunks_mut(OUTER).enumerate() {
-            let a = &a[a_layout.at(f, a_chunk)..][..a_layout.rows];
-            let b = &b[b_layout.at(f, b_chunk)..][..b_layout.rows];
-            for lane in (0..CHUNK).step_by(S::LANES) {
-                for (part, out) in out[..CHUNK].as_chunks_mut::<R>().0.iter_mut().enumerate() {
-                    if f == 0 {
-                        these_channels::<S, R, true>(s, a, b, lane, part, out);
+            let a = &a[a_layout.at(f, a_chunk)..];
+            let b = &b[b_layout.at(f, b_chunk)..];
+            // The next frequency's rows, which lie elsewhere.
+            let a_ahead = a.get(a_layout.stride()..).and_then(|a| a.get(..rows)).unwrap_or(&[]);
+            let b_ahead = b.get(b_layout.stride()..).and_then(|b| b.get(..width * rows)).unwrap_or(&[]);
+            let (a, b) = (&a[..rows], &b[..width * rows]);
+            for v in (0..vectors).step_by(C) {
+                for part in 0..CHUNK / R {
+                    let ahead = if part < 2 {
+                        b_ahead
+                    } else if part < 4 {
+                        a_ahead
                     } else {
-                        these_channels::<S, R, false>(s, a, b, lane, part, out);
+                        &[]
+                    };
+                    match (f == 0, C == 2 && v + 1 < vectors) {
+                        (true, true) => these_channels::<S, R, 2, true>(s, a, b, ahead, v, part, out),
+                        (true, false) => these_channels::<S, R, 1, true>(s, a, b, ahead, v, part, out),
+                        (false, true) => these_channels::<S, R, 2, false>(s, a, b, ahead, v, part, out),
+                        (false, false) => these_channels::<S, R, 1, false>(s, a, b, ahead, v, part, out),
                     }
                 }
             }
@@ -232,33 +342,61 @@ impl Outer<'_> {
     }
 }
 
+/// `R` channels of a with `C` vectors of b; `ahead`: of which a line each is asked for.
 #[inline(always)]
-fn these_channels<S: Simd, const R: usize, const REAL: bool>(
+fn these_channels<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     s: S,
     a: &[Block],
     b: &[Block],
-    lane: usize,
+    ahead: &[Block],
+    vector: usize,
     part: usize,
-    out: &mut [Block; R],
+    out: &mut [Block],
 ) {
-    let mut acc = [(s.splat(0.0), s.splat(0.0)); R];
-    for (a, b) in a.iter().zip(b) {
-        let (re, im) = a.split_at(CHUNK);
-        let (ar, ai) = (&re.as_chunks::<R>().0[part], &im.as_chunks::<R>().0[part]);
-        let (br, bi) = (s.load(&b[lane..]), s.load(&b[CHUNK + lane..]));
+    let (zero, rows) = (s.splat(0.0), a.len());
+    let mut acc = [[[zero; 3]; C]; R];
+    let first_lane = vector * S::LANES;
+    let first = (part * R).min(CHUNK - R);
+    for ahead in ahead {
+        s.prefetch(&ahead[part % 2 * CHUNK..]);
+    }
+    for (row, a) in a.iter().enumerate() {
+        let mut h = [[zero; 3]; C];
+        for (v, h) in h.iter_mut().enumerate() {
+            let (chunk, lane) = place(first_lane + v * S::LANES);
+            let b = &b[chunk * rows + row];
+            let (re, im) = (s.load(&b[lane..]), s.load(&b[CHUNK + lane..]));
+            *h = [re, im, s.add(re, im)];
+        }
         for r in 0..R {
-            let (ar, ai) = (s.splat(ar[r]), s.splat(ai[r]));
-            let c = &mut acc[r];
-            if REAL {
-                *c = (s.fma(ar, br, c.0), s.fma(ai, bi, c.1));
-            } else {
-                *c = (s.fma(ar, br, c.0), s.fma(ar, bi, c.1));
-                *c = (s.fma(ai, bi, c.0), s.fnma(ai, br, c.1));
+            let (re, im) = (s.splat(a[first + r]), s.splat(a[CHUNK + first + r]));
+            for v in 0..C {
+                let (c, h) = (&mut acc[r][v], &h[v]);
+                c[0] = s.fma(re, h[0], c[0]);
+                c[1] = s.fma(im, h[1], c[1]);
+            }
+            if !REAL {
+                let difference = s.sub(re, im);
+                for v in 0..C {
+                    acc[r][v][2] = s.fma(difference, h[v][2], acc[r][v][2]);
+                }
             }
         }
     }
-    for (acc, out) in acc.into_iter().zip(out) {
-        s.store(acc.0, &mut out[lane..]);
-        s.store(acc.1, &mut out[CHUNK + lane..]);
+    for r in 0..R {
+        for v in 0..C {
+            let (chunk, lane) = place(first_lane + v * S::LANES);
+            let out = &mut out[chunk * CHUNK + part * R + r];
+            let [re, im, both] = acc[r][v];
+            let (re, im) = if REAL { (re, im) } else { (s.add(re, im), s.add(s.sub(both, re), im)) };
+            s.store(re, &mut out[lane..]);
+            s.store(im, &mut out[CHUNK + lane..]);
+        }
     }
+}
+
+/// Chunk and first lane of the vector that starts at this lane of a pair of chunks.
+#[inline(always)]
+fn place(lane: usize) -> (usize, usize) {
+    (lane / CHUNK, lane % CHUNK)
 }

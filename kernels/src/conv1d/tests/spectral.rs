@@ -219,11 +219,11 @@ fn the_rule_takes_the_paper_s_kernels_in_f32_and_leaves_the_others() {
 #[test]
 fn fewer_flops_are_executed_than_the_sum_has() {
     let sum = |d: Dims| 2 * (d.batch * d.length * d.in_channels * d.out_channels * d.kernel) as u64;
-    for (d, fewer) in [(K33, 9..13), (K17, 6..9)] {
+    for (d, fewer) in [(K33, 12..16), (K17, 7..10)] {
         assert_eq!(executed_flops::<f64>(d), (sum(d), 2 * sum(d)));
         let (forward, backward) = executed_flops::<f32>(d);
         assert!(fewer.contains(&(sum(d) / forward)), "{d:?}: {forward} of {}", sum(d));
-        assert!(backward > 3 * forward / 2 && backward < 2 * forward, "{d:?}: {forward}, {backward}");
+        assert!(backward > 2 * forward && backward < 5 * forward / 2, "{d:?}: {forward}, {backward}");
     }
 }
 
