@@ -48,7 +48,7 @@
 //! is as near as a scaled rounded one, and dk takes the operand that the scores were made of, so that it is the
 //! derivative of what was computed.
 //!
-//! The bodies are the same; [`operands`] says what a word of an operand is. With the CPU's dot products
+//! The bodies are the same; `operands.rs` says what a word of an operand is. With the CPU's dot products
 //! ([`Isa::bf16_dot`]) it holds two elements that are neighbours along the sum: along head_dim in the scores (k and v are
 //! rounded first and transposed as words), across two keys in P V and dS K, across two queries in P^T dY and dS^T Q, for
 //! which the backward pass makes words of P and dS twice. An odd number is filled up with 0. Elsewhere a word is one

@@ -258,7 +258,8 @@ fn row_max<S: Simd>(s: S, row: &[f32]) -> f32 {
 }
 
 /// One step of the running softmax: turns the scores of `count` rows and `keys` columns into words of exp(s - m), 0 where
-/// dropped, and updates m and l (of exponentials that are not rounded). Returns what the rows' sums so far are to be multiplied by.
+/// dropped, and updates m and l (of exponentials that are not rounded). Returns what the rows' sums so far are to be
+/// multiplied by.
 #[inline(always)]
 fn running_softmax<O: Operands>(
     ops: O,
