@@ -1,6 +1,6 @@
 //! Parameters, optimiser moments and one step: gradients by shards, their norm, the update.
 
-use super::shard::{Workers, part};
+use super::shard::{Sums, Workers, part};
 use super::{Run, Weights};
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
@@ -51,8 +51,8 @@ pub(crate) struct Engine {
     v: Vec<f32>,
     /// Updates made so far.
     pub(crate) step: u64,
-    gradients: Vec<Vec<f32>>,
-    losses: Vec<f64>,
+    gradients: Sums,
+    shards: usize,
     isa: Isa,
     adam: Adam,
     clip_norm: Option<f64>,
@@ -74,8 +74,8 @@ impl Engine {
             m: vec![0.0; n],
             v: vec![0.0; n],
             step: 0,
-            gradients: vec![vec![0.0; n]; run.shards],
-            losses: vec![0.0; run.shards],
+            gradients: Sums::new(n),
+            shards: run.shards,
             isa: run.isa()?,
             adam: Adam {
                 learning_rate: 0.0,
@@ -104,19 +104,12 @@ impl Engine {
         rate: f64,
         gradient: impl Fn(&mut W, Params<'_>, Range<usize>, &mut [f32]) -> Result<f64> + Sync,
     ) -> Result<Stepped> {
-        let shards = self.gradients.len();
+        let (shards, isa) = (self.shards, self.isa);
         let params = Params::prepare(workers, &mut self.prepared, &self.weights.values)?;
-        let mut slots: Vec<(&mut Vec<f32>, &mut f64)> =
-            self.gradients.iter_mut().zip(&mut self.losses).collect();
-        workers.each(&mut slots, |worker, s, (gradients, loss)| {
-            gradients.fill(0.0);
-            **loss = gradient(worker, params, part(items, s, shards), gradients)?;
-            Ok(())
+        let loss = workers.sum(&mut self.gradients, shards, |worker, s, gradients| {
+            gradient(worker, params, part(items, s, shards), gradients)
         })?;
-        let loss: f64 = self.losses.iter().sum();
-        workers.sum_into_first(&mut self.gradients);
-        let isa = self.isa;
-        let gradient_norm = workers.sum_chunks(&self.gradients[0], |c| clip::squared_norm(isa, c)).sqrt();
+        let gradient_norm = workers.sum_chunks(&self.gradients.total, |c| clip::squared_norm(isa, c)).sqrt();
         if !loss.is_finite() || !gradient_norm.is_finite() {
             return Err(Error::numeric(format!(
                 "step {}: loss {loss}, gradient norm {gradient_norm}",
@@ -134,7 +127,7 @@ impl Engine {
             workers.update(
                 range.clone(),
                 &mut self.weights.values,
-                &self.gradients[0],
+                &self.gradients.total,
                 &mut self.m,
                 &mut self.v,
                 |p, g, m, v| adam::step(isa, &adam, t, scale, p, g, m, v),

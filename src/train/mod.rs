@@ -73,8 +73,8 @@ pub struct Run {
     pub seed: u64,
     /// Threads; 0 uses all the machine has. Does not change the result.
     pub threads: usize,
-    /// Parts a batch is cut into; more threads than shards stay idle. Part of the result's bits, each costs one copy of
-    /// the gradients.
+    /// Parts a batch is cut into; more threads than shards stay idle. Part of the result's bits. Each
+    /// thread costs a copy of the gradients, at most one for every shard.
     pub shards: usize,
     /// Windows that go through the model together. Small groups keep activations in cache.
     pub group: usize,

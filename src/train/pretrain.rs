@@ -159,11 +159,11 @@ struct Masked<'a> {
 const VALIDATION_STEP: u64 = u64::MAX;
 
 impl Masked<'_> {
-    /// The program for at least `picks` rows. Row counts are rounded up to a thirty-second of the tokens, so that a run
-    /// needs a handful of programs and wastes about a sixty-fourth of the last layer on padding.
+    /// The program for at least `picks` rows. Row counts are rounded up to a 128th of the tokens, so that a run needs some
+    /// dozens of programs and wastes less than a hundredth of the last layer on padding.
     fn program(&self, picks: usize) -> Result<Arc<Program>> {
         let tokens = self.settings.model.tokens();
-        let grain = tokens.div_ceil(32);
+        let grain = tokens.div_ceil(128);
         let picks = picks.max(1).next_multiple_of(grain).min(tokens);
         let mut programs = match self.programs.lock() {
             Ok(p) => p,

@@ -2,13 +2,17 @@
 //! the preparation of data.
 //!
 //! A batch is cut into a fixed number of shards, not one per thread. Each shard adds its gradients into a vector of its
-//! own, in the order of its windows; the vectors are then added in the order of the shards. Which thread works on which
-//! shard is left to chance and changes nothing.
+//! own, in the order of its windows; the vectors are added in the order of the shards ([`Workers::sum`]). Which thread
+//! works on which shard is left to chance and changes nothing.
+//!
+//! A vector is added as soon as those before it are, so there are about as many as threads, not as many as shards, and they
+//! stay in the third-level cache from one shard to the next.
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// Elements of a flat vector that one task updates or sums: fixed, so that sums do not depend on threads.
 const CHUNK: usize = 1 << 14;
@@ -67,12 +71,7 @@ impl<W: Send> Workers<W> {
                 .with_max_len(1)
                 .map(|(i, item)| {
                     let thread = rayon::current_thread_index().unwrap_or(0);
-                    // A worker is poisoned only if its thread panicked, and then the panic is already on its way up.
-                    let mut worker = match self.workers[thread].lock() {
-                        Ok(w) => w,
-                        Err(poisoned) => poisoned.into_inner(),
-                    };
-                    task(&mut worker, i, item)
+                    task(&mut lock(&self.workers[thread]), i, item)
                 })
                 .collect()
         });
@@ -97,17 +96,40 @@ impl<W: Send> Workers<W> {
         Ok(sums.iter().sum())
     }
 
-    /// Adds the vectors `parts[1..]` to `parts[0]`, element by element in the order of the parts.
-    pub fn sum_into_first(&self, parts: &mut [Vec<f32>]) {
-        let Some((first, rest)) = parts.split_first_mut() else { return };
-        self.pool.install(|| {
-            first.par_chunks_mut(CHUNK).enumerate().for_each(|(c, chunk)| {
-                for part in rest.iter() {
-                    let part = &part[c * CHUNK..][..chunk.len()];
-                    chunk.iter_mut().zip(part).for_each(|(a, b)| *a += *b);
+    /// The sum of what `task(worker, s, vector)` returns for every shard `s`, and, left in `sums`, of the vectors, which it
+    /// is given full of zeros; both in the order of the shards.
+    ///
+    /// # Errors
+    /// The error of the first shard (in order) that failed; the sums are unspecified then.
+    pub fn sum(
+        &self,
+        sums: &mut Sums,
+        shards: usize,
+        task: impl Fn(&mut W, usize, &mut [f32]) -> Result<f64> + Sync,
+    ) -> Result<f64> {
+        let done = (0..shards).map(|_| None).collect();
+        let queue = Mutex::new(Queue { done, turn: 0, adding: false, sum: 0.0 });
+        let (next, n, total) = (AtomicUsize::new(0), sums.total.len(), Mutex::new(&mut sums.total));
+        let spare = Mutex::new(&mut sums.spare);
+        self.pool.broadcast(|context| {
+            let mut worker = lock(&self.workers[context.index()]);
+            // Shards are begun in order, so that few are finished before their turn.
+            loop {
+                let shard = next.fetch_add(1, Ordering::Relaxed);
+                if shard >= shards {
+                    return;
                 }
-            });
+                let waiting = lock(&spare).pop();
+                let mut vector = waiting.unwrap_or_else(|| vec![0.0; n]);
+                let result = task(&mut worker, shard, &mut vector).map(|value| (value, vector));
+                add_in_turn(&queue, &total, &spare, shard, result);
+            }
         });
+        let mut queue = lock(&queue);
+        match queue.done.iter_mut().flatten().find(|d| d.is_err()) {
+            Some(failed) => std::mem::replace(failed, Ok(Default::default())).map(|_| 0.0),
+            None => Ok(queue.sum),
+        }
     }
 
     /// The sum over fixed chunks of `f(chunk)`, added in order.
@@ -138,6 +160,78 @@ impl<W: Send> Workers<W> {
     }
 }
 
+/// A sum of vectors, and the memory it takes to make it: a vector for every shard that is worked on, and for those that wait
+/// for their turn.
+#[derive(Debug)]
+pub struct Sums {
+    /// The last sum.
+    pub total: Vec<f32>,
+    /// Zeros.
+    spare: Vec<Vec<f32>>,
+}
+
+impl Sums {
+    /// Of vectors of `n` elements.
+    pub fn new(n: usize) -> Self {
+        Self { total: vec![0.0; n], spare: Vec::new() }
+    }
+}
+
+/// Which shards are finished, and how many have been added.
+struct Queue {
+    done: Vec<Option<Result<(f64, Vec<f32>)>>>,
+    turn: usize,
+    adding: bool,
+    sum: f64,
+}
+
+/// Leaves a finished shard, and adds all whose turn has come unless another thread is about it.
+fn add_in_turn(
+    queue: &Mutex<Queue>,
+    total: &Mutex<&mut Vec<f32>>,
+    spare: &Mutex<&mut Vec<Vec<f32>>>,
+    shard: usize,
+    result: Result<(f64, Vec<f32>)>,
+) {
+    let mut q = lock(queue);
+    q.done[shard] = Some(result);
+    if q.adding {
+        return;
+    }
+    // A failed shard stays, and nothing is added after it.
+    loop {
+        let turn = q.turn;
+        let Some(Ok((value, mut vector))) = q.done.get_mut(turn).and_then(|d| d.take_if(|d| d.is_ok()))
+        else {
+            return;
+        };
+        (q.adding, q.turn, q.sum) = (true, turn + 1, q.sum + value);
+        drop(q);
+        let mut total = lock(total);
+        // A vector is cleared for its next shard while it is at hand.
+        for (total, part) in total.chunks_mut(CHUNK).zip(vector.chunks_mut(CHUNK)) {
+            if turn == 0 {
+                total.copy_from_slice(part);
+            } else {
+                total.iter_mut().zip(&*part).for_each(|(a, b)| *a += *b);
+            }
+            part.fill(0.0);
+        }
+        drop(total);
+        lock(spare).push(vector);
+        q = lock(queue);
+        q.adding = false;
+    }
+}
+
+/// What a mutex guards. It is poisoned only if a thread panicked, and then the panic is already on its way up.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
 /// The part of `n` items that shard `s` of `shards` works on: contiguous, sizes differing by at most one.
 pub fn part(n: usize, s: usize, shards: usize) -> Range<usize> {
     n * s / shards..n * (s + 1) / shards
@@ -163,16 +257,42 @@ mod tests {
             (0..5).map(|p| (0..40_000).map(|i| ((i * 7 + p * 13) as f32).sin() * 1e3).collect()).collect();
         let run = |threads| {
             let workers = Workers::new(threads, || Ok(())).unwrap();
-            let mut parts = parts.clone();
-            workers.sum_into_first(&mut parts);
-            let norm = workers.sum_chunks(&parts[0], |c| c.iter().map(|x| f64::from(x * x)).sum());
-            (parts.swap_remove(0), norm.to_bits())
+            let mut sums = Sums::new(parts[0].len());
+            // Twice: what is left of a sum does not reach the next.
+            for round in 0..2 {
+                let add = |(): &mut (), s: usize, to: &mut [f32]| {
+                    // The first shards come last.
+                    std::thread::sleep(std::time::Duration::from_millis(5 * (parts.len() - s) as u64));
+                    to.iter_mut().zip(&parts[s]).for_each(|(a, b)| *a += *b);
+                    Ok((s + 1) as f64)
+                };
+                let shards = parts.len() - round;
+                assert_eq!(workers.sum(&mut sums, shards, add).unwrap(), (shards * (shards + 1) / 2) as f64);
+            }
+            assert!(sums.spare.len() <= parts.len() && sums.spare.iter().flatten().all(|x| *x == 0.0));
+            let norm = workers.sum_chunks(&sums.total, |c| c.iter().map(|x| f64::from(x * x)).sum());
+            (sums.total, norm.to_bits())
         };
         let one = run(1);
+        let by_hand =
+            |i: usize| parts[1..parts.len() - 1].iter().fold(parts[0][i], |sum, part| sum + part[i]);
+        assert!((0..one.0.len()).all(|i| one.0[i].to_bits() == by_hand(i).to_bits()));
         for threads in [2, 7] {
             let other = run(threads);
             assert!(one.0.iter().zip(&other.0).all(|(a, b)| a.to_bits() == b.to_bits()));
             assert_eq!(one.1, other.1);
+        }
+    }
+
+    #[test]
+    fn the_first_failing_shard_is_reported() {
+        for threads in [1, 3] {
+            let workers = Workers::new(threads, || Ok(())).unwrap();
+            let fail = |(): &mut (), s: usize, _: &mut [f32]| {
+                if s % 7 == 5 { Err(Error::data(format!("shard {s}"))) } else { Ok(1.0) }
+            };
+            let error = workers.sum(&mut Sums::new(10), 20, fail);
+            assert_eq!(error.unwrap_err().what(), "shard 5");
         }
     }
 
