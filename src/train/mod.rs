@@ -16,7 +16,7 @@
 //! 4 %. `heartlore prepare examples/data --hop 320 --out store`, then `heartlore pretrain --data store --out run --preset
 //! tiny --epochs 60 --validation 0.25 --precision bf16 --seed 1`.
 //!
-//! **Memory.** A run holds the parameters (with moments, and one gradient per shard), one group's activations per thread,
+//! **Memory.** A run holds the parameters (with moments, and one gradient per thread), one group's activations per thread,
 //! and of the store its index, some 50 bytes per window; windows are read when they are needed. Peak resident memory of
 //! `heartlore pretrain --preset tiny --threads 2`, 320 windows of 10 s per epoch, measured by
 //! `cargo test --test memory -- --ignored --nocapture` (Linux, x86-64; figures of the debug build):
