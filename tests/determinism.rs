@@ -279,7 +279,8 @@ fn a_team_of_any_size_changes_no_bit() {
     let beta = g.param("beta", [64], Init::Normal(1.0)).unwrap();
     let d = g.layer_norm(c, gamma, beta, 1e-5).unwrap();
     let e = g.residual_norm(d, table, 0.0, gamma, beta, 1e-5).unwrap();
-    let root = g.residual_norm(e, a, 0.1, gamma, beta, 1e-5).unwrap();
+    let f = g.residual_norm(e, a, 0.1, gamma, beta, 1e-5).unwrap();
+    let root = g.prepend_row(f, gamma).unwrap();
     // A head: one row, many outputs, then few.
     let mut head = g.clone();
     let row = head.pool(root, Pool::First).unwrap();

@@ -84,9 +84,9 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
             (if d.batch == 1 { d.tq } else { 0 }, attention::row_grain(), true)
         }
         Op::Activate { .. } | Op::Add { .. } => (graph.shape(id).elements(), EACH, true),
-        Op::AddRows { .. } => {
+        Op::AddRows { .. } | Op::PrependRow { .. } => {
             let d = cost::rows_dims(graph, id);
-            (if d.batch == 1 { d.rows } else { 0 }, EACH, true)
+            (if d.batch == 1 { graph.shape(id).rows() } else { 0 }, EACH, true)
         }
         _ => return None,
     };
@@ -303,6 +303,17 @@ pub(super) fn forward<T: Precision>(
             by_rows(team, benches, cuts, y, |rows, y, _| {
                 let (x, table) = (of(x, &rows, d.cols), of(table, &rows, d.cols));
                 embed::add_rows::forward(embed::Dims { rows: rows.len(), ..d }, x, table, y);
+            })
+        }
+        Op::PrependRow { x, row } => {
+            let cols = cost::rows_dims(&graph, id).cols;
+            let ([y], [x, row]) = views(arena, params, [out], [at(x), at(row)]);
+            by_rows(team, benches, cuts, y, |rows, y, _| match rows.start {
+                0 => {
+                    let d = embed::Dims { batch: 1, rows: rows.len() - 1, cols };
+                    embed::prepend_row::forward(d, of(x, &(0..d.rows), cols), row, y);
+                }
+                start => y.copy_from_slice(of(x, &(start - 1..rows.end - 1), cols)),
             })
         }
         _ => return false,

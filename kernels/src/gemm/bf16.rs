@@ -30,9 +30,8 @@
 //! **f64.** The precision is a property of f32 programs: a product of f64 ignores it, so that the derivatives of a
 //! program can be checked in f64.
 //!
-//! **Elsewhere**: attention has products of its own, in bf16 too ([`crate::attention`]). **Not in bf16**: convolutions (in
-//! the frequency domain the small coefficients would drown in the rounding of the large ones; the direct ones that are
-//! left are a small part of a model) and attention with absorbed projections (few queries, bound by reading the rows that
+//! **Elsewhere**: attention has products of its own, in bf16 too ([`crate::attention`]). **Not in bf16**: convolutions (the
+//! long ones have few products left in the frequency domain, the others are a small part of a model; not tried) and attention with absorbed projections (few queries, bound by reading the rows that
 //! they attend to, which are f32).
 
 use super::Epilogue;
