@@ -31,8 +31,8 @@
 //! program can be checked in f64.
 //!
 //! **Elsewhere**: attention has products of its own, in bf16 too ([`crate::attention`]). **Not in bf16**: convolutions (the
-//! long ones have few products left in the frequency domain, the others are a small part of a model; not tried) and attention with absorbed projections (few queries, bound by reading the rows that
-//! they attend to, which are f32).
+//! long ones have few products left in the frequency domain, the others are a small part of a model; not tried) and
+//! attention with absorbed projections (few queries, bound by reading the rows that they attend to, which are f32).
 
 use super::Epilogue;
 use super::blocked;
