@@ -202,10 +202,14 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_peak_of_memory_sees_a_large_buffer() {
-        reset_peak_memory();
-        let before = peak_memory().unwrap();
-        drop(std::hint::black_box(vec![1u8; 64 << 20]));
-        assert!(peak_memory().unwrap() >= before + (48 << 20), "{before}");
+        // Other tests of this process may free more in between: a few attempts.
+        let seen = (0..20).any(|_| {
+            reset_peak_memory();
+            let before = peak_memory().unwrap();
+            drop(std::hint::black_box(vec![1u8; 64 << 20]));
+            peak_memory().unwrap() >= before + (48 << 20)
+        });
+        assert!(seen);
     }
 
     #[test]
