@@ -114,72 +114,86 @@ impl Stream {
         self.decide(s, d, row, block, &mut Zero(out));
     }
 
-    /// Tells `action` which of the elements `block * BLOCK ..` of `row` are dropped, a vector at a time.
+    /// Tells `action` which of the elements `block * BLOCK ..` of `row` are dropped, two vectors at a time.
     ///
     /// The counters lie in the even lanes of two vectors (even and odd places), where a 32 by 32 bit product is one
     /// instruction and its halves are a word and its neighbour; the odd lanes carry rubbish until the end.
     #[inline(always)]
-    pub fn decide<S: Simd>(&self, s: S, d: Dropout, row: u32, block: u32, action: &mut impl OnDropped) {
+    pub fn decide<S: Simd>(&self, s: S, d: Dropout, row: u32, block: u32, action: &mut impl OnDropped<S>) {
         let low = s.splat_u32(0xffff);
         // number >= threshold as threshold - 1 < number.
         let limit = s.splat_u32(d.threshold - 1);
         let mut lane = 0;
         while lane < 16 {
             let place = s.add_u32(s.splat_u32(block * 16 + lane as u32), s.iota_u32());
-            let even = self.rounds(s, place, row);
-            let odd = self.rounds(s, s.add_u32(place, s.splat_u32(1)), row);
+            let [even, odd] = self.rounds(s, [place, s.add_u32(place, s.splat_u32(1))], row);
             for w in 0..4 {
                 let c = s.blend_u32(even[w], s.swap_u32(odd[w]));
-                action.dropped(s, w * 32 + lane, s.lt_u31(limit, s.and_u32(c, low)));
-                action.dropped(s, w * 32 + 16 + lane, s.lt_u31(limit, s.shr_u32::<16>(c)));
+                let dropped = [s.lt_u31(limit, s.and_u32(c, low)), s.lt_u31(limit, s.shr_u32::<16>(c))];
+                action.dropped(s, w * 32 + lane, dropped);
             }
             lane += S::LANES;
         }
     }
 
-    /// [`Stream::bits`] for the places in the even lanes; the odd lanes of the result are unspecified. Half of the first
-    /// two rounds is the same for every place and is done on scalars.
+    /// [`Stream::bits`] for the places in the even lanes of each vector; the odd lanes of the result are unspecified. Half
+    /// of the first two rounds is the same for every place and is done on scalars. A round waits for the one before, so
+    /// the vectors take turns.
     #[inline(always)]
-    fn rounds<S: Simd>(&self, s: S, place: S::U, row: u32) -> [S::U; 4] {
+    fn rounds<S: Simd, const N: usize>(&self, s: S, places: [S::U; N], row: u32) -> [[S::U; 4]; N] {
         let (m0, m1) = (s.splat_u32(M0), s.splat_u32(M1));
         let [mut k0, mut k1] = self.key;
         let wide = |m: u32, x: u32| u64::from(m) * u64::from(x);
+        let mut c = [[m0; 4]; N];
         // Round 1: only c0 varies.
-        let (p0, p1) = (s.mul_even_u32(place, m0), wide(M1, self.sample));
+        let p1 = wide(M1, self.sample);
         let (c0, c1) = ((p1 >> 32) as u32 ^ row ^ k0, p1 as u32);
-        let (c2, c3) = (s.xor_u32(s.swap_u32(p0), s.splat_u32(self.op ^ k1)), p0);
+        let c3 = s.splat_u32(self.op ^ k1);
+        for n in 0..N {
+            let p0 = s.mul_even_u32(places[n], m0);
+            (c[n][2], c[n][3]) = (s.xor_u32(s.swap_u32(p0), c3), p0);
+        }
         (k0, k1) = (k0.wrapping_add(W0), k1.wrapping_add(W1));
         // Round 2: c0 and c1 are the same everywhere.
-        let (p0, p1) = (wide(M0, c0), s.mul_even_u32(c2, m1));
-        let mut c0 = s.xor_u32(s.swap_u32(p1), s.splat_u32(c1 ^ k0));
-        let mut c1 = p1;
-        let mut c2 = s.xor_u32(c3, s.splat_u32((p0 >> 32) as u32 ^ k1));
-        let mut c3 = s.splat_u32(p0 as u32);
+        let p0 = wide(M0, c0);
+        let (c1, high, low) =
+            (s.splat_u32(c1 ^ k0), s.splat_u32((p0 >> 32) as u32 ^ k1), s.splat_u32(p0 as u32));
+        for c in &mut c {
+            let p1 = s.mul_even_u32(c[2], m1);
+            *c = [s.xor_u32(s.swap_u32(p1), c1), p1, s.xor_u32(c[3], high), low];
+        }
         for _ in 2..ROUNDS {
             (k0, k1) = (k0.wrapping_add(W0), k1.wrapping_add(W1));
-            let (p0, p1) = (s.mul_even_u32(c0, m0), s.mul_even_u32(c2, m1));
-            c0 = s.xor_u32(s.xor_u32(s.swap_u32(p1), c1), s.splat_u32(k0));
-            c1 = p1;
-            c2 = s.xor_u32(s.xor_u32(s.swap_u32(p0), c3), s.splat_u32(k1));
-            c3 = p0;
+            let keys = [s.splat_u32(k0), s.splat_u32(k1)];
+            for c in &mut c {
+                let (p0, p1) = (s.mul_even_u32(c[0], m0), s.mul_even_u32(c[2], m1));
+                *c = [
+                    s.xor_u32(s.xor_u32(s.swap_u32(p1), c[1]), keys[0]),
+                    p1,
+                    s.xor_u32(s.xor_u32(s.swap_u32(p0), c[3]), keys[1]),
+                    p0,
+                ];
+            }
         }
-        [c0, c1, c2, c3]
+        c
     }
 }
 
 /// What happens to dropped elements, see [`Stream::decide`]. Implementations are `#[inline(always)]`.
-pub trait OnDropped {
-    /// Of the elements `at .. at + S::LANES` of the block, those where `dropped` are dropped.
-    fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M);
+pub trait OnDropped<S: Simd> {
+    /// Of the elements `at .. at + S::LANES` of the block, those where `dropped[0]` are dropped; of those from `at + 16` on,
+    /// those where `dropped[1]`.
+    fn dropped(&mut self, s: S, at: usize, dropped: [S::M; 2]);
 }
 
 /// Dropped elements become 0.
 pub struct Zero<'a>(pub &'a mut [f32; BLOCK]);
 
-impl OnDropped for Zero<'_> {
+impl<S: Simd> OnDropped<S> for Zero<'_> {
     #[inline(always)]
-    fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
-        s.store_where(dropped, s.splat(0.0), &mut self.0[at..]);
+    fn dropped(&mut self, s: S, at: usize, dropped: [S::M; 2]) {
+        s.store_where(dropped[0], s.splat(0.0), &mut self.0[at..]);
+        s.store_where(dropped[1], s.splat(0.0), &mut self.0[at + 16..]);
     }
 }
 
@@ -265,12 +279,14 @@ mod tests {
 
     /// Adds 1 where dropped.
     struct Count([f32; BLOCK]);
-    impl OnDropped for Count {
+    impl<S: Simd> OnDropped<S> for Count {
         #[inline(always)]
-        fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
-            let one = s.select(dropped, s.splat(1.0), s.splat(0.0));
-            let sum = s.add(s.load(&self.0[at..]), one);
-            s.store(sum, &mut self.0[at..]);
+        fn dropped(&mut self, s: S, at: usize, dropped: [S::M; 2]) {
+            for (at, dropped) in [at, at + 16].into_iter().zip(dropped) {
+                let one = s.select(dropped, s.splat(1.0), s.splat(0.0));
+                let sum = s.add(s.load(&self.0[at..]), one);
+                s.store(sum, &mut self.0[at..]);
+            }
         }
     }
 

@@ -158,7 +158,7 @@ struct Source<'a> {
 impl Source<'_> {
     /// Tells `action` what row `row` drops of each block of decisions.
     #[inline(always)]
-    fn decide<S: Simd>(&self, s: S, row: usize, block: usize, action: &mut impl OnDropped) {
+    fn decide<S: Simd>(&self, s: S, row: usize, block: usize, action: &mut impl OnDropped<S>) {
         self.stream.decide(s, self.dropout, row as u32, (self.start / BLOCK + block) as u32, action);
     }
 
@@ -232,12 +232,14 @@ struct WithoutValue<'a> {
     ds: &'a mut [f32; BLOCK],
 }
 
-impl OnDropped for WithoutValue<'_> {
+impl<S: Simd> OnDropped<S> for WithoutValue<'_> {
     #[inline(always)]
-    fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
-        let e = s.load(&self.p[at..]);
-        s.store_where(dropped, s.mul(s.splat(-self.dot), e), &mut self.ds[at..]);
-        s.store_where(dropped, s.splat(0.0), &mut self.p[at..]);
+    fn dropped(&mut self, s: S, at: usize, dropped: [S::M; 2]) {
+        for (at, dropped) in [at, at + 16].into_iter().zip(dropped) {
+            let e = s.load(&self.p[at..]);
+            s.store_where(dropped, s.mul(s.splat(-self.dot), e), &mut self.ds[at..]);
+            s.store_where(dropped, s.splat(0.0), &mut self.p[at..]);
+        }
     }
 }
 
