@@ -10,6 +10,12 @@
 //!
 //! The bits are the same on every instruction set: a row's decisions come in blocks of [`BLOCK`] elements whose layout
 //! does not depend on the vector width.
+//!
+//! What a block's places alone decide, 2.5 of 10 rounds, is shared by all rows ([`Stream::places`]), and two vectors of
+//! counters take turns, as a round waits for the one before: in attention a block of 128 decisions costs 11 ns in place
+//! of 19 (two cores of an AMD EPYC (Zen 5) VM, AVX-512, one thread; attention's forward pass of 161 x 161, 4 x 32 with
+//! dropout 0.1 less the one without, by `cargo bench -p heartlore-kernels --bench kernels -- attention`). Round keys kept
+//! in memory as vectors or as words gained nothing over broadcasts.
 
 use crate::Real;
 use crate::isa::Simd;
