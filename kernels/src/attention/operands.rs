@@ -13,8 +13,6 @@ pub(super) trait Operands: Copy {
     type S: Simd;
     /// Elements of a word.
     const PER_WORD: usize;
-    /// Whether a word is the element as it is.
-    const EXACT: bool;
     /// The token of the vectors.
     fn simd(self) -> Self::S;
     /// c + the products of the words' elements, lane by lane.
@@ -26,6 +24,9 @@ pub(super) trait Operands: Copy {
     ) -> <Self::S as Simd>::V;
     /// Words of the first elements of a row, each `factor` times as large; 0 past its end.
     fn along(self, factor: <Self::S as Simd>::V, row: &[f32]) -> <Self::S as Simd>::V;
+    /// Puts the words of the elements `at ..` and `at + 16 ..` of a row into their places in it. Where a word holds two
+    /// elements, vectors have 16 lanes and `at` is a multiple of 32.
+    fn put(self, elements: [<Self::S as Simd>::V; 2], at: usize, row: &mut [f32]);
     /// Words of the first elements of [`Operands::PER_WORD`] rows (without a second, of the first alone), otherwise as
     /// [`Operands::along`].
     fn across(self, factor: <Self::S as Simd>::V, rows: [&[f32]; 2]) -> <Self::S as Simd>::V;
@@ -44,7 +45,6 @@ pub(super) struct Exact<S>(pub(super) S);
 impl<S: Simd> Operands for Exact<S> {
     type S = S;
     const PER_WORD: usize = 1;
-    const EXACT: bool = true;
     #[inline(always)]
     fn simd(self) -> S {
         self.0
@@ -56,6 +56,11 @@ impl<S: Simd> Operands for Exact<S> {
     #[inline(always)]
     fn along(self, factor: S::V, row: &[f32]) -> S::V {
         self.0.mul(factor, load(self.0, row))
+    }
+    #[inline(always)]
+    fn put(self, elements: [S::V; 2], at: usize, row: &mut [f32]) {
+        self.0.store(elements[0], &mut row[at..]);
+        self.0.store(elements[1], &mut row[at + 16..]);
     }
     #[inline(always)]
     fn across(self, factor: S::V, [row, _]: [&[f32]; 2]) -> S::V {
@@ -70,7 +75,6 @@ pub(super) struct Rounded<S>(pub(super) S);
 impl<S: Simd> Operands for Rounded<S> {
     type S = S;
     const PER_WORD: usize = 1;
-    const EXACT: bool = false;
     #[inline(always)]
     fn simd(self) -> S {
         self.0
@@ -82,6 +86,11 @@ impl<S: Simd> Operands for Rounded<S> {
     #[inline(always)]
     fn along(self, factor: S::V, row: &[f32]) -> S::V {
         round_lanes(self.0, self.0.mul(factor, load(self.0, row)))
+    }
+    #[inline(always)]
+    fn put(self, elements: [S::V; 2], at: usize, row: &mut [f32]) {
+        self.0.store(round_lanes(self.0, elements[0]), &mut row[at..]);
+        self.0.store(round_lanes(self.0, elements[1]), &mut row[at + 16..]);
     }
     #[inline(always)]
     fn across(self, factor: S::V, [row, _]: [&[f32]; 2]) -> S::V {
@@ -96,7 +105,6 @@ pub(super) struct Pairs<D>(pub(super) D);
 impl<D: Bf16> Operands for Pairs<D> {
     type S = D::S;
     const PER_WORD: usize = 2;
-    const EXACT: bool = false;
     #[inline(always)]
     fn simd(self) -> D::S {
         self.0.simd()
@@ -110,6 +118,11 @@ impl<D: Bf16> Operands for Pairs<D> {
         let s = self.0.simd();
         let (low, high) = row.split_at(row.len().min(D::S::LANES));
         self.0.pairs_along(s.mul(factor, load(s, low)), s.mul(factor, load(s, high)))
+    }
+    #[inline(always)]
+    fn put(self, elements: [<D::S as Simd>::V; 2], at: usize, row: &mut [f32]) {
+        const { assert!(D::S::LANES == 16) };
+        self.0.simd().store(self.0.pairs_along(elements[0], elements[1]), &mut row[at / 2..]);
     }
     #[inline(always)]
     fn across(self, factor: <D::S as Simd>::V, [first, second]: [&[f32]; 2]) -> <D::S as Simd>::V {
@@ -137,19 +150,5 @@ pub(super) fn row_words<O: Operands>(ops: O, factor: f32, from: &[f32], to: &mut
     }
     if !from_tail.is_empty() {
         s.store_partial(ops.along(f, from_tail), to_tail);
-    }
-}
-
-/// The first `elements` of a row of f32 become its first words, in place; nothing where they are the same.
-#[inline(always)]
-pub(super) fn into_words<O: Operands>(ops: O, row: &mut [f32], elements: usize) {
-    if O::EXACT {
-        return;
-    }
-    let (s, one) = (ops.simd(), ops.simd().splat(1.0));
-    // Words are written no further than elements have been read; a vector past the last word is within the row.
-    for at in (0..words::<O>(elements)).step_by(O::S::LANES) {
-        let words = ops.along(one, &row[O::PER_WORD * at..elements]);
-        s.store(words, &mut row[at..]);
     }
 }

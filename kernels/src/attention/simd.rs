@@ -3,12 +3,12 @@
 //! The order is keys outside, queries inside. Forward, every query's sum waits in scratch while the blocks of keys pass;
 //! backward, dq waits there, while dk and dv of a block are finished before the next is begun.
 
-use super::operands::{Exact, Operands, Pairs, Rounded, into_words, row_words, words};
+use super::operands::{Exact, Operands, Pairs, Rounded, row_words, words};
 use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};
 use crate::isa::{Bf16, DotTask, Simd, Task};
 use crate::real::same_mut;
-use crate::rng::{BLOCK, Dropout, OnDropped, Stream, Zero};
+use crate::rng::{BLOCK, Dropout, OnDropped, Places, Stream, Zero};
 use crate::{Beta, Real, contract, vmath};
 
 /// Queries of a backward tile: the k of dV and dK.
@@ -145,100 +145,103 @@ fn kept_keys<'a>(
     &list[..kept]
 }
 
+/// Blocks of decisions that the longest block of keys takes.
+const DECISIONS: usize = STRIDE / BLOCK;
+
 /// Where a block's dropout decisions come from.
-#[derive(Clone, Copy)]
-struct Source<'a> {
+struct Source<'a, S: Simd> {
     stream: Stream,
     dropout: Dropout,
     start: usize,
     len: usize,
     keys: &'a [usize],
+    /// Of each block of decisions.
+    places: [Places<S>; DECISIONS],
 }
 
-impl Source<'_> {
-    /// Tells `action` what row `row` drops of each block of decisions.
+impl<'a, S: Simd> Source<'a, S> {
+    /// For the `len` keys from `start` on of sequence `n`, of which `keys` take part; none without dropout.
     #[inline(always)]
-    fn decide<S: Simd>(&self, s: S, row: usize, block: usize, action: &mut impl OnDropped) {
-        self.stream.decide(s, self.dropout, row as u32, (self.start / BLOCK + block) as u32, action);
-    }
-
-    /// Whether each key that takes part is dropped, where masked keys leave gaps: all decisions are drawn, some picked.
-    #[inline(always)]
-    fn dropped<S: Simd>(&self, s: S, row: usize) -> [bool; KEYS] {
-        let mut drawn = [[1.0; BLOCK]; STRIDE / BLOCK];
-        for (i, drawn) in drawn.iter_mut().enumerate().take(self.blocks()) {
-            self.decide(s, row, i, &mut Zero(drawn));
+    fn new(s: S, x: &Inputs<'_, f32>, n: usize, start: usize, len: usize, keys: &'a [usize]) -> Option<Self> {
+        if x.dropout.is_none() {
+            return None;
         }
-        let mut dropped = [false; KEYS];
-        for (dropped, &j) in dropped.iter_mut().zip(self.keys) {
-            *dropped = drawn.as_flattened()[j - self.start] == 0.0;
+        let stream = x.key.sample(n).stream();
+        let mut places = [stream.places(s, (start / BLOCK) as u32); DECISIONS];
+        for (i, places) in places.iter_mut().enumerate().skip(1) {
+            *places = stream.places(s, (start / BLOCK + i) as u32);
         }
-        dropped
+        Some(Self { stream, dropout: x.dropout, start, len, keys, places })
     }
 
+    /// Calls `action` for the first `width` elements of row `row`, telling which are dropped.
     #[inline(always)]
-    fn blocks(&self) -> usize {
-        self.len.div_ceil(BLOCK)
-    }
-
-    #[inline(always)]
-    fn gaps(&self) -> bool {
-        self.keys.len() < self.len
-    }
-
-    /// Zeroes the dropped probabilities of a row.
-    #[inline(always)]
-    fn drop_probabilities<S: Simd>(&self, s: S, row: usize, p: &mut [f32; STRIDE]) {
-        if self.gaps() {
-            for (p, dropped) in p.iter_mut().zip(self.dropped(s, row)) {
-                *p = if dropped { 0.0 } else { *p };
+    fn decide(&self, s: S, row: usize, width: usize, action: &mut impl Pass<S>) {
+        if self.keys.len() < self.len {
+            // Masked keys leave gaps: all decisions are drawn, some picked.
+            let mut drawn = [[1.0; BLOCK]; DECISIONS];
+            for (drawn, places) in drawn.iter_mut().zip(&self.places).take(self.len.div_ceil(BLOCK)) {
+                self.stream.decide_at(s, self.dropout, row as u32, places, &mut Zero(drawn));
+            }
+            let mut kept = [1.0; STRIDE];
+            for (kept, &j) in kept.iter_mut().zip(self.keys) {
+                *kept = drawn.as_flattened()[j - self.start];
+            }
+            let half = s.splat(0.5);
+            let mut at = 0;
+            while at < width {
+                let dropped = [s.gt(half, s.load(&kept[at..])), s.gt(half, s.load(&kept[at + 16..]))];
+                action.pair(s, at, Some(dropped));
+                at = next_pair::<S>(at);
             }
         } else {
-            for (i, p) in p.as_chunks_mut().0.iter_mut().enumerate().take(self.blocks()) {
-                self.decide(s, row, i, &mut Zero(p));
-            }
-        }
-    }
-
-    /// Where a key is dropped, p (dp - D) becomes -p D, and then p becomes 0.
-    #[inline(always)]
-    fn drop_gradients<S: Simd>(
-        &self,
-        s: S,
-        row: usize,
-        dot: f32,
-        p: &mut [f32; STRIDE],
-        ds: &mut [f32; STRIDE],
-    ) {
-        if self.gaps() {
-            for ((p, ds), dropped) in p.iter_mut().zip(ds).zip(self.dropped(s, row)) {
-                if dropped {
-                    (*ds, *p) = (-dot * *p, 0.0);
-                }
-            }
-        } else {
-            let blocks = p.as_chunks_mut().0.iter_mut().zip(ds.as_chunks_mut().0);
-            for (i, (p, ds)) in blocks.enumerate().take(self.blocks()) {
-                self.decide(s, row, i, &mut WithoutValue { dot, p, ds });
+            for (i, places) in self.places.iter().enumerate().take(width.div_ceil(BLOCK)) {
+                let action = &mut InBlock { first: i * BLOCK, action: &mut *action };
+                self.stream.decide_at(s, self.dropout, row as u32, places, action);
             }
         }
     }
 }
 
-/// See [`Source::drop_gradients`].
-struct WithoutValue<'a> {
-    dot: f32,
-    p: &'a mut [f32; BLOCK],
-    ds: &'a mut [f32; BLOCK],
+/// What is done to a row of scores, two vectors at a time.
+trait Pass<S: Simd> {
+    /// To the elements `at ..` and `at + 16 ..`, of which those are dropped.
+    fn pair(&mut self, s: S, at: usize, dropped: Option<[S::M; 2]>);
 }
 
-impl OnDropped for WithoutValue<'_> {
+/// A pass over the elements of a block of decisions.
+struct InBlock<'a, P> {
+    first: usize,
+    action: &'a mut P,
+}
+
+impl<S: Simd, P: Pass<S>> OnDropped<S> for InBlock<'_, P> {
     #[inline(always)]
-    fn dropped<S: Simd>(&mut self, s: S, at: usize, dropped: S::M) {
-        let e = s.load(&self.p[at..]);
-        s.store_where(dropped, s.mul(s.splat(-self.dot), e), &mut self.ds[at..]);
-        s.store_where(dropped, s.splat(0.0), &mut self.p[at..]);
+    fn dropped(&mut self, s: S, at: usize, dropped: [S::M; 2]) {
+        self.action.pair(s, self.first + at, Some(dropped));
     }
+}
+
+/// The pass over `width` elements of row `row`, in one order whether decisions are drawn or not.
+#[inline(always)]
+fn pass<S: Simd>(s: S, source: Option<&Source<'_, S>>, row: usize, width: usize, action: &mut impl Pass<S>) {
+    match source {
+        Some(source) => source.decide(s, row, width, action),
+        None => {
+            let mut at = 0;
+            while at < width {
+                action.pair(s, at, None);
+                at = next_pair::<S>(at);
+            }
+        }
+    }
+}
+
+/// Of two vectors 16 elements apart, the first one's place after `at`.
+#[inline(always)]
+fn next_pair<S: Simd>(at: usize) -> usize {
+    let next = at + S::LANES;
+    next + next % 32 / 16 * 16
 }
 
 /// The largest element of whole vectors; a NaN may or may not show.
@@ -265,7 +268,7 @@ fn running_softmax<O: Operands>(
     ops: O,
     count: usize,
     keys: usize,
-    source: Option<Source<'_>>,
+    source: Option<&Source<'_, O::S>>,
     first_row: usize,
     p: &mut [f32],
     m: &mut [f32],
@@ -290,20 +293,43 @@ fn running_softmax<O: Operands>(
         s.store(vmath::exp_nonpositive(s, s.sub(old, new)), &mut factor[at..]);
     }
     for (r, row) in rows.iter_mut().enumerate().take(count) {
-        let from = s.splat(shift[r]);
-        let mut sum = s.splat(0.0);
-        for p in row[..width].chunks_exact_mut(lanes) {
-            let e = vmath::exp_nonpositive(s, s.sub(s.load(p), from));
-            sum = s.add(sum, e);
-            s.store(e, p);
-        }
-        l[r] = l[r] * factor[r] + s.sum(sum);
-        if let Some(source) = source {
-            source.drop_probabilities(s, first_row + r, row);
-        }
-        into_words(ops, row, keys);
+        let mut e = Exponentials { ops, width, from: s.splat(shift[r]), sums: [s.splat(0.0); 2], row };
+        pass(s, source, first_row + r, width, &mut e);
+        l[r] = l[r] * factor[r] + s.sum(s.add(e.sums[0], e.sums[1]));
     }
     factor
+}
+
+/// Turns a row of scores into words of exponentials, 0 where dropped, and sums all of them.
+struct Exponentials<'a, O: Operands> {
+    ops: O,
+    width: usize,
+    from: <O::S as Simd>::V,
+    sums: [<O::S as Simd>::V; 2],
+    row: &'a mut [f32; STRIDE],
+}
+
+impl<O: Operands> Pass<O::S> for Exponentials<'_, O> {
+    #[inline(always)]
+    fn pair(&mut self, s: O::S, at: usize, dropped: Option<[<O::S as Simd>::M; 2]>) {
+        let zero = s.splat(0.0);
+        let mut e = [zero; 2];
+        if at + 16 < self.width {
+            for i in 0..2 {
+                e[i] = vmath::exp_nonpositive(s, s.sub(s.load(&self.row[at + 16 * i..]), self.from));
+                self.sums[i] = s.add(self.sums[i], e[i]);
+            }
+        } else if at < self.width {
+            e[0] = vmath::exp_nonpositive(s, s.sub(s.load(&self.row[at..]), self.from));
+            self.sums[0] = s.add(self.sums[0], e[0]);
+        } else {
+            return;
+        }
+        if let Some(dropped) = dropped {
+            e = [s.select(dropped[0], zero, e[0]), s.select(dropped[1], zero, e[1])];
+        }
+        self.ops.put(e, at, self.row);
+    }
 }
 
 /// A task on rounded operands; a type of its own, so that each kind of operands is compiled as a function of its own.
@@ -427,13 +453,8 @@ fn forward<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: 
             while start < d.tk {
                 let len = block_len(d.tk - start);
                 let keys = kept_keys(&x, n, start, len, &mut list);
-                let source = (!x.dropout.is_none()).then(|| Source {
-                    stream: x.key.sample(n).stream(),
-                    dropout: x.dropout,
-                    start,
-                    len,
-                    keys,
-                });
+                let source = Source::new(s, &x, n, start, len, keys);
+                let source = source.as_ref();
                 start += len;
                 let piece = pieces.next();
                 if keys.is_empty() {
@@ -493,7 +514,7 @@ fn one_query<O: Operands>(
     k: HeadRows<'_>,
     v: HeadRows<'_>,
     keys: &[usize],
-    source: Option<Source<'_>>,
+    source: Option<&Source<'_, O::S>>,
     row: usize,
     p: &mut [f32],
     m: &mut [f32],
@@ -676,13 +697,8 @@ fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
             while start < d.tk {
                 let len = block_len(d.tk - start);
                 let keys = kept_keys(&x, n, start, len, &mut list);
-                let source = (!x.dropout.is_none()).then(|| Source {
-                    stream: x.key.sample(n).stream(),
-                    dropout: x.dropout,
-                    start,
-                    len,
-                    keys,
-                });
+                let source = Source::new(s, &x, n, start, len, keys);
+                let source = source.as_ref();
                 if keys.len() < len {
                     for g in [dk, dv].into_iter().flatten().filter(|g| g.beta == Beta::Zero) {
                         for j in (start..start + len).filter(|&j| !x.keeps(n, j)) {
@@ -721,22 +737,14 @@ fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
                             scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, a, b, to, ahead);
                         }
                         let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
-                        score_gradients(s, count, keys.len(), source, h * d.tq + first + i, lse, dot, p, ds);
-                        if O::PER_WORD == 1 {
-                            for x in [p, ds] {
-                                for row in x.as_chunks_mut::<STRIDE>().0.iter_mut().take(count) {
-                                    into_words(ops, row, keys.len());
-                                }
-                            }
-                        } else {
+                        // Where a word holds two elements, those along keys lie apart.
+                        let along = if O::PER_WORD == 1 { None } else { Some(&mut ds_along[i * STRIDE..]) };
+                        let row = h * d.tq + first + i;
+                        score_gradients(ops, count, keys.len(), source, row, lse, dot, p, ds, along);
+                        if O::PER_WORD == 2 {
                             let at = i / 2 * STRIDE;
                             pairs_of_rows(ops, count, keys.len(), p, &mut p_across[at..]);
                             pairs_of_rows(ops, count, keys.len(), ds, &mut ds_across[at..]);
-                            let rows = ds.as_chunks::<STRIDE>().0.iter().take(count);
-                            let words = words::<O>(keys.len());
-                            for (row, to) in rows.zip(ds_along.as_chunks_mut::<STRIDE>().0[i..].iter_mut()) {
-                                row_words(ops, 1.0, &row[..keys.len()], &mut to[..words]);
-                            }
                         }
                     }
                     pack_panels::<O, V>(ops, x.scale as f32, q, |i| first + i, queries, columns, q_panels);
@@ -804,34 +812,93 @@ fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
     }
 }
 
-/// Per element of a block: p = exp(s - lse), ds = p (m dp - D); then p becomes m p. Here m is 0 or 1.
+/// Per element of a block: p = exp(s - lse), ds = p (m dp - D); then p becomes m p. Here m is 0 or 1. They become words,
+/// or stay f32 and the words of ds along keys go to `along`.
 #[inline(always)]
-fn score_gradients<S: Simd>(
-    s: S,
+fn score_gradients<O: Operands>(
+    ops: O,
     count: usize,
     keys: usize,
-    source: Option<Source<'_>>,
+    source: Option<&Source<'_, O::S>>,
     first_row: usize,
     lse: &[f32],
     dot: &[f32],
     p: &mut [f32],
     ds: &mut [f32],
+    along: Option<&mut [f32]>,
 ) {
-    let width = keys.next_multiple_of(S::LANES);
+    let s = ops.simd();
+    let width = keys.next_multiple_of(O::S::LANES);
+    let mut along = along.unwrap_or(&mut []).as_chunks_mut::<STRIDE>().0.iter_mut();
     let rows = p.as_chunks_mut::<STRIDE>().0.iter_mut().zip(ds.as_chunks_mut::<STRIDE>().0);
-    let zero = s.splat(0.0);
     for (r, (p, ds)) in rows.enumerate().take(count) {
+        p[keys..width].fill(f32::NEG_INFINITY);
         // A query without scores: exp(s - inf) = 0 makes all its probabilities 0.
         let lse = s.splat(if lse[r] == f32::NEG_INFINITY { f32::INFINITY } else { lse[r] });
-        let parts = p[..width].chunks_exact_mut(S::LANES).zip(ds[..width].chunks_exact_mut(S::LANES));
-        for (p, ds) in parts {
-            // Rounding of lse may leave an exponent just above 0; NaN as the second operand stays.
-            let e = vmath::exp_nonpositive(s, s.min(zero, s.sub(s.load(p), lse)));
-            s.store(s.mul(e, s.sub(s.load(ds), s.splat(dot[r]))), ds);
-            s.store(e, p);
+        let dot = s.splat(dot[r]);
+        let mut gradients = Gradients { ops, width, lse, dot, p, ds, along: along.next() };
+        pass(s, source, first_row + r, width, &mut gradients);
+    }
+}
+
+/// See [`score_gradients`], of one row.
+struct Gradients<'a, O: Operands> {
+    ops: O,
+    width: usize,
+    lse: <O::S as Simd>::V,
+    dot: <O::S as Simd>::V,
+    p: &'a mut [f32; STRIDE],
+    ds: &'a mut [f32; STRIDE],
+    along: Option<&'a mut [f32; STRIDE]>,
+}
+
+impl<O: Operands> Gradients<'_, O> {
+    /// p and ds of the elements `at ..`.
+    #[inline(always)]
+    fn vector(
+        &self,
+        s: O::S,
+        at: usize,
+        dropped: Option<<O::S as Simd>::M>,
+    ) -> (<O::S as Simd>::V, <O::S as Simd>::V) {
+        let zero = s.splat(0.0);
+        // Rounding of lse may leave an exponent just above 0; NaN as the second operand stays.
+        let e = vmath::exp_nonpositive(s, s.min(zero, s.sub(s.load(&self.p[at..]), self.lse)));
+        let dp = s.load(&self.ds[at..]);
+        let (p, dp) = match dropped {
+            Some(dropped) => (s.select(dropped, zero, e), s.select(dropped, zero, dp)),
+            None => (e, dp),
+        };
+        (p, s.mul(e, s.sub(dp, self.dot)))
+    }
+}
+
+impl<O: Operands> Pass<O::S> for Gradients<'_, O> {
+    #[inline(always)]
+    fn pair(&mut self, s: O::S, at: usize, dropped: Option<[<O::S as Simd>::M; 2]>) {
+        let zero = s.splat(0.0);
+        let (mut p, mut ds) = ([zero; 2], [zero; 2]);
+        let [first, second] = match dropped {
+            Some([first, second]) => [Some(first), Some(second)],
+            None => [None; 2],
+        };
+        if at + 16 < self.width {
+            (p[0], ds[0]) = self.vector(s, at, first);
+            (p[1], ds[1]) = self.vector(s, at + 16, second);
+        } else if at < self.width {
+            (p[0], ds[0]) = self.vector(s, at, first);
+        } else {
+            return;
         }
-        if let Some(source) = source {
-            source.drop_gradients(s, first_row + r, dot[r], p, ds);
+        if let Some(along) = &mut self.along {
+            for i in 0..2 {
+                s.store(p[i], &mut self.p[at + 16 * i..]);
+                s.store(ds[i], &mut self.ds[at + 16 * i..]);
+            }
+            self.ops.put(ds, at, &mut along[..]);
+        } else {
+            self.ops.put(p, at, &mut self.p[..]);
+            self.ops.put(ds, at, &mut self.ds[..]);
         }
     }
 }
