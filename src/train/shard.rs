@@ -177,9 +177,12 @@ impl Sums {
     }
 }
 
+/// What the task of a shard returned, and its vector.
+type Shard = Result<(f64, Vec<f32>)>;
+
 /// Which shards are finished, and how many have been added.
 struct Queue {
-    done: Vec<Option<Result<(f64, Vec<f32>)>>>,
+    done: Vec<Option<Shard>>,
     turn: usize,
     adding: bool,
     sum: f64,
@@ -191,7 +194,7 @@ fn add_in_turn(
     total: &Mutex<&mut Vec<f32>>,
     spare: &Mutex<&mut Vec<Vec<f32>>>,
     shard: usize,
-    result: Result<(f64, Vec<f32>)>,
+    result: Shard,
 ) {
     let mut q = lock(queue);
     q.done[shard] = Some(result);
