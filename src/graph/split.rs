@@ -45,10 +45,10 @@ struct Cuts {
 }
 
 impl Cuts {
-    /// `short`: the last part may be shorter than the grain; else it takes what is left.
-    fn new(rows: usize, grain: usize, threads: usize, short: bool) -> Self {
+    /// At most `parts` of them. `short`: the last part may be shorter than the grain; else it takes what is left.
+    fn new(rows: usize, grain: usize, parts: usize, short: bool) -> Self {
         let blocks = if short { rows.div_ceil(grain) } else { rows / grain };
-        Self { rows, grain, blocks, parts: blocks.min(PER_THREAD * threads).min(MOST) }
+        Self { rows, grain, blocks, parts: blocks.min(parts).min(MOST) }
     }
 
     fn range(&self, part: usize) -> Range<usize> {
@@ -90,7 +90,13 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
         }
         _ => return None,
     };
-    let cuts = Cuts::new(rows, grain, threads, short);
+    let parts = match graph.node(id).op {
+        // Every part reads the spectra of all weights, 8 MB of them in the longest operation of `paper`: with more than one
+        // part a thread, two threads are hardly faster than one there (0.93 ms, and 0.80 with eight parts).
+        Op::Conv1d { .. } => threads,
+        _ => PER_THREAD * threads,
+    };
+    let cuts = Cuts::new(rows, grain, parts, short);
     (cuts.parts > 1).then_some(cuts)
 }
 
@@ -266,7 +272,7 @@ pub(super) fn forward<T: Precision>(
                 by_rows(
                     team,
                     benches,
-                    Cuts::new(pieces, 1, team.threads(), true),
+                    Cuts::new(pieces, 1, PER_THREAD * team.threads(), true),
                     packed,
                     |range, out, _| {
                         for (piece, out) in range.zip(out.chunks_exact_mut(len)) {
@@ -328,8 +334,8 @@ mod tests {
     #[test]
     fn cuts_cover_every_row_once_and_none_is_short() {
         for rows in [0, 1, 13, 14, 27, 28, 29, 1281] {
-            for (grain, threads, short) in [(1, 1, false), (14, 2, true), (14, 3, false), (64, 16, true)] {
-                let cuts = Cuts::new(rows, grain, threads, short);
+            for (grain, parts, short) in [(1, 4, false), (14, 8, true), (14, 12, false), (64, 64, true)] {
+                let cuts = Cuts::new(rows, grain, parts, short);
                 let all: Vec<usize> = (0..cuts.parts).flat_map(|p| cuts.range(p)).collect();
                 if cuts.parts > 0 {
                     assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{cuts:?}");

@@ -66,8 +66,8 @@ impl Clock {
         let Event::Step { seconds, .. } = event else { return Control::Continue };
         let waited = measure::waited_by_process();
         self.steps += 1;
-        // The first step records programs and touches its memory for the first time.
-        if self.steps > 1 {
+        // The first steps record programs and touch their memory for the first time.
+        if self.steps > 1 && self.begin.elapsed() >= self.limit / 10 {
             let lost = waited.zip(self.waited).map_or(0, |(now, then)| now.saturating_sub(then));
             self.repetitions.push((*seconds, lost as f64 <= measure::CLEAN * seconds * 1e9));
         }
