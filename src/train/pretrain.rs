@@ -3,7 +3,7 @@
 
 use super::engine::{Engine, Params};
 use super::fit::{Observer, Place, Task, fit};
-use super::shard::Workers;
+use super::shard::{Workers, lock};
 use super::{Augment, Run, Weights};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
@@ -165,10 +165,7 @@ impl Masked<'_> {
         let tokens = self.settings.model.tokens();
         let grain = tokens.div_ceil(128);
         let picks = picks.max(1).next_multiple_of(grain).min(tokens);
-        let mut programs = match self.programs.lock() {
-            Ok(p) => p,
-            Err(poisoned) => poisoned.into_inner(),
-        };
+        let mut programs = lock(&self.programs);
         if let Some(program) = programs.get(&picks) {
             return Ok(Arc::clone(program));
         }

@@ -228,7 +228,7 @@ fn add_in_turn(
 }
 
 /// What a mutex guards. It is poisoned only if a thread panicked, and then the panic is already on its way up.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     match mutex.lock() {
         Ok(guard) => guard,
         Err(poisoned) => poisoned.into_inner(),
