@@ -4,9 +4,9 @@
 //! two vectors: neighbours where lines run along k ([`Bf16::pairs_along`]), two lines otherwise
 //! ([`Bf16::pairs_across`]). The last element of an odd k is paired with 0.
 //!
-//! Rounding with integer instructions, a run of 64 words at a time, took 20 to 25 % of a weight gradient (measured on two
-//! cores of an AMD EPYC (Zen 5) VM, AVX-512, one thread: dW of 1281 x 256 -> 256 took 0.53 ms and takes 0.42, of
-//! 1281 x 256 -> 768 1.52 and 1.15; operands in memory: 0.70 and 0.48 for the first).
+//! Rounding with integer instructions, a run of 64 words at a time, took a fifth of a layer's backward pass: 256 -> 768 in
+//! 2.99 ms, now 2.42 (two cores of an AMD EPYC (Zen 5) VM, AVX-512; `heartlore bench --what operations --threads 1
+//! --precision bf16`, by turns).
 
 use super::blocked::{KS, LINE};
 use super::pack::{AHEAD, Matrix, Operand, Part, STRIP, Strided};
