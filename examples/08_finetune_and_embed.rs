@@ -176,6 +176,7 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
         patience: None,
         encoder_rate: 1.0,
         final_model: true,
+        test_precision: None,
     };
     // The head is new; everything else is taken from the encoder, by name.
     let initial = |layout: &heartlore::graph::Layout| {

@@ -268,6 +268,7 @@ fn fine_tuning_and_its_test_windows_take_the_precision() {
             patience: None,
             encoder_rate: 1.0,
             final_model: false,
+            test_precision: None,
         };
         let initial = |layout: &Layout| Ok((layout.init(3), Vec::new()));
         let out = dir.path().join(format!("{precision:?}"));

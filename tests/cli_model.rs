@@ -321,7 +321,7 @@ fn every_command_that_runs_a_model_takes_the_precision() {
     let (_, y) = npy::read_f32(&home.path("y.npy")).unwrap();
     assert_eq!(bits(&y), bits(&in_bf16.logits(&x).unwrap()));
     let text = home.fails(2, &[&forward[..], &["--precision", "f16"]].concat());
-    assert!(text.contains("'f16' is neither f32 nor bf16"), "{text}");
+    assert!(text.contains("'f16' is none of f32, bf16 and int8"), "{text}");
 
     home.recording("r.npy");
     let of = |precision: &str| {
@@ -334,8 +334,10 @@ fn every_command_that_runs_a_model_takes_the_precision() {
         let said: Vec<f32> = windows.iter().map(|w| w["probability"].as_f64().unwrap() as f32).collect();
         (features, said)
     };
-    let (f32, bf16) = (of("f32"), of("bf16"));
-    for (a, b) in [(&f32.0, &bf16.0), (&f32.1, &bf16.1)] {
+    let (f32, bf16, int8) = (of("f32"), of("bf16"), of("int8"));
+    for (a, b) in
+        [(&f32.0, &bf16.0), (&f32.1, &bf16.1), (&f32.0, &int8.0), (&f32.1, &int8.1), (&bf16.0, &int8.0)]
+    {
         assert!(!a.is_empty() && a.len() == b.len());
         assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 0.05), "{a:?} {b:?}");
         assert_ne!(bits(a), bits(b));

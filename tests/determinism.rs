@@ -292,6 +292,7 @@ fn a_team_of_any_size_changes_no_bit() {
         let f32 = MatmulPrecision::F32;
         check_teams::<f32>(&m.graph, m.logits, isa, f32);
         check_teams::<f32>(&m.graph, m.logits, isa, MatmulPrecision::Bf16);
+        check_teams::<f32>(&m.graph, m.logits, isa, MatmulPrecision::Int8);
         check_teams::<f64>(&m.graph, m.logits, isa, f32);
         let (pruned, y) = pruned(1, 0.2);
         check_teams::<f32>(&pruned, y, isa, f32);
@@ -299,6 +300,7 @@ fn a_team_of_any_size_changes_no_bit() {
         check_teams::<f64>(&g, root, isa, f32);
         check_teams::<f32>(&head, last, isa, f32);
         check_teams::<f32>(&head, last, isa, MatmulPrecision::Bf16);
+        check_teams::<f32>(&head, last, isa, MatmulPrecision::Int8);
         check_teams::<f64>(&head, last, isa, f32);
     });
 }

@@ -97,6 +97,7 @@ fn finetune_in(
         patience: None,
         encoder_rate: 0.5,
         final_model: true,
+        test_precision: None,
     };
     let keys = Keys {
         subject: (0..40).map(|i| i / 4).collect(),
@@ -247,6 +248,7 @@ fn fine_tuning_tells_slow_from_fast_waves_in_unseen_subjects() {
         patience: None,
         encoder_rate: 1.0,
         final_model: false,
+        test_precision: None,
     };
     let keys = Keys {
         subject: (0..80).map(|i| i / 8).collect(),
@@ -288,6 +290,7 @@ fn a_training_part_with_one_class_and_a_wrong_window_are_errors() {
         patience: None,
         encoder_rate: 1.0,
         final_model: false,
+        test_precision: None,
     };
     let keys =
         Keys { subject: (0..8).collect(), trial: (0..8).collect(), stimulus: vec![], class: vec![0; 8] };

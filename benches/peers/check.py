@@ -3,7 +3,7 @@
     benches/peers/run --check                    random weights, written as model directories of heartlore
     benches/peers/run --check --model DIR        a model directory of the `paper` preset's sizes
 
-The reference is model.py in f64. f32 programs may differ by 1e-5 of the largest output (at least 1); bf16 ones are listed
+The reference is model.py in f64. f32 programs may differ by 1e-5 of the largest output (at least 1); bf16 and int8 ones are listed
 for information. From random weights, the losses of three training steps of candle and burn are held to PyTorch's too, with
 dropout off: a step that leaves a parameter out is faster. That heartlore's own gradients and steps are PyTorch's is held by
 tests/nn_parity.rs and tests/oracle.rs.
@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402  (after the environment)
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from model import WINDOW, Model, heartlore_name, to_onnx  # noqa: E402
+from model import WINDOW, Model, heartlore_name, to_int8, to_onnx  # noqa: E402
 
 TARGET = os.environ.get("CARGO_TARGET_DIR", "target")
 HEARTLORE = os.path.join(TARGET, "release", "heartlore")
@@ -133,6 +133,9 @@ def onnx_outputs(model, x, path):
         settings = {"INFERENCE_PRECISION_HINT": precision}
         compiled = openvino.Core().compile_model(path, "CPU", settings)
         yield "openvino" + (" bf16" if precision == "bf16" else ""), compiled(x)[0]
+    to_int8(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    yield "onnxruntime int8", session.run(None, {"x": x})[0]
 
 
 def outputs(model, head, directory, x, scratch):
@@ -151,6 +154,7 @@ def outputs(model, head, directory, x, scratch):
     forward = [HEARTLORE, "forward", "--model", directory, "--input", x_npy, "--output", y]
     yield program("heartlore", forward)
     yield program("heartlore bf16", forward + ["--precision", "bf16"])
+    yield program("heartlore int8", forward + ["--precision", "int8"])
     for pruned in (False, True) if head == "classify" else (False,):
         suffix, m = " pruned" if pruned else "", rewritten(model, head, pruned)
         inputs = torch.from_numpy(x)
@@ -220,7 +224,7 @@ def main():
             with torch.inference_mode():
                 wanted = rewritten(model, head, False).double()(torch.from_numpy(x).double()).numpy()
             for name, found in outputs(model, head, directory, x, scratch):
-                line(what, name, found, wanted, informative="bf16" in name)
+                line(what, name, found, wanted, informative="bf16" in name or "int8" in name)
             if args.model or not os.path.exists(RUST):
                 continue
             job = "pretrain" if head == "reconstruct" else "finetune"

@@ -23,9 +23,10 @@ TARGET = os.environ.get("CARGO_TARGET_DIR", "target")
 HEARTLORE = os.path.join(TARGET, "release", "heartlore")
 RUST = os.path.join(TARGET, "peers-rust", "release", "heartlore-peers")
 PEERS = ["torch", "torch-compile", "onnxruntime", "openvino", "candle", "burn"]
-# Which programs do what. bf16 is PyTorch's autocast and OpenVINO's precision hint; the others are run in f32 only.
+# Which programs do what. bf16 is PyTorch's autocast and OpenVINO's precision hint; int8 is ONNX Runtime's dynamic quantisation,
+# weights by channel. All else is f32.
 TRAIN, TRAIN_BF16 = ["torch", "torch-compile", "candle", "burn"], ["torch", "torch-compile"]
-INFER_BF16 = ["torch", "openvino"]
+INFER_BF16, INFER_INT8 = ["torch", "openvino"], ["onnxruntime"]
 # The rows of the closing table: row, peers that count, rewritten or not, ratio wanted.
 TORCH, RUNTIMES = {"torch", "torch-compile"}, {"onnxruntime", "openvino"}
 TARGETS = [
@@ -41,23 +42,25 @@ TARGETS = [
 
 
 def rows(train_batch, batches):
-    """Every row by name: job, batch, bf16, dropout on the attention weights, programs (peer, pruned)."""
+    """Every row by name: job, batch, precision, dropout on the attention weights, programs (peer, pruned)."""
     plain, both = (False,), (False, True)
     table = {
-        "pretrain": ("pretrain", train_batch, False, 0.1, TRAIN, plain),
-        "pretrain-nodrop": ("pretrain", train_batch, False, 0.0, TRAIN, plain),
-        "pretrain-bf16": ("pretrain", train_batch, True, 0.1, TRAIN_BF16, plain),
-        "finetune": ("finetune", train_batch, False, 0.1, TRAIN, both),
-        "finetune-bf16": ("finetune", train_batch, True, 0.1, TRAIN_BF16, both),
+        "pretrain": ("pretrain", train_batch, "f32", 0.1, TRAIN, plain),
+        "pretrain-nodrop": ("pretrain", train_batch, "f32", 0.0, TRAIN, plain),
+        "pretrain-bf16": ("pretrain", train_batch, "bf16", 0.1, TRAIN_BF16, plain),
+        "finetune": ("finetune", train_batch, "f32", 0.1, TRAIN, both),
+        "finetune-bf16": ("finetune", train_batch, "bf16", 0.1, TRAIN_BF16, both),
     }
     for b in batches:
-        table[f"predict-{b}"] = ("predict", b, False, 0.1, PEERS, both)
-        table[f"predict-{b}-bf16"] = ("predict", b, True, 0.1, INFER_BF16, both)
-        table[f"reconstruct-{b}"] = ("reconstruct", b, False, 0.1, PEERS, plain)
-        table[f"reconstruct-{b}-bf16"] = ("reconstruct", b, True, 0.1, INFER_BF16, plain)
+        table[f"predict-{b}"] = ("predict", b, "f32", 0.1, PEERS, both)
+        table[f"predict-{b}-bf16"] = ("predict", b, "bf16", 0.1, INFER_BF16, both)
+        table[f"predict-{b}-int8"] = ("predict", b, "int8", 0.1, INFER_INT8, both)
+        table[f"reconstruct-{b}"] = ("reconstruct", b, "f32", 0.1, PEERS, plain)
+        table[f"reconstruct-{b}-bf16"] = ("reconstruct", b, "bf16", 0.1, INFER_BF16, plain)
+        table[f"reconstruct-{b}-int8"] = ("reconstruct", b, "int8", 0.1, INFER_INT8, plain)
     return {
-        name: (job, batch, bf16, dropout, [(p, q) for p in peers for q in pruned])
-        for name, (job, batch, bf16, dropout, peers, pruned) in table.items()
+        name: (job, batch, precision, dropout, [(p, q) for p in peers for q in pruned])
+        for name, (job, batch, precision, dropout, peers, pruned) in table.items()
     }
 
 
@@ -106,57 +109,56 @@ def run_bench(command):
         return text, seen / 1024 or whole
 
 
-def ours(job, threads, batch, bf16, attention_dropout, seconds, has_precision):
+def ours(job, threads, batch, precision, attention_dropout, seconds):
     training = job in ("pretrain", "finetune")
     out, memory = run_bench([
         HEARTLORE, "bench", "--json", "--what", job, "--threads", str(threads),
         "--train-batch" if training else "--batch", str(batch), "--seconds", str(seconds),
-        "--attention-dropout", str(attention_dropout),
-    ] + (["--precision", "bf16"] if bf16 and has_precision else []))
+        "--attention-dropout", str(attention_dropout), "--precision", precision,
+    ])
     if out is None:
         return None
     found = json.loads(out)["jobs"][0]
     return {k: found[k] for k in ("seconds_per_window", "clean", "total")} | {"mib": memory}
 
 
-def theirs(peer, pruned, job, threads, batch, bf16, attention_dropout, seconds):
+def theirs(peer, pruned, job, threads, batch, precision, attention_dropout, seconds):
     flags = ["--peer", peer, "--job", job, "--batch", str(batch)] + (["--pruned"] if pruned else [])
     timing = ["--seconds", str(seconds), "--attention-dropout", str(attention_dropout)]
     if peer in ("candle", "burn"):
         out, memory = run([RUST] + flags + timing, RAYON_NUM_THREADS=str(threads))
     else:
-        script = [sys.executable, os.path.join(HERE, "peer.py")] + flags
+        script = [sys.executable, os.path.join(HERE, "peer.py")] + flags + ["--precision", precision]
         if peer in ("onnxruntime", "openvino") and run(script + ["--export"])[0] is None:
             return None
-        out, memory = run(script + timing + ["--threads", str(threads)] + (["--bf16"] if bf16 else []))
+        out, memory = run(script + timing + ["--threads", str(threads)])
     return out and json.loads(out.strip().splitlines()[-1]) | {"mib": memory}
 
 
-def measure(args, table, has_precision):
+def measure(args, table):
     print(f"{'row':<21}{'threads':>7}  {'program':<22}{'ms/window':>10}{'ratio':>7}{'MiB':>7}  clean")
     results = []
     for threads in args.threads:
         for name in args.row:
-            job, batch, bf16, dropout, programs = table[name]
-            if args.quick:
+            job, batch, precision, dropout, programs = table[name]
+            if args.quick and any(name == row for row, *_ in TARGETS):
                 programs = quick_programs(name, programs)
             programs = [p for p in programs if p[0] in args.peers]
             mine, others = [], {program: [] for program in programs}
             for _ in range(args.rounds):
-                mine.append(ours(job, threads, batch, bf16, dropout, args.seconds, has_precision))
+                mine.append(ours(job, threads, batch, precision, dropout, args.seconds))
                 for peer, pruned in programs:
                     found = others[peer, pruned]
                     if None not in found and mine[-1]:
-                        found.append(theirs(peer, pruned, job, threads, batch, bf16, dropout, args.seconds))
+                        found.append(theirs(peer, pruned, job, threads, batch, precision, dropout, args.seconds))
             if None in mine:
                 continue
-            own = "heartlore" + (" f32" if bf16 and not has_precision else "")
-            for (peer, pruned), figures in [((own, False), mine)] + list(others.items()):
+            for (peer, pruned), figures in [(("heartlore", False), mine)] + list(others.items()):
                 if None in figures:
                     continue
                 r = {
                     "row": name, "threads": threads, "batch": batch, "attention_dropout": dropout, "program": peer,
-                    "pruned": pruned, "bf16": bf16 and peer != "heartlore f32",
+                    "pruned": pruned, "precision": precision,
                     "ms_per_window": 1e3 * statistics.median(f["seconds_per_window"] for f in figures),
                     "ratio": statistics.median(
                         f["seconds_per_window"] / m["seconds_per_window"] for f, m in zip(figures, mine)
@@ -180,7 +182,7 @@ def verdicts(args, results):
     for name, peers, pruned, wanted in TARGETS:
         for threads in args.threads if name in args.row else []:
             here = [r for r in results if r["row"] == name and r["threads"] == threads]
-            mine = next((r for r in here if r["program"].startswith("heartlore")), None)
+            mine = next((r for r in here if r["program"] == "heartlore"), None)
             others = [r for r in here if r["program"] in peers and r["pruned"] == pruned]
             label = name + (" (peer pruned)" if pruned else "")
             if mine is None or not others:
@@ -189,7 +191,7 @@ def verdicts(args, results):
             best = min(others, key=lambda r: r["ms_per_window"])
             met = best["ratio"] >= wanted
             missing = sorted(peers - {r["program"] for r in others})
-            remark = ("met" if met else "not met") + (" (heartlore in f32)" if "f32" in mine["program"] else "")
+            remark = "met" if met else "not met"
             remark += f" (without {', '.join(missing)})" if missing else ""
             print(
                 f"{label:<29}{threads:>7}  {best['program']:<15}{best['ms_per_window']:>8.1f}"
@@ -198,7 +200,7 @@ def verdicts(args, results):
             lines.append({
                 "row": name, "pruned": pruned, "threads": threads, "peer": best["program"], "not_measured": missing,
                 "peer_ms": best["ms_per_window"], "heartlore_ms": mine["ms_per_window"], "ratio": best["ratio"],
-                "wanted": wanted, "met": met, "heartlore_f32": "f32" in mine["program"],
+                "wanted": wanted, "met": met,
             })
     return lines
 
@@ -229,10 +231,8 @@ def main():
     if not os.path.exists(RUST) and not args.quick and {"candle", "burn"} & set(args.peers):
         print(f"{RUST} is not there: without candle and burn", file=sys.stderr)
         args.peers = [p for p in args.peers if p not in ("candle", "burn")]
-    help_text, _ = run([HEARTLORE, "bench", "--help"])
-    has_precision = "--precision" in (help_text or "")
     begin = time.monotonic()
-    results = measure(args, table, has_precision)
+    results = measure(args, table)
     targets = verdicts(args, results)
     print(f"\n{(time.monotonic() - begin) / 60:.1f} minutes, load {' '.join(f'{v:.1f}' for v in os.getloadavg())}")
     if args.json:

@@ -107,3 +107,13 @@ def to_onnx(model, batch, path):
         model, (torch.zeros(batch, WINDOW),), path, input_names=["x"], output_names=["y"], dynamo=True,
         external_data=False, verbose=False,
     )
+
+
+def to_int8(path):
+    """Quantises the file in place for ONNX Runtime: products with weights, these by channel, activations as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    # Convolutions stay f32, as in heartlore.
+    quantize_dynamic(
+        path, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
+    )

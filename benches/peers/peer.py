@@ -14,7 +14,7 @@ parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--batch", type=int, default=1)
 parser.add_argument("--attention-dropout", type=float, default=0.1)
 parser.add_argument("--pruned", action="store_true", help="the last layer computes the row that is read, no other")
-parser.add_argument("--bf16", action="store_true")
+parser.add_argument("--precision", choices=["f32", "bf16", "int8"], default="f32", help="int8: ONNX Runtime only")
 parser.add_argument("--seconds", type=float, default=6)
 parser.add_argument("--onnx", default="target/peers-onnx")
 parser.add_argument("--export", action="store_true", help="only write the ONNX file of this job, if it is missing or old")
@@ -49,7 +49,7 @@ def torch_call():
     head = "reconstruct" if args.job in ("pretrain", "reconstruct") else "classify"
     model = Model(head, attention_dropout=args.attention_dropout, pruned=args.pruned)
     inputs = torch.from_numpy(x)
-    cast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16)
+    cast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.precision == "bf16")
     if args.job in ("predict", "reconstruct"):
         model.eval()
         run = torch.compile(model) if args.peer == "torch-compile" else model
@@ -84,7 +84,7 @@ def torch_call():
 
 def onnx_file():
     name = ("reconstruct" if args.job == "reconstruct" else "classify") + ("-pruned" if args.pruned else "")
-    return os.path.join(args.onnx, f"{name}-{args.batch}.onnx")
+    return os.path.join(args.onnx, f"{name}-{args.batch}" + ("-int8" if args.precision == "int8" else "") + ".onnx")
 
 
 def export():
@@ -93,12 +93,14 @@ def export():
     if os.path.exists(path) and os.path.getmtime(path) >= os.path.getmtime(model_py):
         return
     import torch
-    from model import Model, to_onnx
+    from model import Model, to_int8, to_onnx
 
     os.makedirs(args.onnx, exist_ok=True)
     torch.manual_seed(1)
     head = "reconstruct" if args.job == "reconstruct" else "classify"
     to_onnx(Model(head, pruned=args.pruned).eval(), args.batch, path)
+    if args.precision == "int8":
+        to_int8(path)
 
 
 def onnxruntime_call():
@@ -117,7 +119,7 @@ def openvino_call():
     settings = {
         "INFERENCE_NUM_THREADS": args.threads,
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16" if args.bf16 else "f32",
+        "INFERENCE_PRECISION_HINT": args.precision,
         "ENABLE_CPU_PINNING": False,
     }
     request = core.compile_model(core.read_model(onnx_file()), "CPU", settings).create_infer_request()

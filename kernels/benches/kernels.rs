@@ -83,6 +83,11 @@ fn table() -> Vec<Entry> {
             t.push(in_bf16(product_in(what, m, n, k, layout, MatmulPrecision::Bf16), dot));
         }
     }
+    for dot in [true, false] {
+        for (what, m, n, k) in packed {
+            t.push(in_int8(packed_product(what, m, n, k, MatmulPrecision::Int8), dot));
+        }
+    }
     t.push(double(257, 256, 256));
     for act in [None, Some(Activation::Relu), Some(Activation::Gelu)] {
         let d = linear::Dims { rows: 1281, inputs: 256, outputs: 1024, precision: MatmulPrecision::F32 };
@@ -201,6 +206,13 @@ fn in_bf16(e: Entry, dot: Option<bool>) -> Entry {
     Entry { name: format!("{kind}{}", e.name), kernel: Box::new(chosen), reference: None, ..e }
 }
 
+/// The entry on a set with the CPU's dot products of 8-bit integers, where it has some, or without.
+fn in_int8(e: Entry, dot: bool) -> Entry {
+    let (kind, kernel) = (if dot { "dot" } else { "rounded" }, e.kernel);
+    let chosen = move |isa: Isa| kernel(isa.with_int8_dot(dot).unwrap_or(isa));
+    Entry { name: format!("{kind} {}", e.name), kernel: Box::new(chosen), reference: None, ..e }
+}
+
 fn product(what: &str, m: usize, n: usize, k: usize, layout: Layout) -> Entry {
     product_in(what, m, n, k, layout, MatmulPrecision::F32)
 }
@@ -272,8 +284,12 @@ fn packed_product(what: &str, m: usize, n: usize, k: usize, precision: MatmulPre
             black_box(&c);
         })
     };
-    let bf16 = if precision == MatmulPrecision::Bf16 { "bf16 " } else { "" };
-    let name = format!("gemm {bf16}packed {m}x{n}x{k} ({what})");
+    let kind = match precision {
+        MatmulPrecision::F32 => "",
+        MatmulPrecision::Bf16 => "bf16 ",
+        MatmulPrecision::Int8 => "int8 ",
+    };
+    let name = format!("gemm {kind}packed {m}x{n}x{k} ({what})");
     entry(name, 2 * m * n * k, m * k + k * n + m * n, kernel, None)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The only module that looks at a clock, allocates or reads a file.
 
-use crate::isa::{Bf16, DotTask, Isa, Simd, Task};
+use crate::isa::{Bf16, DotTask, Int8, Int8Task, Isa, Simd, Task};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -124,7 +124,7 @@ pub fn fma_peak(isa: Isa, limit: Duration) -> f64 {
     four.max(twelve)
 }
 
-/// As [`FmaChains`], of dot products of bf16 pairs.
+/// As [`FmaChains`], of dot products of bf16 pairs or of 8-bit integers.
 struct DotChains;
 
 const DOT_CHAINS: usize = 12;
@@ -159,6 +159,35 @@ pub fn bf16_dot_peak(isa: Isa, limit: Duration) -> Option<f64> {
         9,
     );
     Some((4 * DOT_CHAINS * LINKS * isa.lanes()) as f64 / t.seconds / 1e9)
+}
+
+impl Int8Task for DotChains {
+    type Out = f32;
+    #[inline(always)]
+    fn run<D: Int8>(self, d: D) -> f32 {
+        let s = d.simd();
+        let (a, b) = (s.splat_u32(black_box(0x0102_0304)), s.splat_u32(black_box(0x01ff_01ff)));
+        let mut acc = [s.splat_u32(0); DOT_CHAINS];
+        for _ in 0..LINKS {
+            for x in &mut acc {
+                *x = d.dot(*x, a, b);
+            }
+        }
+        acc.into_iter().map(|x| s.sum(d.to_f32(x))).sum()
+    }
+}
+
+/// As [`bf16_dot_peak`], of the CPU's dot products of 8-bit integers, a multiplication and an addition being two operations.
+pub fn int8_dot_peak(isa: Isa, limit: Duration) -> Option<f64> {
+    let dot = isa.int8_dot()?;
+    let t = time(
+        &mut || {
+            black_box(dot.run(DotChains));
+        },
+        limit,
+        9,
+    );
+    Some((8 * DOT_CHAINS * LINKS * isa.lanes()) as f64 / t.seconds / 1e9)
 }
 
 /// a = b + 3 c over arrays larger than any cache: 12 bytes per element.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::options::{labels, model, protocol, selection, training};
+use super::options::{Precision, labels, model, protocol, selection, training};
 use crate::cli::evaluate::{self, SplitFile};
 use crate::cli::judge::{FoldRows, Judged, Predictions, Settings, judge};
 use crate::cli::people::{self, Start};
@@ -66,6 +66,10 @@ pub struct Args {
     /// Fit one more model on all labelled windows and save it as model/
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub final_model: bool,
+    /// What operands are rounded to when the test windows are predicted: f32, bf16 or int8, as `predict` will be told to
+    /// [default: as in training]
+    #[arg(long)]
+    pub test_precision: Option<Precision>,
     /// Fit baselines in the same folds
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub baselines: bool,
@@ -165,6 +169,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
         patience: args.patience,
         encoder_rate: args.encoder_rate,
         final_model: args.final_model,
+        test_precision: args.test_precision.map(|p| p.0),
     };
     let seed = run.seed;
     let initial = |layout: &Layout| -> Result<(Vec<f32>, Vec<String>)> {

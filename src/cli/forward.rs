@@ -38,7 +38,8 @@ pub struct Args {
     /// Threads; 0 takes one per core. Does not change the numbers.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
-    /// What the operands of matrix products are rounded to: f32 (not at all) or bf16; the model's parameters stay f32.
+    /// What the operands of matrix products are rounded to: f32 (not at all), bf16, or int8 with attention in bf16; the model's
+    /// parameters stay f32.
     #[arg(long, default_value_t = Precision(MatmulPrecision::F32))]
     pub precision: Precision,
 }

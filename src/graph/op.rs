@@ -347,6 +347,11 @@ impl OpKind {
         matches!(self, OpKind::Linear | OpKind::FeedForward | OpKind::Attention)
     }
 
+    /// As [`OpKind::takes_bf16`], of a plan in int8; attention's operands are bf16 in such a plan.
+    pub fn takes_int8(self) -> bool {
+        matches!(self, OpKind::Linear | OpKind::FeedForward)
+    }
+
     /// The name as the trace prints it.
     pub fn name(self) -> &'static str {
         match self {

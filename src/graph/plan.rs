@@ -275,6 +275,10 @@ impl Plan {
     /// f32, and so is everything that is kept: parameters, values, gradients. All other operations, convolution and attention
     /// with absorbed projections among them, are f32 (the module `gemm/bf16.rs` of the kernels says why).
     ///
+    /// [`MatmulPrecision::Int8`] is for prediction: it rounds the operands of `linear` and `feed_forward` to 8-bit integers and
+    /// those of `attention` to bf16, forward. It has no derivative, and an executor in f32 panics if it is to run such a plan
+    /// backward.
+    ///
     /// It is a setting of the run, not of the mathematics: the same recorded program can be planned either way, sizes and
     /// places are the same, and an executor in f64, which is there to check derivatives, ignores it.
     #[must_use]

@@ -10,7 +10,7 @@ use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Split};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::graph::{Exec, Layout, Plan, Prepared, Want};
+use crate::graph::{Exec, Layout, MatmulPrecision, Plan, Prepared, Want};
 use crate::nn::{self, ModelConfig};
 use heartlore_kernels::Isa;
 use heartlore_kernels::rng::Key;
@@ -35,6 +35,8 @@ pub struct FinetuneSettings {
     pub encoder_rate: f64,
     /// Fits one more model on all labelled windows, for use on new recordings.
     pub final_model: bool,
+    /// What operands are rounded to when test windows are predicted; `None` as in training.
+    pub test_precision: Option<MatmulPrecision>,
 }
 
 /// Labelled windows and how they are divided.
@@ -190,7 +192,7 @@ pub fn classify(
     run: &Run,
 ) -> Result<Vec<f32>> {
     check_windows(source, model.window)?;
-    let program = Program::new(model, run, 1.0)?;
+    let program = Program::new(model, run, 1.0, run.precision)?;
     let isa = run.isa()?;
     let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
     if weights.layout != *program.c.graph.layout() {
@@ -222,9 +224,10 @@ impl Job<'_> {
                 .remedy("use fewer folds, another grouping, or another label threshold"));
         }
         let pos_weight = if settings.balance { negatives as f64 / positives as f64 } else { 1.0 };
-        let program = Program::new(model, run, pos_weight)?;
+        let test = settings.test_precision.unwrap_or(run.precision);
+        let program = Program::new(model, run, pos_weight, test)?;
         let layout = program.c.graph.layout().clone();
-        let essence = format!(
+        let mut essence = format!(
             "finetune {model:?}\n{}\n{:?} balance {} patience {:?} encoder {}\nfold {} of {:?}\n{}",
             run.essence(),
             settings.augment,
@@ -235,6 +238,9 @@ impl Job<'_> {
             data.split.protocol,
             data.fingerprint
         );
+        if test != run.precision {
+            essence += &format!("\ntested in {test:?}");
+        }
         let mut done = Rotating::new(self.dir.join("done.ckpt")).or_else(|_| {
             std::fs::create_dir_all(self.dir).with_file(self.dir)?;
             Rotating::new(self.dir.join("done.ckpt"))
@@ -365,13 +371,14 @@ struct Program {
 }
 
 impl Program {
-    fn new(model: &ModelConfig, run: &Run, pos_weight: f64) -> Result<Self> {
+    /// `test`: the precision of predictions.
+    fn new(model: &ModelConfig, run: &Run, pos_weight: f64, test: MatmulPrecision) -> Result<Self> {
         let c = nn::classify(model, run.group, pos_weight)?;
-        let plan = |want| Ok(Arc::new(Plan::new(&c.graph, want)?.with_precision(run.precision)));
+        let plan = |want, precision| Plan::new(&c.graph, want).map(|p| Arc::new(p.with_precision(precision)));
         Ok(Self {
-            train: plan(Want::training(c.loss))?,
-            validate: plan(Want::values(&[c.loss]))?,
-            predict: plan(Want::values(&[c.logits]))?,
+            train: plan(Want::training(c.loss), run.precision)?,
+            validate: plan(Want::values(&[c.loss]), run.precision)?,
+            predict: plan(Want::values(&[c.logits]), test)?,
             c,
             group: run.group,
             window: model.window,

@@ -109,6 +109,10 @@ impl Run {
                 return Err(Error::usage(format!("{name} must be at least 1")));
             }
         }
+        if self.precision == MatmulPrecision::Int8 {
+            return Err(Error::usage("int8 has no derivative to train by")
+                .remedy("train in f32 or bf16; the finished model can predict in int8"));
+        }
         if self.epochs == 0 {
             return Err(Error::usage("epochs must be at least 1"));
         }

@@ -255,8 +255,8 @@ pub fn pack_keys<T: Real>(
     let task = simd::PackKeys { inputs: inputs.as_f32(), piece, out: same_mut(out) };
     match (d.precision, isa.bf16_dot()) {
         (MatmulPrecision::F32, _) => isa.run(task),
-        (MatmulPrecision::Bf16, Some(dot)) => dot.run(task),
-        (MatmulPrecision::Bf16, None) => isa.run(simd::InRounded(task)),
+        (MatmulPrecision::Bf16 | MatmulPrecision::Int8, Some(dot)) => dot.run(task),
+        (MatmulPrecision::Bf16 | MatmulPrecision::Int8, None) => isa.run(simd::InRounded(task)),
     }
 }
 
@@ -322,8 +322,8 @@ pub fn forward_packed<T: Real>(
         let task = simd::Forward { inputs, packed: same(packed), y, saved, scratch };
         match (d.precision, isa.bf16_dot()) {
             (MatmulPrecision::F32, _) => isa.run(task),
-            (MatmulPrecision::Bf16, Some(dot)) => dot.run(task),
-            (MatmulPrecision::Bf16, None) => isa.run(simd::InRounded(task)),
+            (MatmulPrecision::Bf16 | MatmulPrecision::Int8, Some(dot)) => dot.run(task),
+            (MatmulPrecision::Bf16 | MatmulPrecision::Int8, None) => isa.run(simd::InRounded(task)),
         }
     } else {
         reference::forward(&inputs, y, saved, scratch);
@@ -403,8 +403,8 @@ pub fn backward<T: Real>(
         let task = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
         match (d.precision, isa.bf16_dot()) {
             (MatmulPrecision::F32, _) => isa.run(task),
-            (MatmulPrecision::Bf16, Some(dot)) => dot.run(task),
-            (MatmulPrecision::Bf16, None) => isa.run(simd::InRounded(task)),
+            (MatmulPrecision::Bf16 | MatmulPrecision::Int8, Some(dot)) => dot.run(task),
+            (MatmulPrecision::Bf16 | MatmulPrecision::Int8, None) => isa.run(simd::InRounded(task)),
         }
     } else {
         for (g, t) in [(dq, d.tq), (dk, d.tk), (dv, d.tk)] {

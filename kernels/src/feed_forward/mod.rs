@@ -26,11 +26,11 @@
 //! as exactly 0 unless h is infinite or NaN (0 times infinity is NaN).
 
 use crate::activation::Activation;
-use crate::contract::{at_least, len, product};
+use crate::contract::{at_least, len, product, require};
 use crate::gemm::{self, Epilogue, MatmulPrecision};
 use crate::linear;
 use crate::rng::{Dropout, Key};
-use crate::{Beta, GradMut, Isa, Real};
+use crate::{Beta, GradMut, Isa, Real, real};
 
 mod hidden;
 mod reference;
@@ -243,6 +243,8 @@ pub fn backward<T: Real>(
 ) {
     let op = "feed_forward backward";
     check(op, d, x, w1, b1, w2, dy);
+    let exact = !real::is_f32::<T>() || d.precision != MatmulPrecision::Int8;
+    require(op, "a product in int8 has no derivative; its rows are", d.rows, exact);
     at_least(op, "saved", saved_len(d), saved.len());
     for (what, expected, actual) in [
         ("dx", x.len(), dx.as_ref().map(|g| g.data.len())),

@@ -351,3 +351,62 @@ fn bf16_gives_the_bits_of_the_layers_one_after_the_other() {
         }
     });
 }
+
+#[test]
+fn int8_gives_the_bits_of_the_layers_one_after_the_other() {
+    let mut rng = Rng(35);
+    let d = Dims { samples: 2, rows: 250, width: 17, hidden: 39, precision: MatmulPrecision::Int8 };
+    let (n, act) = (500, Activation::Relu);
+    let mut f32s = |n: usize| cast::<f32>(&rng.vec(n));
+    let x = f32s(n * d.width);
+    let p = [f32s(d.width * d.hidden), f32s(d.hidden), f32s(d.width * d.hidden), f32s(d.width)];
+    let [w1, b1, w2, b2] = p.each_ref().map(|p| &p[..]);
+    let first = linear::Dims { rows: n, inputs: d.width, outputs: d.hidden, precision: d.precision };
+    let second = linear::Dims { rows: n, inputs: d.hidden, outputs: d.width, precision: d.precision };
+    each_isa(|isa| {
+        for isa in [false, true].into_iter().filter_map(|dot| isa.with_int8_dot(dot)) {
+            let mut prepared = vec![f32::NAN; prepared_len::<f32>(d, false)];
+            prepare(isa, d, w1, w2, false, &mut prepared);
+            let mut want = vec![f32::NAN; x.len()];
+            let mut h = vec![f32::NAN; n * d.hidden];
+            let mut s1 = vec![f32::NAN; linear::scratch_len::<f32>(first, Some(act))];
+            let mut s2 = vec![f32::NAN; linear::scratch_len::<f32>(second, None)];
+            linear::forward(isa, first, Some(act), &x, w1, &[], Some(b1), &mut h, &mut [], &mut s1);
+            linear::forward(isa, second, None, &h, w2, &[], Some(b2), &mut want, &mut [], &mut s2);
+            for prepared in [&[], &prepared[..]] {
+                let mut scratch = vec![f32::NAN; scratch_len::<f32>(d)];
+                let (mut y, none) = (vec![f32::NAN; x.len()], Dropout::NONE);
+                forward(isa, d, act, none, KEY, &x, w1, b1, w2, b2, prepared, &mut y, &mut [], &mut scratch);
+                assert_eq!(y, want, "{isa}");
+            }
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "feed_forward backward: a product in int8 has no derivative")]
+fn int8_has_no_backward_pass() {
+    let d = Dims { samples: 1, rows: 1, width: 2, hidden: 4, precision: MatmulPrecision::Int8 };
+    let (x, w, b1, saved) = ([0.0f32; 2], [0.0; 8], [0.0; 4], vec![0.0; saved_len(d)]);
+    let none = Dropout::NONE;
+    backward(
+        Isa::PORTABLE,
+        d,
+        Activation::Relu,
+        none,
+        KEY,
+        &x,
+        &w,
+        &b1,
+        &w,
+        &[],
+        &saved,
+        &x,
+        None,
+        None,
+        None,
+        None,
+        None,
+        &mut [],
+    );
+}

@@ -49,6 +49,9 @@ pub enum MatmulPrecision {
     F32,
     /// Rounded to bfloat16.
     Bf16,
+    /// Rounded to 8-bit integers with a scale for each row and each column (`gemm/int8.rs`), in forward passes of linear
+    /// and feed-forward layers only; attention takes it for [`MatmulPrecision::Bf16`].
+    Int8,
 }
 
 /// The upper half of the word is x rounded to bf16.

@@ -16,7 +16,8 @@
 //! depends on the dimensions and the instruction set only. NaN and infinity propagate as in the plain sum, except that an
 //! ISA may fuse multiply and add. ReLU maps NaN to NaN.
 //!
-//! **MatmulPrecision.** Operands may be rounded to bfloat16 when they are packed ([`MatmulPrecision`], `bf16.rs`).
+//! **MatmulPrecision.** Operands may be rounded to bfloat16 or to 8-bit integers when they are packed ([`MatmulPrecision`],
+//! `bf16.rs`, `int8.rs`).
 
 use crate::contract::{at_least, len, product, require};
 use crate::{Beta, Isa, Real, real};
@@ -24,8 +25,10 @@ use crate::{Beta, Isa, Real, real};
 mod bf16;
 mod blocked;
 mod column_sums;
+mod int8;
 mod micro;
 mod pack;
+mod quads;
 mod reference;
 mod small;
 #[cfg(test)]
@@ -95,7 +98,8 @@ pub fn scratch_len<T: Real>(m: usize, n: usize, k: usize) -> usize {
     blocked::a_len(m) + blocked::b_len(n, k)
 }
 
-/// Length of B packed by [`pack_b`], in elements, in any precision: pairs of bf16 fill the first half.
+/// Length of B packed by [`pack_b`], in elements, in any precision: pairs of bf16 fill the first half, words of four
+/// 8-bit integers a quarter, their scales some more.
 ///
 /// # Panics
 /// If the product overflows.
@@ -136,7 +140,8 @@ pub fn gemm<T: Real>(
 /// As [`gemm`], of operands in a `precision`, with bias and ReLU applied while the result is in registers.
 ///
 /// # Panics
-/// As [`gemm`], and if the bias has not n elements.
+/// As [`gemm`], and if the bias has not n elements. In int8, which takes a packed B, unless the operands are read in place
+/// ([`in_place`]).
 #[track_caller]
 pub fn gemm_with<T: Real>(
     isa: Isa,
@@ -175,6 +180,12 @@ pub fn gemm_with<T: Real>(
         ) {
             return;
         }
+        require(
+            "gemm",
+            "a product in int8 needs a packed B; its rows are",
+            m,
+            precision != MatmulPrecision::Int8,
+        );
         if precision == MatmulPrecision::Bf16 {
             let (a, b) = (Strided { data: af, strides: a_strides }, Strided { data: bf, strides: b_strides });
             let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
@@ -229,9 +240,13 @@ pub fn pack_b<T: Real>(
 ) {
     at_least("gemm", "b", extent(k, n, strides), b.len());
     at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
-    if precision == MatmulPrecision::Bf16 && real::is_f32::<T>() {
-        let b = Strided { data: real::same(b), strides };
-        bf16::pack(isa, k, n, b, real::same_mut(packed));
+    if real::is_f32::<T>() {
+        let (x, out) = (Strided { data: real::same(b), strides }, real::same_mut(packed));
+        match precision {
+            MatmulPrecision::F32 => blocked::pack(isa, k, n, x, out),
+            MatmulPrecision::Bf16 => bf16::pack(isa, k, n, x, out),
+            MatmulPrecision::Int8 => int8::pack(isa, k, n, x, out),
+        }
         return;
     }
     blocked::pack(isa, k, n, Strided { data: b, strides }, packed);
@@ -261,11 +276,15 @@ pub fn gemm_packed<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    if precision == MatmulPrecision::Bf16 && real::is_f32::<T>() {
+    if precision != MatmulPrecision::F32 && real::is_f32::<T>() {
         let (a, packed) = (Strided { data: real::same(a), strides }, real::same(packed));
         let epilogue = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
         let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
-        bf16::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
+        if precision == MatmulPrecision::Int8 {
+            int8::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
+        } else {
+            bf16::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
+        }
         return;
     }
     let a = Strided { data: a, strides };

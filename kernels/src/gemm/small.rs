@@ -36,7 +36,7 @@ pub(super) fn multiply(
     let store = Store { c, beta, epilogue, rsc };
     let (a, b) = ((a, (rsa, csa)), (b, (rsb, csb)));
     match precision {
-        MatmulPrecision::F32 => run::<false>(isa, (m, n, k), a, b, store),
+        MatmulPrecision::F32 | MatmulPrecision::Int8 => run::<false>(isa, (m, n, k), a, b, store),
         MatmulPrecision::Bf16 => run::<true>(isa, (m, n, k), a, b, store),
     }
     true

@@ -2,6 +2,8 @@ use super::*;
 use crate::isa::{Simd, Task};
 use crate::testing::{Guarded, Rng, assert_close, each_isa, to_f32};
 
+mod int8;
+
 /// A matrix of random numbers laid out by columns or by rows with `gap` unused elements between lines (NaN there).
 struct Laid {
     data: Vec<f64>,

@@ -42,7 +42,7 @@ impl<'a> Words<'a> {
 
     /// `n` elements along a line of distance `step` as a vector, 0 after them; at most a vector.
     #[inline(always)]
-    fn vector<S: Simd>(s: S, x: &[f32], step: usize, n: usize) -> S::V {
+    pub(super) fn vector<S: Simd>(s: S, x: &[f32], step: usize, n: usize) -> S::V {
         if step != 1 {
             let mut line = [0.0; LANES_MAX];
             for (i, line) in line[..n].iter_mut().enumerate() {

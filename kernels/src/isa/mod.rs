@@ -25,7 +25,7 @@ mod x86;
 pub use neon::Neon;
 pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512, Avx512Bf16};
+pub use x86::{Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
 
 /// A vector of f32 lanes and the operations on it. Loads and stores are checked against the slice.
 ///
@@ -210,6 +210,63 @@ impl Bf16Dot {
     }
 }
 
+/// Dot products of 8-bit integers: a token as [`Simd`]'s, beside the vectors it works on.
+#[allow(clippy::wrong_self_convention, reason = "the receiver is the token")]
+pub trait Int8: Copy + Send + Sync + 'static {
+    /// The vectors.
+    type S: Simd;
+    /// Their token.
+    fn simd(self) -> Self::S;
+    /// acc + a0 b0 + a1 b1 + a2 b2 + a3 b3, lane by lane, modulo 2^32: a holds four unsigned bytes in each lane, b four
+    /// signed ones, the first in the lowest bits.
+    fn dot(
+        self,
+        acc: <Self::S as Simd>::U,
+        a: <Self::S as Simd>::U,
+        b: <Self::S as Simd>::U,
+    ) -> <Self::S as Simd>::U;
+    /// The lanes as signed integers, rounded to f32.
+    fn to_f32(self, a: <Self::S as Simd>::U) -> <Self::S as Simd>::V;
+    /// The integer nearest to each lane (ties to even) plus `offset`, modulo 256, one byte each in the lanes' order: a
+    /// quarter as many words as there are lanes. What a lane beyond +-2^31 or a NaN becomes is unspecified. Panics if `s`
+    /// is shorter.
+    fn store_bytes(self, v: <Self::S as Simd>::V, offset: <Self::S as Simd>::U, s: &mut [f32]);
+}
+
+/// As [`Task`], for work that needs dot products of 8-bit integers.
+pub trait Int8Task {
+    /// What it returns.
+    type Out;
+    /// Does the work; inlining as for [`Task::run`].
+    fn run<D: Int8>(self, d: D) -> Self::Out;
+}
+
+/// Dot products of 8-bit integers that this CPU has; like [`Isa`] only obtained by detection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Int8Dot(Int8Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Int8Set {
+    #[cfg(target_arch = "x86_64")]
+    Avx2(AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512Vnni),
+}
+
+impl Int8Dot {
+    /// Runs `task` with the token.
+    #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no such token there"))]
+    pub fn run<K: Int8Task>(self, task: K) -> K::Out {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Int8Set::Avx2(t) => t.vectorize(task),
+            #[cfg(target_arch = "x86_64")]
+            Int8Set::Avx512(t) => t.vectorize(task),
+        }
+    }
+}
+
 /// An instruction set that this CPU has. Values can only be obtained by detection, so holding one is the proof.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Set);
@@ -217,11 +274,12 @@ pub struct Isa(Set);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Set {
     Portable,
+    /// With the 8-bit dot products that are in use.
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    /// With the bf16 dot products that are in use.
+    Avx2(Avx2, Option<AvxVnni>),
+    /// With the bf16 and the 8-bit dot products that are in use.
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512, Option<Avx512Bf16>),
+    Avx512(Avx512, Option<Avx512Bf16>, Option<Avx512Vnni>),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
 }
@@ -241,8 +299,9 @@ impl Isa {
         let mut sets = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
-            sets.extend(Avx2::detect().map(|t| Isa(Set::Avx2(t))));
-            sets.extend(Avx512::detect().map(|t| Isa(Set::Avx512(t, Avx512Bf16::detect_fast()))));
+            sets.extend(Avx2::detect().map(|t| Isa(Set::Avx2(t, AvxVnni::detect()))));
+            let dots = || (Avx512Bf16::detect_fast(), Avx512Vnni::detect());
+            sets.extend(Avx512::detect().map(|t| Isa(Set::Avx512(t, dots().0, dots().1))));
         }
         #[cfg(target_arch = "aarch64")]
         sets.extend(Neon::detect().map(|t| Isa(Set::Neon(t))));
@@ -259,7 +318,7 @@ impl Isa {
         match self.0 {
             Set::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2(_) => "avx2",
+            Set::Avx2(..) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512(..) => "avx512",
             #[cfg(target_arch = "aarch64")]
@@ -272,7 +331,7 @@ impl Isa {
     pub fn bf16_dot(self) -> Option<Bf16Dot> {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512(_, dot) => dot.map(|t| Bf16Dot(DotSet::Avx512(t))),
+            Set::Avx512(_, dot, _) => dot.map(|t| Bf16Dot(DotSet::Avx512(t))),
             _ => None,
         }
     }
@@ -282,9 +341,41 @@ impl Isa {
     pub fn with_bf16_dot(self, on: bool) -> Option<Isa> {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512(t, _) if on => Avx512Bf16::detect().map(|dot| Isa(Set::Avx512(t, Some(dot)))),
+            Set::Avx512(t, _, int8) if on => {
+                Avx512Bf16::detect().map(|dot| Isa(Set::Avx512(t, Some(dot), int8)))
+            }
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512(t, _) => Some(Isa(Set::Avx512(t, None))),
+            Set::Avx512(t, _, int8) => Some(Isa(Set::Avx512(t, None, int8))),
+            _ if on => None,
+            _ => Some(self),
+        }
+    }
+
+    /// The dot products that products in int8 use: those of AVX512-VNNI or AVX-VNNI; None elsewhere, or as
+    /// [`Isa::with_int8_dot`] chose.
+    pub fn int8_dot(self) -> Option<Int8Dot> {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(_, dot) => dot.map(|t| Int8Dot(Int8Set::Avx2(t))),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(_, _, dot) => dot.map(|t| Int8Dot(Int8Set::Avx512(t))),
+            _ => None,
+        }
+    }
+
+    /// The same set with the CPU's 8-bit dot products or without; None if it has none. For tests and measurements.
+    pub fn with_int8_dot(self, on: bool) -> Option<Isa> {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(t, _) if on => AvxVnni::detect().map(|dot| Isa(Set::Avx2(t, Some(dot)))),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(t, _) => Some(Isa(Set::Avx2(t, None))),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(t, bf16, _) if on => {
+                Avx512Vnni::detect().map(|dot| Isa(Set::Avx512(t, bf16, Some(dot))))
+            }
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(t, bf16, _) => Some(Isa(Set::Avx512(t, bf16, None))),
             _ if on => None,
             _ => Some(self),
         }
@@ -309,9 +400,9 @@ impl Isa {
         match self.0 {
             Set::Portable => Portable.vectorize(task),
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2(t) => t.vectorize(task),
+            Set::Avx2(t, _) => t.vectorize(task),
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512(t, _) => t.vectorize(task),
+            Set::Avx512(t, ..) => t.vectorize(task),
             #[cfg(target_arch = "aarch64")]
             Set::Neon(t) => t.vectorize(task),
         }

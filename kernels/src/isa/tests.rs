@@ -232,3 +232,54 @@ fn pairs_are_rounded_and_in_order() {
         }
     }
 }
+
+/// Bytes of a vector's lanes, and the sums of products of four.
+struct Quads<'a> {
+    x: &'a [f32],
+    offset: u32,
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl Int8Task for Quads<'_> {
+    type Out = (Vec<u8>, Vec<f32>);
+    #[inline(always)]
+    fn run<D: Int8>(self, d: D) -> Self::Out {
+        let (s, lanes) = (d.simd(), D::S::LANES);
+        let mut words = vec![0.0; lanes / 4];
+        d.store_bytes(s.load(self.x), s.splat_u32(self.offset), &mut words);
+        let bytes = words.iter().flat_map(|w| w.to_bits().to_le_bytes()).collect();
+        let mut sums = vec![0.0; lanes];
+        let sum = d.dot(s.splat_u32(1000), s.to_bits(s.load(self.a)), s.to_bits(s.load(self.b)));
+        s.store(d.to_f32(sum), &mut sums);
+        (bytes, sums)
+    }
+}
+
+#[test]
+fn bytes_are_rounded_and_their_products_summed() {
+    let mut tried = 0;
+    for isa in Isa::available() {
+        let Some(dot) = isa.with_int8_dot(true).and_then(Isa::int8_dot) else { continue };
+        tried += 1;
+        let mut rng = crate::testing::Rng(5);
+        for round in 0..2_000u32 {
+            // Halves, where ties go to even, among them.
+            let x: Vec<f32> = (0..16).map(|_| (rng.uniform() * 127.0 * 2.0).round() as f32 / 2.0).collect();
+            let words: Vec<f32> = (0..32).map(|_| f32::from_bits(rng.next() as u32)).collect();
+            let offset = [0, 128][round as usize % 2];
+            let (a, b) = words.split_at(16);
+            let (bytes, sums) = dot.run(Quads { x: &x, offset, a, b });
+            for i in 0..isa.lanes() {
+                assert_eq!(bytes[i], (x[i].round_ties_even() as i32 + offset as i32) as u8, "{isa} {}", x[i]);
+                let quad = a[i].to_bits().to_le_bytes().into_iter().zip(b[i].to_bits().to_le_bytes());
+                let want: i32 = quad.map(|(a, b)| i32::from(a) * i32::from(b as i8)).sum();
+                assert_eq!(sums[i], (1000 + want) as f32, "{isa}");
+            }
+        }
+        assert_eq!(isa.with_int8_dot(false).unwrap().int8_dot(), None);
+    }
+    if tried == 0 {
+        eprintln!("skipped: this CPU has no dot products of 8-bit integers");
+    }
+}

@@ -4,7 +4,7 @@
 //! Every intrinsic below needs just the feature the token proves; loads and stores check the slice first.
 #![allow(unsafe_code)]
 
-use super::{Bf16, DotTask, Simd, Task};
+use super::{Bf16, DotTask, Int8, Int8Task, Simd, Task};
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2 and FMA.
@@ -99,6 +99,109 @@ impl Bf16 for Avx512Bf16 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 fn enter_avx512_bf16<K: DotTask>(token: Avx512Bf16, task: K) -> K::Out {
+    task.run(token)
+}
+
+/// Proof that the CPU has AVX512-VNNI beside what [`Avx512`] proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512Vnni(Avx512);
+
+impl Avx512Vnni {
+    /// The token, if this CPU has AVX512-VNNI.
+    pub fn detect() -> Option<Self> {
+        Avx512::detect().filter(|_| is_x86_feature_detected!("avx512vnni")).map(Self)
+    }
+
+    /// Runs `task` inside a function compiled for this instruction set.
+    #[inline(always)]
+    pub fn vectorize<K: Int8Task>(self, task: K) -> K::Out {
+        // SAFETY: `self` proves every feature that the function enables.
+        unsafe { enter_avx512_vnni(self, task) }
+    }
+}
+
+impl Int8 for Avx512Vnni {
+    type S = Avx512;
+    #[inline(always)]
+    fn simd(self) -> Avx512 {
+        self.0
+    }
+    #[inline(always)]
+    fn dot(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX512-VNNI; registers only.
+        unsafe { _mm512_dpbusd_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    fn to_f32(self, a: __m512i) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F; registers only.
+        unsafe { _mm512_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn store_bytes(self, v: __m512, offset: __m512i, s: &mut [f32]) {
+        let s = &mut s[..4];
+        // SAFETY: `s` has the sixteen bytes that are stored, checked above; `self` proves AVX-512 F.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(v), offset));
+            _mm_storeu_si128(s.as_mut_ptr().cast(), bytes);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+fn enter_avx512_vnni<K: Int8Task>(token: Avx512Vnni, task: K) -> K::Out {
+    task.run(token)
+}
+
+/// Proof that the CPU has AVX-VNNI beside what [`Avx2`] proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvxVnni(Avx2);
+
+impl AvxVnni {
+    /// The token, if this CPU has AVX-VNNI.
+    pub fn detect() -> Option<Self> {
+        Avx2::detect().filter(|_| is_x86_feature_detected!("avxvnni")).map(Self)
+    }
+
+    /// Runs `task` inside a function compiled for this instruction set.
+    #[inline(always)]
+    pub fn vectorize<K: Int8Task>(self, task: K) -> K::Out {
+        // SAFETY: `self` proves every feature that the function enables.
+        unsafe { enter_avx_vnni(self, task) }
+    }
+}
+
+impl Int8 for AvxVnni {
+    type S = Avx2;
+    #[inline(always)]
+    fn simd(self) -> Avx2 {
+        self.0
+    }
+    #[inline(always)]
+    fn dot(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX-VNNI; registers only.
+        unsafe { _mm256_dpbusd_avx_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    fn to_f32(self, a: __m256i) -> __m256 {
+        // SAFETY: `self` proves AVX2; registers only.
+        unsafe { _mm256_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn store_bytes(self, v: __m256, offset: __m256i, s: &mut [f32]) {
+        let s = &mut s[..2];
+        // SAFETY: `s` has the eight bytes that are stored, checked above; `self` proves AVX2.
+        unsafe {
+            // The lowest byte of each lane, within the halves of the vector; then both halves' words together.
+            let lowest = _mm256_broadcastsi128_si256(_mm_set_epi32(0, 0, 0, 0x0c08_0400));
+            let bytes = _mm256_shuffle_epi8(_mm256_add_epi32(_mm256_cvtps_epi32(v), offset), lowest);
+            let both = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 0, 0, 0, 0, 0, 0));
+            _mm_storel_epi64(s.as_mut_ptr().cast(), _mm256_castsi256_si128(both));
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+fn enter_avx_vnni<K: Int8Task>(token: AvxVnni, task: K) -> K::Out {
     task.run(token)
 }
 

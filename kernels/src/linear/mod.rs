@@ -16,12 +16,12 @@
 //!
 //! **Numerics.** Sums over `inputs` as in [`crate::gemm`]; dW and db add tile after tile in order of rows. With
 //! [`MatmulPrecision::Bf16`] the operands of the three products are rounded: x and W, dz and W, dz and x. b, z, y, dx, dW and
-//! db are f32; db sums dz as it was before rounding.
+//! db are f32; db sums dz as it was before rounding. [`MatmulPrecision::Int8`] is for the forward pass alone.
 
 use crate::activation::{self, Activation};
-use crate::contract::{at_least, len, product};
+use crate::contract::{at_least, len, product, require};
 use crate::gemm::{self, Epilogue, MatmulPrecision};
-use crate::{Beta, GradMut, Isa, Real};
+use crate::{Beta, GradMut, Isa, Real, real};
 
 mod reference;
 #[cfg(test)]
@@ -214,6 +214,12 @@ pub fn backward<T: Real>(
 ) {
     let Dims { rows, inputs, outputs, precision } = d;
     check("linear backward", d, x, w, dy);
+    require(
+        "linear backward",
+        "a product in int8 has no derivative; its rows are",
+        rows,
+        !real::is_f32::<T>() || precision != MatmulPrecision::Int8,
+    );
     if act == Some(Activation::Relu) {
         len("linear backward", "y", dy.len(), y.len());
     }

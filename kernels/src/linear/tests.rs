@@ -281,3 +281,47 @@ fn bf16_rounds_the_operands_of_every_product_and_nothing_else() {
         }
     });
 }
+
+#[test]
+fn int8_rounds_both_operands_of_many_rows_and_leaves_few_rows_alone() {
+    let mut rng = Rng(16);
+    for (rows, act) in [(40, None), (40, Some(Activation::Gelu)), (1, None)] {
+        let d = Dims { rows, inputs: 19, outputs: 23, precision: MatmulPrecision::Int8 };
+        let mut f32s = |n: usize| cast::<f32>(&rng.vec(n));
+        let (x, w, b) = (f32s(rows * 19), f32s(23 * 19), f32s(23));
+        let few = rows == 1;
+        let wide = |x: &[f32]| {
+            let lines = x.chunks(19).flat_map(|line| {
+                let largest = line.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+                let step = f64::from(largest / 127.0);
+                let round = move |x: &f32| f64::from((x * (127.0 / largest)).round_ties_even()) * step;
+                line.iter().map(move |x| if few { f64::from(*x) } else { round(x) })
+            });
+            lines.collect::<Vec<f64>>()
+        };
+        let b64: Vec<f64> = b.iter().map(|&b| b.into()).collect();
+        let mut want = vec![0.0; rows * 23];
+        let mut z = vec![0.0; saved_len(d, act)];
+        forward_reference(d, act, &wide(&x), &wide(&w), Some(&b64), &mut want, &mut z);
+        each_isa(|isa| {
+            for isa in [false, true].into_iter().filter_map(|dot| isa.with_int8_dot(dot)) {
+                let mut prepared = vec![f32::NAN; prepared_len::<f32>(d, false)];
+                prepare(isa, d, &w, false, &mut prepared);
+                for prepared in [&[], &prepared[..]] {
+                    let mut scratch = vec![f32::NAN; scratch_len::<f32>(d, act)];
+                    let mut y = vec![f32::NAN; want.len()];
+                    forward(isa, d, act, &x, &w, prepared, Some(&b), &mut y, &mut [], &mut scratch);
+                    assert_close(&format!("{isa} {rows} rows {act:?}"), &y, &want, 5e-6, 0.0);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "linear backward: a product in int8 has no derivative")]
+fn int8_has_no_backward_pass() {
+    let d = Dims { rows: 1, inputs: 2, outputs: 3, precision: MatmulPrecision::Int8 };
+    let (x, w, y) = ([0.0f32; 2], [0.0; 6], [0.0; 3]);
+    backward(Isa::PORTABLE, d, None, &x, &w, &[], &y, &[], &y, None, None, None, &mut []);
+}

@@ -179,6 +179,7 @@ pub(super) fn finetune_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
         patience: None,
         encoder_rate: 1.0,
         final_model: false,
+        test_precision: None,
     };
     let scratch = Scratch::new()?;
     let mut clock = Clock::new(limit);

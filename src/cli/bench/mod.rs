@@ -4,7 +4,7 @@
 //! program that embeds heartlore calls it. FLOPs are those of the operations that are really executed (rows nobody reads
 //! are not), so the share of the peak is honest; the time per window is what to compare with other programs. The share is
 //! the time that the FLOPs would take at their peak over the time they took: f32's at the rate of multiply-adds and, where
-//! the CPU's dot products of bf16 are in use, those of operations on bf16 operands at the rate of these.
+//! the CPU's dot products of bf16 or of 8-bit integers are in use, those of operations on such operands at the rate of these.
 //!
 //! [`Model::predict`]: crate::Model::predict
 
@@ -35,6 +35,7 @@ Examples:
   heartlore bench --preset tiny --what pretrain,predict --threads 1
   heartlore bench --what predict --batch 1,8,64 --json
   heartlore bench --what pretrain,predict --precision f32,bf16     # one beside the other
+  heartlore bench --what predict --precision f32,bf16,int8
   heartlore bench --what pretrain --train-batch 64 --threads 2     # and how much memory that takes
   heartlore bench --what growth --threads 1        # time and memory as the window grows to 16 times its length
   heartlore bench --out bench/                     # also report.html, bench.json and roofline.svg
@@ -81,7 +82,8 @@ pub struct Args {
     /// Longest time for one figure, in seconds
     #[arg(long, default_value_t = 10.0)]
     pub seconds: f64,
-    /// What the operands of matrix products are rounded to: f32 (not at all), bf16, or both beside each other
+    /// What the operands of matrix products are rounded to: f32 (not at all), bf16, int8 (prediction and full outputs only),
+    /// or several beside each other
     #[arg(long, value_delimiter = ',', default_value = "f32")]
     pub precision: Vec<Precision>,
     /// Instruction set by name, for training and operations [default: the widest of this CPU]
@@ -97,26 +99,32 @@ pub struct Args {
 struct Flops {
     f32: f64,
     bf16: f64,
+    int8: f64,
 }
 
 impl Flops {
     /// `n` FLOPs of an operation of this kind in a program of this precision.
     fn of(kind: OpKind, precision: MatmulPrecision, n: u64) -> Self {
-        if precision == MatmulPrecision::Bf16 && kind.takes_bf16() {
-            Self { f32: 0.0, bf16: n as f64 }
-        } else {
-            Self { f32: n as f64, bf16: 0.0 }
+        let (n, none) = (n as f64, Self::default());
+        match precision {
+            MatmulPrecision::Int8 if kind.takes_int8() => Self { int8: n, ..none },
+            MatmulPrecision::Bf16 | MatmulPrecision::Int8 if kind.takes_bf16() => Self { bf16: n, ..none },
+            _ => Self { f32: n, ..none },
         }
     }
 
     fn total(self) -> f64 {
-        self.f32 + self.bf16
+        self.f32 + self.bf16 + self.int8
     }
 }
 
 impl std::iter::Sum for Flops {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |a, b| Self { f32: a.f32 + b.f32, bf16: a.bf16 + b.bf16 })
+        all.fold(Self::default(), |a, b| Self {
+            f32: a.f32 + b.f32,
+            bf16: a.bf16 + b.bf16,
+            int8: a.int8 + b.int8,
+        })
     }
 }
 
@@ -180,6 +188,8 @@ struct Machine {
     peak_all: f64,
     /// Of one thread's dot products of bf16, whether or not they are used; `None` without.
     dot_peak: Option<f64>,
+    /// Of one thread's dot products of 8-bit integers; `None` without.
+    int8_peak: Option<f64>,
     bandwidth: f64,
 }
 
@@ -209,6 +219,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut threads: Vec<usize> =
         args.threads.0.iter().map(|&t| if t == 0 { machine.cores } else { t }).collect();
     threads.dedup();
+    if args.precision.iter().any(|p| p.0 == MatmulPrecision::Int8) {
+        context.note("int8 has no derivative: training and its operations are not timed in it");
+    }
     let (mut lines, mut starts) = (Vec::new(), Vec::new());
     let wanted = |what: &str| args.what.iter().any(|w| w == what);
     for (&threads, &precision) in threads.iter().flat_map(|t| args.precision.iter().map(move |p| (t, p))) {
@@ -222,10 +235,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             });
             Ok(())
         };
-        if wanted("pretrain") {
+        let trains = run.precision != MatmulPrecision::Int8;
+        if wanted("pretrain") && trains {
             add(&|| pretrain_steps(&model, &run, limit))?;
         }
-        if wanted("finetune") {
+        if wanted("finetune") && trains {
             add(&|| finetune_steps(&model, &run, limit))?;
         }
         for (what, task) in [("predict", classifier()), ("reconstruct", Task::Pretrained)] {
@@ -242,7 +256,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         if wanted("growth") {
             longer.extend(growth(&model, precision, limit)?);
         }
-        if wanted("operations") {
+        if wanted("operations") && precision.0 != MatmulPrecision::Int8 {
             parts.extend(operations(&model, precision, isa, args.group, limit)?);
         }
     }
@@ -304,8 +318,8 @@ fn machine(isa: Isa, limit: Duration) -> Machine {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| measure::fma_peak(isa, limit))).collect();
         threads.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
     });
-    let dot_peak = measure::bf16_dot_peak(isa, limit);
-    Machine { isa, cores, peak, peak_all, dot_peak, bandwidth: measure::bandwidth(isa, limit) }
+    let (dot_peak, int8_peak) = (measure::bf16_dot_peak(isa, limit), measure::int8_dot_peak(isa, limit));
+    Machine { isa, cores, peak, peak_all, dot_peak, int8_peak, bandwidth: measure::bandwidth(isa, limit) }
 }
 
 impl Line {
@@ -325,11 +339,12 @@ impl Machine {
     /// In words.
     fn limits(&self) -> String {
         format!(
-            "FMA peak {:.1} GFLOP/s on one thread, {:.1} on {}{}; memory {:.1} GB/s on one thread",
+            "FMA peak {:.1} GFLOP/s on one thread, {:.1} on {}{}{}; memory {:.1} GB/s on one thread",
             self.peak,
             self.peak_all,
             self.cores,
             self.dot_peak.map(|p| format!(", bf16 dot products {p:.1} on one")).unwrap_or_default(),
+            self.int8_peak.map(|p| format!(", int8 {p:.1}")).unwrap_or_default(),
             self.bandwidth
         )
     }
@@ -347,9 +362,10 @@ impl Machine {
     /// products, where they are in use, are taken to grow with the threads as multiply-adds do.
     fn share(&self, flops: Flops, threads: usize, seconds: f64) -> f64 {
         let peak = self.peak_of(threads);
-        let dot =
-            self.dot_peak.filter(|_| self.isa.bf16_dot().is_some()).map_or(peak, |d| d * peak / self.peak);
-        if seconds > 0.0 { 1e-7 * (flops.f32 / peak + flops.bf16 / dot) / seconds } else { 0.0 }
+        let of = |dot: Option<f64>| dot.map_or(peak, |d| d * peak / self.peak);
+        let (bf16, int8) = (of(self.dot_peak.filter(|_| self.isa.bf16_dot().is_some())), of(self.int8_peak));
+        let at_peak = flops.f32 / peak + flops.bf16 / bf16 + flops.int8 / int8;
+        if seconds > 0.0 { 1e-7 * at_peak / seconds } else { 0.0 }
     }
 }
 
@@ -360,9 +376,11 @@ mod tests {
     #[test]
     fn the_share_counts_each_kind_of_flops_at_its_own_peak() {
         let dot = Isa::best().with_bf16_dot(true);
-        let machine =
-            |isa, dot_peak| Machine { isa, cores: 4, peak: 100.0, peak_all: 300.0, dot_peak, bandwidth: 1.0 };
-        let flops = Flops { f32: 50e9, bf16: 100e9 };
+        let machine = |isa, dot_peak| {
+            let int8_peak = Some(400.0);
+            Machine { isa, cores: 4, peak: 100.0, peak_all: 300.0, dot_peak, int8_peak, bandwidth: 1.0 }
+        };
+        let flops = Flops { f32: 50e9, bf16: 100e9, int8: 0.0 };
         assert_eq!(flops.total(), 150e9);
         // Without dot products in use all FLOPs count as f32: 1.5 s at the peak of one thread.
         for dot_peak in [None, Some(200.0)] {
@@ -377,9 +395,14 @@ mod tests {
             assert!((share(4) - 50.0 / 3.0).abs() < 1e-9, "{}", share(4));
         }
         assert_eq!(machine(Isa::PORTABLE, None).share(flops, 1, 0.0), 0.0);
+        let flops = Flops { f32: 50e9, bf16: 0.0, int8: 200e9 };
+        assert!((machine(Isa::PORTABLE, None).share(flops, 1, 2.0) - 50.0).abs() < 1e-9);
         let of = |kind, precision| Flops::of(kind, precision, 3).bf16;
         assert_eq!(of(OpKind::Attention, MatmulPrecision::Bf16), 3.0);
         assert_eq!(of(OpKind::Attention, MatmulPrecision::F32), 0.0);
         assert_eq!(of(OpKind::Conv1d, MatmulPrecision::Bf16), 0.0);
+        assert_eq!(of(OpKind::Attention, MatmulPrecision::Int8), 3.0);
+        let of = |kind| Flops::of(kind, MatmulPrecision::Int8, 3).int8;
+        assert_eq!([OpKind::Linear, OpKind::FeedForward, OpKind::Conv1d].map(of), [3.0, 3.0, 0.0]);
     }
 }

@@ -128,11 +128,12 @@ pub(super) fn as_json(f: &Figures<'_>) -> serde_json::Value {
         "peak_gflops_one_thread": machine.peak,
         "peak_gflops_all_cores": machine.peak_all,
         "bf16_dot_peak_gflops_one_thread": machine.dot_peak,
+        "int8_dot_peak_gops_one_thread": machine.int8_peak,
         "memory_gbytes_per_s_one_thread": machine.bandwidth,
         "jobs": lines.iter().map(|l| serde_json::json!({
             "what": l.what, "precision": l.precision.to_string(), "threads": l.threads, "batch": l.batch, "seconds_per_window": l.per_window(),
             "best_seconds_per_window": l.time.best / l.windows as f64, "flops_per_window": l.flops.total(),
-            "bf16_flops_per_window": l.flops.bf16, "gflops": l.flops.total() / l.per_window() / 1e9,
+            "bf16_flops_per_window": l.flops.bf16, "int8_ops_per_window": l.flops.int8, "gflops": l.flops.total() / l.per_window() / 1e9,
             "percent_of_peak": machine.share(l.flops, l.threads, l.per_window()), "clean": l.time.clean, "total": l.time.total,
             "peak_mib": l.peak_mib,
         })).collect::<Vec<_>>(),

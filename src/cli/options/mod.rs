@@ -36,17 +36,17 @@ impl fmt::Display for List {
     }
 }
 
-/// What the operands of matrix products are rounded to: `f32` (not at all) or `bf16`.
+/// What the operands of matrix products are rounded to: `f32` (not at all), `bf16` or `int8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision(pub MatmulPrecision);
 
 const PRECISIONS: Choices<MatmulPrecision> =
-    &[("f32", MatmulPrecision::F32), ("bf16", MatmulPrecision::Bf16)];
+    &[("f32", MatmulPrecision::F32), ("bf16", MatmulPrecision::Bf16), ("int8", MatmulPrecision::Int8)];
 
 impl FromStr for Precision {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        choose(PRECISIONS, text).map(Self).ok_or_else(|| format!("'{text}' is neither f32 nor bf16"))
+        choose(PRECISIONS, text).map(Self).ok_or_else(|| format!("'{text}' is none of f32, bf16 and int8"))
     }
 }
 
