@@ -91,9 +91,8 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
         _ => return None,
     };
     let parts = match graph.node(id).op {
-        // Every part reads the spectra of all weights, 8 MB of them in the longest operation of `paper`: with more than one
-        // part a thread, two threads are hardly faster than one there (0.93 ms, and 0.80 with eight parts).
-        Op::Conv1d { .. } => threads,
+        // Long signals: every part reads the spectra of all weights.
+        Op::Conv1d { .. } if conv1d::Steps::of::<T>(cost::conv1d_dims(graph, id), 1).is_none() => threads,
         _ => PER_THREAD * threads,
     };
     let cuts = Cuts::new(rows, grain, parts, short);
@@ -203,6 +202,28 @@ pub(super) fn forward<T: Precision>(
             }
             let ([y], [x, w, bias]) = views(arena, params, [out], [at(x), at(w), opt(b)]);
             let bias = b.map(|_| bias);
+            if let Some(steps) = conv1d::Steps::of::<T>(d, team.threads()) {
+                let (groups, group) = (steps.groups(), steps.group_len());
+                let (frequencies, frequency) = (steps.frequencies(), steps.frequency_len());
+                shared.grow(groups * group + frequencies * frequency);
+                let (spectra, products) = shared.split_at_mut(groups * group);
+                let products = &mut products[..frequencies * frequency];
+                by_rows(team, benches, Cuts::new(groups, 1, groups, true), spectra, |range, out, _| {
+                    for (i, out) in range.zip(out.chunks_exact_mut(group)) {
+                        steps.analyse(isa, x, i, out);
+                    }
+                });
+                let spectra = &*spectra;
+                let parts = Cuts::new(frequencies, 1, PER_THREAD * team.threads(), true);
+                by_rows(team, benches, parts, products, |range, out, _| {
+                    steps.multiply(isa, spectra, prepared, range, out);
+                });
+                let products = &*products;
+                by_rows(team, benches, cuts, y, |rows, y, scratch| {
+                    steps.synthesise(isa, act, products, bias, rows, y, scratch);
+                });
+                return true;
+            }
             by_rows(team, benches, cuts, y, |rows, y, scratch| {
                 conv1d::forward_rows(isa, d, act, x, w, prepared, bias, rows, y, scratch);
             });
