@@ -23,38 +23,67 @@ use heartlore_kernels::{
     Isa, Real, activation, attention, conv1d, elementwise, embed, feed_forward, gemm, layer_norm, linear,
 };
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// FLOPs of an operation worth handing out: some ten microseconds.
 const WORTHWHILE: u64 = 1 << 18;
-/// Parts for each thread.
-const PER_THREAD: usize = 4;
 /// Most parts of an operation.
-const MOST: usize = 64;
+const MOST: usize = 128;
+/// A part is one of so many that are left of a thread's share: long ones first, short ones for the end, where a thread that
+/// has done its own share takes what is left of another's.
+const TAPER: usize = 3;
 /// Rows, or elements, by multiples of which operations are cut that treat each alone.
 const EACH: usize = 16;
 
-/// `rows` cut into parts at multiples of a grain.
+/// `rows` cut at multiples of a grain into one share for each thread, and those into parts.
 #[derive(Clone, Copy, Debug)]
 struct Cuts {
     rows: usize,
     grain: usize,
     blocks: usize,
-    parts: usize,
+    shares: usize,
+    /// Most parts of a share.
+    most: usize,
 }
 
 impl Cuts {
-    /// At most `parts` of them. `short`: the last part may be shorter than the grain; else it takes what is left.
-    fn new(rows: usize, grain: usize, parts: usize, short: bool) -> Self {
+    /// For `threads`. `short`: the last part may be shorter than the grain; else it takes what is left.
+    fn new(rows: usize, grain: usize, threads: usize, short: bool) -> Self {
         let blocks = if short { rows.div_ceil(grain) } else { rows / grain };
-        Self { rows, grain, blocks, parts: blocks.min(parts).min(MOST) }
+        let shares = threads.min(blocks).clamp(1, Team::SHARES);
+        Self { rows, grain, blocks, shares, most: MOST / shares }
     }
 
-    fn range(&self, part: usize) -> Range<usize> {
-        let whole = |part| self.grain * (self.blocks * part / self.parts);
-        let end = |part| if part == self.parts { self.rows } else { whole(part) };
-        end(part)..end(part + 1)
+    /// The same in one part for each thread.
+    fn whole_shares(self) -> Self {
+        Self { most: 1, ..self }
+    }
+
+    /// Whether there is something to share.
+    fn pay(&self) -> bool {
+        self.blocks > 1 && self.shares > 1
+    }
+
+    /// Blocks before a share.
+    fn before(&self, share: usize) -> usize {
+        self.blocks * share / self.shares
+    }
+
+    /// The longest share, as a part of the whole.
+    fn longest(&self) -> f64 {
+        self.blocks.div_ceil(self.shares) as f64 / self.blocks as f64
+    }
+
+    /// The rows of the parts of a share, in order.
+    fn parts(self, share: usize) -> impl Iterator<Item = Range<usize>> {
+        let (mut block, end) = (self.before(share), self.before(share + 1));
+        let row = move |block| if block == self.blocks { self.rows } else { self.grain * block };
+        let left = (1..=self.most).rev();
+        left.map_while(move |parts| {
+            let first = block;
+            block += (end - block).div_ceil(parts.min(TAPER));
+            (first < block).then(|| row(first)..row(block))
+        })
     }
 }
 
@@ -90,13 +119,14 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
         }
         _ => return None,
     };
-    let parts = match graph.node(id).op {
-        // Long signals: every part reads the spectra of all weights.
-        Op::Conv1d { .. } if conv1d::Steps::of::<T>(cost::conv1d_dims(graph, id), 1).is_none() => threads,
-        _ => PER_THREAD * threads,
-    };
-    let cuts = Cuts::new(rows, grain, parts, short);
-    (cuts.parts > 1).then_some(cuts)
+    let mut cuts = Cuts::new(rows, grain, threads, short);
+    if let Op::Conv1d { .. } = graph.node(id).op
+        && conv1d::Steps::of::<T>(cost::conv1d_dims(graph, id), 1).is_none()
+    {
+        // Every part reads the spectra of all weights.
+        cuts = cuts.whole_shares();
+    }
+    cuts.pay().then_some(cuts)
 }
 
 /// Whether a layer is cut along its outputs: a single row, as in a classification head, where each output is a sum of
@@ -112,7 +142,7 @@ pub(super) fn share_of_time<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, threa
         let flops = cost::executed_flops(graph, id).0 as f64;
         alone += flops;
         together += match cuts::<T>(graph, plan, isa, id, threads) {
-            Some(cuts) => flops * cuts.parts.div_ceil(threads) as f64 / cuts.parts as f64,
+            Some(cuts) => flops * cuts.longest(),
             None => flops,
         };
     }
@@ -131,19 +161,20 @@ fn by_rows<T: Real>(
     task: impl Fn(Range<usize>, &mut [T], &mut [T]) + Sync,
 ) {
     let width = y.len() / cuts.rows;
-    let mut parts: [(Range<usize>, &mut [T]); MOST] = std::array::from_fn(|_| (0..0, &mut [][..]));
-    let mut rest = y;
-    for (i, part) in parts[..cuts.parts].iter_mut().enumerate() {
-        let rows = cuts.range(i);
-        let (mine, tail) = rest.split_at_mut(rows.len() * width);
-        (*part, rest) = ((rows, mine), tail);
+    let mut parts: [Mutex<(Range<usize>, &mut [T])>; MOST] =
+        std::array::from_fn(|_| Mutex::new((0..0, &mut [][..])));
+    let (mut count, mut ends, mut rest) = (0, [0; Team::SHARES], y);
+    for (share, end) in ends[..cuts.shares].iter_mut().enumerate() {
+        for rows in cuts.parts(share) {
+            let (mine, tail) = rest.split_at_mut(rows.len() * width);
+            parts[count] = Mutex::new((rows, mine));
+            (count, rest) = (count + 1, tail);
+        }
+        *end = count;
     }
-    team.each(&mut parts[..cuts.parts], |thread, (rows, y)| {
+    team.share(&parts[..count], &ends[..cuts.shares], |thread, (rows, y)| {
         // A thread's scratch is poisoned only if a part panicked, and then the panic is already on its way up.
-        let mut scratch = match benches[thread].lock() {
-            Ok(scratch) => scratch,
-            Err(poisoned) => poisoned.into_inner(),
-        };
+        let mut scratch = benches[thread].lock().unwrap_or_else(PoisonError::into_inner);
         task(rows.clone(), y, &mut scratch);
     });
 }
@@ -208,13 +239,19 @@ pub(super) fn forward<T: Precision>(
                 shared.grow(groups * group + frequencies * frequency);
                 let (spectra, products) = shared.split_at_mut(groups * group);
                 let products = &mut products[..frequencies * frequency];
-                by_rows(team, benches, Cuts::new(groups, 1, groups, true), spectra, |range, out, _| {
-                    for (i, out) in range.zip(out.chunks_exact_mut(group)) {
-                        steps.analyse(isa, x, i, out);
-                    }
-                });
+                by_rows(
+                    team,
+                    benches,
+                    Cuts::new(groups, 1, team.threads(), true),
+                    spectra,
+                    |range, out, _| {
+                        for (i, out) in range.zip(out.chunks_exact_mut(group)) {
+                            steps.analyse(isa, x, i, out);
+                        }
+                    },
+                );
                 let spectra = &*spectra;
-                let parts = Cuts::new(frequencies, 1, PER_THREAD * team.threads(), true);
+                let parts = Cuts::new(frequencies, 1, team.threads(), true);
                 by_rows(team, benches, parts, products, |range, out, _| {
                     steps.multiply(isa, spectra, prepared, range, out);
                 });
@@ -293,7 +330,7 @@ pub(super) fn forward<T: Precision>(
                 by_rows(
                     team,
                     benches,
-                    Cuts::new(pieces, 1, PER_THREAD * team.threads(), true),
+                    Cuts::new(pieces, 1, team.threads(), true),
                     packed,
                     |range, out, _| {
                         for (piece, out) in range.zip(out.chunks_exact_mut(len)) {
@@ -355,17 +392,29 @@ mod tests {
     #[test]
     fn cuts_cover_every_row_once_and_none_is_short() {
         for rows in [0, 1, 13, 14, 27, 28, 29, 1281] {
-            for (grain, parts, short) in [(1, 4, false), (14, 8, true), (14, 12, false), (64, 64, true)] {
-                let cuts = Cuts::new(rows, grain, parts, short);
-                let all: Vec<usize> = (0..cuts.parts).flat_map(|p| cuts.range(p)).collect();
-                if cuts.parts > 0 {
-                    assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{cuts:?}");
-                }
-                for range in (0..cuts.parts).map(|p| cuts.range(p)) {
-                    assert!(range.start % grain == 0 && !range.is_empty(), "{cuts:?} {range:?}");
-                    assert!(range.len() >= grain || (short && range.end == rows), "{cuts:?} {range:?}");
+            for (grain, threads, short) in [(1, 4, false), (14, 2, true), (14, 12, false), (64, 200, true)] {
+                let cuts = Cuts::new(rows, grain, threads, short);
+                for cuts in [cuts, cuts.whole_shares()] {
+                    let parts: Vec<_> = (0..cuts.shares).flat_map(|share| cuts.parts(share)).collect();
+                    let all: Vec<usize> = parts.iter().cloned().flatten().collect();
+                    if cuts.blocks > 0 {
+                        assert_eq!(all, (0..rows).collect::<Vec<_>>(), "{cuts:?}");
+                    }
+                    assert!(parts.len() <= MOST, "{cuts:?}");
+                    for range in parts {
+                        assert!(range.start % grain == 0 && !range.is_empty(), "{cuts:?} {range:?}");
+                        assert!(range.len() >= grain || (short && range.end == rows), "{cuts:?} {range:?}");
+                    }
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_share_begins_with_long_parts_and_ends_with_short_ones() {
+        let cuts = Cuts::new(92, 1, 2, true);
+        let lengths = |share| cuts.parts(share).map(|range| range.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(0), [16, 10, 7, 5, 3, 2, 1, 1, 1]);
+        assert_eq!(lengths(1), lengths(0));
     }
 }
