@@ -1,8 +1,10 @@
 //! One operation on several threads: the forward pass of an inference plan, cut into ranges of rows.
 //!
 //! Rows of a result are computed apart from each other by every kernel named here, so the cuts leave no trace in the
-//! numbers as long as no part is so short that its product takes another path ([`gemm::row_grain`]). Parts are a few per
-//! thread, so that a thread that comes late finds work left; each thread brings the scratch.
+//! numbers as long as no part is so short that its product takes another path ([`gemm::row_grain`]). A single row is cut by
+//! columns. Each thread has a share, the same rows from operation to operation as far as shapes allow, so that it finds
+//! them in its own cache, and brings the scratch. A share is cut in parts, long ones first ([`TAPER`]): threads never take
+//! the same time, and one that waits half a part of four for the other at every end has lost 2 % of a pass.
 //!
 //! What is not here runs whole: operations too small to be worth handing out, passes that keep something for a backward
 //! pass, and products whose weights are not prepared, because every part would pack them anew.
@@ -20,7 +22,8 @@ use heartlore_kernels::attention::Rows;
 use heartlore_kernels::layer_norm::Residual;
 use heartlore_kernels::rng::Dropout;
 use heartlore_kernels::{
-    Isa, Real, activation, attention, conv1d, elementwise, embed, feed_forward, gemm, layer_norm, linear,
+    Isa, Real, absorbed_attention, activation, attention, conv1d, elementwise, embed, feed_forward, gemm,
+    layer_norm, linear,
 };
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,7 +92,10 @@ impl Cuts {
 
 /// How an operation is cut for a team of `threads`; `None` if it runs whole.
 fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -> Option<Cuts> {
-    if !plan.steps[id.index()].saved.is_empty() || cost::executed_flops(graph, id).0 < WORTHWHILE {
+    // Of a single row, the time is that of reading the weights.
+    let single = graph.shape(id).rows() == 1;
+    let worthwhile = if single { WORTHWHILE / 4 } else { WORTHWHILE };
+    if !plan.steps[id.index()].saved.is_empty() || cost::executed_flops(graph, id).0 < worthwhile {
         return None;
     }
     let products = gemm::row_grain::<T>(isa);
@@ -105,12 +111,16 @@ fn cuts<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, id: Id, threads: usize) -
         }
         Op::FeedForward { .. } => {
             let d = cost::feed_forward_dims(graph, id, plan.precision());
-            (d.samples * d.rows, products, false)
+            let rows = d.samples * d.rows;
+            if rows == 1 { (d.hidden, gemm::column_grain(), true) } else { (rows, products, false) }
         }
         Op::LayerNorm { .. } => (graph.shape(id).rows(), EACH, true),
         Op::Attention { .. } => {
             let d = cost::attention_dims(graph, id, plan.precision());
             (if d.batch == 1 { d.tq } else { 0 }, attention::row_grain(), true)
+        }
+        Op::AbsorbedAttention { .. } => {
+            (absorbed_attention::sections::<T>(cost::absorbed_attention_dims(graph, id)), 1, true)
         }
         Op::Activate { .. } | Op::Add { .. } => (graph.shape(id).elements(), EACH, true),
         Op::AddRows { .. } | Op::PrependRow { .. } => {
@@ -273,6 +283,19 @@ pub(super) fn forward<T: Precision>(
             }
             let places = [at(x), at(w1), at(b1), at(w2), at(b2)];
             let ([y], [x, w1, b1, w2, b2]) = views(arena, params, [out], places);
+            if d.samples * d.rows == 1 {
+                shared.grow(d.hidden);
+                let hidden = &mut shared[..d.hidden];
+                by_rows(team, benches, cuts, hidden, |columns, g, scratch| {
+                    feed_forward::hidden_of_row(isa, d, act, x, b1, prepared, columns, g, scratch);
+                });
+                let (hidden, cuts) =
+                    (&*hidden, Cuts::new(d.width, gemm::column_grain(), team.threads(), true));
+                by_rows(team, benches, cuts, y, |columns, y, scratch| {
+                    feed_forward::row_of_hidden(isa, d, hidden, b2, prepared, columns, y, scratch);
+                });
+                return true;
+            }
             by_rows(team, benches, cuts, y, |rows, y, scratch| {
                 let d = feed_forward::Dims { samples: 1, rows: rows.len(), ..d };
                 let (none, x) = (Dropout::NONE, of(x, &rows, d.width));
@@ -348,6 +371,34 @@ pub(super) fn forward<T: Precision>(
                     isa, d, scale, q, k, v, mask, none, key, packed, y, y_only, scratch,
                 );
             })
+        }
+        Op::AbsorbedAttention { q, x, w, b, mask, first, scale, dropout, .. } => {
+            let d = cost::absorbed_attention_dims(&graph, id);
+            if whole(dropout) {
+                return false;
+            }
+            let places = [at(q), at(x), at(w), opt(b), opt(mask)];
+            let ([y], [q, x, w, bias, m]) = views(arena, params, [out], places);
+            let rows = first..first + 2 * d.inner();
+            let (w, bias, mask) = (of(w, &rows, d.width), b.map(|_| &bias[rows.clone()]), mask.map(|_| m));
+            let (sections, len) = (absorbed_attention::sections::<T>(d), absorbed_attention::sums_len(d));
+            shared.grow(d.heads * d.width + sections * len);
+            let (u, rest) = shared.split_at_mut(d.heads * d.width);
+            let sums = &mut rest[..sections * len];
+            let heads = Cuts::new(d.heads, 1, team.threads(), true);
+            by_rows(team, benches, heads, u, |heads, u, _| {
+                absorbed_attention::absorb_query(isa, d, scale, q, x, w, heads, u);
+            });
+            let u = &*u;
+            by_rows(team, benches, cuts, sums, |range, sums, scratch| {
+                for (section, sums) in range.zip(sums.chunks_exact_mut(len)) {
+                    absorbed_attention::attend_section(isa, d, q, x, w, mask, u, section, sums, scratch);
+                }
+            });
+            let sums = &*sums;
+            by_rows(team, benches, heads, y, |heads, y, scratch| {
+                absorbed_attention::values_of_sections(isa, d, q, x, w, bias, sums, heads, y, scratch);
+            });
         }
         Op::Activate { x, kind } => {
             let ([y], [x]) = views(arena, params, [out], [at(x)]);
