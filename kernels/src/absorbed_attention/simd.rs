@@ -6,6 +6,8 @@
 //! | [`combine`] | c = sum p x_j, du = sum ds x_j | u = W_K^T q, dc = W_V^T dy |
 //! | [`spread`] | dx_j = m p dc + ds u | dW_K = q du^T, dW_V = dy c^T |
 //!
+//! Keys are summed by sections ([`SECTION`]), and their sums joined in order: threads may take a section each.
+//!
 //! A dot product is one chain per lane, an element of a sum one chain along the rows: neither depends on the
 //! register block it falls into.
 
@@ -438,16 +440,16 @@ impl Task for Forward<'_> {
         let mut saved = Saved::split(d, saved);
         let mut rest = aligned(scratch);
         let u = take(&mut rest, queries * d.width);
-        let (all, part) = (take(&mut rest, sums_len(d)), take(&mut rest, sums_len(d)));
+        let (mut all, mut part) = (take(&mut rest, sums_len(d)), take(&mut rest, sums_len(d)));
         for n in 0..d.batch {
             scaled_queries(s, &f, n, 0..d.heads, u);
             clear(d, all);
             for section in 0..sections(d) {
+                clear(d, part);
+                attend(s, &f, n, section_keys(d, section), u, part, rest);
                 if section == 0 {
-                    attend(s, &f, n, section_keys(d, section), u, all, rest);
+                    std::mem::swap(&mut all, &mut part);
                 } else {
-                    clear(d, part);
-                    attend(s, &f, n, section_keys(d, section), u, part, rest);
                     join(s, d, 0..queries, all, part);
                 }
             }
