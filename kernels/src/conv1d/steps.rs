@@ -14,7 +14,8 @@ use std::ops::Range;
 /// the paper's kernels, for 0.3 and 0.9 MB of x), and threads that cut the rows read all of them each. Of the cuts that do
 /// not, frequencies keep each thread's stream of weights in one piece, and let the fewest numbers go from one core's cache
 /// to the other's: half of x's and of the products' spectra, where threads that cut the output channels exchange all of
-/// x's.
+/// x's. On two cores of an AMD EPYC (Zen 5) VM the paper's kernels of 33 and 17 taps take 0.20 and 0.51 ms in a prediction,
+/// in place of 0.28 and 0.52 by rows (0.33 and 0.93 on one thread; clocks after the operations of a pass).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steps {
     d: Dims,

@@ -21,6 +21,9 @@
 //! Both weight matrices are packed once per call, or once for many calls ([`prepare`]; packing costs 8 %; panels that
 //! begin at a cache line give another 3 %).
 //!
+//! A single row cannot be cut by rows; several threads cut the columns of its two products ([`hidden_of_row`],
+//! [`row_of_hidden`]).
+//!
 //! **Numerics.** As [`crate::gemm`], and with [`MatmulPrecision::Bf16`] the bits of the layers one after the other in that
 //! precision; parameter gradients add tile after tile in order of rows. A dropped element counts
 //! as exactly 0 unless h is infinite or NaN (0 times infinity is NaN).
