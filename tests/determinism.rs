@@ -7,7 +7,8 @@ mod common;
 
 use common::{Encoder, Given, Sizes, bits, fill, run, run_in, transformer};
 use heartlore::graph::{
-    Aids, AttentionSpec, Exec, Graph, Id, MatmulPrecision, Plan, Precision, Prepared, Team, Want,
+    Aids, AttentionSpec, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, MatmulPrecision, Plan, Precision,
+    Prepared, Team, Want,
 };
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
@@ -288,6 +289,29 @@ fn a_team_of_any_size_changes_no_bit() {
     let h = head.linear(row, w.unwrap(), Some(b.unwrap()), Some(Activation::Relu)).unwrap();
     let w = head.param("w2", [131, 2111], Init::Normal(0.3)).unwrap();
     let last = head.linear(h, w, None, None).unwrap();
+    // A feed-forward block of one row, cut by columns.
+    let mut block = g.clone();
+    let row = block.pool(root, Pool::First).unwrap();
+    let mut param =
+        |name: &str, shape: &[usize]| block.param(name, shape.to_vec(), Init::Normal(0.3)).unwrap();
+    let p = FeedForwardParams {
+        w1: param("w1", &[2111, 64]),
+        b1: param("b1", &[2111]),
+        w2: param("w2", &[64, 2111]),
+        b2: param("b2", &[64]),
+    };
+    let through = block.feed_forward(row, p, Activation::Gelu, 0.1).unwrap();
+    // Convolutions in the frequency domain: of a short signal in three steps, of a long one by rows.
+    let long = |length: usize| {
+        let mut g = Graph::new();
+        let x = g.input("x", [1, length, 31]).unwrap();
+        let w = g.param("w", [47, 31, 33], Init::Normal(0.3)).unwrap();
+        let b = g.param("b", [47], Init::Normal(1.0)).unwrap();
+        let spec = Conv1dSpec { padding: 16, act: Some(Activation::Gelu), ..Conv1dSpec::default() };
+        let y = g.conv1d(x, w, Some(b), spec).unwrap();
+        (g, y)
+    };
+    let long = [long(999), long(6000)];
     sets(|isa| {
         let f32 = MatmulPrecision::F32;
         check_teams::<f32>(&m.graph, m.logits, isa, f32);
@@ -302,6 +326,12 @@ fn a_team_of_any_size_changes_no_bit() {
         check_teams::<f32>(&head, last, isa, MatmulPrecision::Bf16);
         check_teams::<f32>(&head, last, isa, MatmulPrecision::Int8);
         check_teams::<f64>(&head, last, isa, f32);
+        for (g, y) in &long {
+            check_teams::<f32>(g, *y, isa, f32);
+        }
+        check_teams::<f32>(&block, through, isa, f32);
+        check_teams::<f32>(&block, through, isa, MatmulPrecision::Bf16);
+        check_teams::<f64>(&block, through, isa, f32);
     });
 }
 

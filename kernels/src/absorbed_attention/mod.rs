@@ -41,6 +41,8 @@
 //!   queries, a step of the running softmax ([`crate::attention`]) and the sum; backward, scores and x . dc,
 //!   then du and dx. The readable loop reads all of x twice per head and query. Blocks of 128 rows, which the
 //!   first-level cache does not hold, take 74 us in place of 64 forward, and 200 in place of 197 backward.
+//! * *Sections* of about 256 keys are summed apart from each other and their sums joined in order, so that threads may take
+//!   a section each ([`sections`]) and give the bits of one thread; on one thread this costs nothing that can be measured.
 //! * *Four rows, two queries* share their loads in a register block: eight multiply-adds for six loads.
 //! * The small products with the weights are the same three loops, with rows of weights in place of rows of x.
 //!
@@ -194,6 +196,96 @@ pub fn forward<T: Real>(
     }
 }
 
+/// Sections of keys that threads may share for a single query without dropout, see [`absorb_query`]. 0 where there are
+/// none: in f64, for several queries, and for no keys.
+pub fn sections<T: Real>(d: Dims) -> usize {
+    if is_f32::<T>() && d.batch == 1 && d.tq == 1 { simd::sections(d) } else { 0 }
+}
+
+/// Elements of the sums of a section.
+///
+/// # Panics
+/// If a product overflows.
+pub fn sums_len(d: Dims) -> usize {
+    simd::sums_len(d)
+}
+
+/// The first of three steps of [`forward`], each of parts that may be computed in any order and at once, with the bits that
+/// [`forward`] gives, where there are [`sections`]: u `[heads, width]` of some heads.
+///
+/// # Panics
+/// If a size does not fit, or there are no sections.
+pub fn absorb_query<T: Real>(
+    isa: Isa,
+    d: Dims,
+    scale: f64,
+    q: &[T],
+    x: &[T],
+    w: &[T],
+    heads: Range<usize>,
+    u: &mut [T],
+) {
+    const OP: &str = "absorbed attention of a query";
+    let f = Inputs::of_query(OP, d, scale, q, x, w);
+    contract::require(OP, "heads must be there", heads.end, heads.end <= d.heads);
+    contract::len(OP, "u", heads.len() * d.width, u.len());
+    isa.run(simd::Queries { inputs: f.as_f32(), heads, u: same_mut(u) });
+}
+
+/// The second step: `sums`, [`sums_len`] elements, of one of the [`sections`] from all of u; `scratch` as for [`forward`].
+///
+/// # Panics
+/// As [`absorb_query`].
+pub fn attend_section<T: Real>(
+    isa: Isa,
+    d: Dims,
+    q: &[T],
+    x: &[T],
+    w: &[T],
+    mask: Option<&[T]>,
+    u: &[T],
+    section: usize,
+    sums: &mut [T],
+    scratch: &mut [T],
+) {
+    const OP: &str = "absorbed attention to a section";
+    let f = Inputs { mask, ..Inputs::of_query(OP, d, 1.0, q, x, w) };
+    f.check(OP);
+    contract::require(OP, "there are fewer sections", section, section < sections::<T>(d));
+    contract::len(OP, "u", d.heads * d.width, u.len());
+    contract::len(OP, "sums", sums_len(d), sums.len());
+    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+    let (u, sums, scratch) = (same(u), same_mut(sums), same_mut(scratch));
+    isa.run(simd::Section { inputs: f.as_f32(), section, u, sums, scratch });
+}
+
+/// The third step: y of some heads from the sums of all sections in order; `scratch` as for [`forward`].
+///
+/// # Panics
+/// As [`absorb_query`].
+pub fn values_of_sections<T: Real>(
+    isa: Isa,
+    d: Dims,
+    q: &[T],
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    sums: &[T],
+    heads: Range<usize>,
+    y: &mut [T],
+    scratch: &mut [T],
+) {
+    const OP: &str = "absorbed attention from sections";
+    let f = Inputs { b, ..Inputs::of_query(OP, d, 1.0, q, x, w) };
+    f.check(OP);
+    contract::require(OP, "heads must be there", heads.end, heads.end <= d.heads);
+    contract::len(OP, "sums", sections::<T>(d) * sums_len(d), sums.len());
+    contract::len(OP, "y", heads.len() * d.head_dim, y.len());
+    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+    let (sums, y, scratch) = (same(sums), same_mut(y), same_mut(scratch));
+    isa.run(simd::Values { inputs: f.as_f32(), heads, sums, y, scratch });
+}
+
 /// [`forward`] by the readable loop in either precision, for comparison; `scratch` needs `tk + 3 * width` elements.
 ///
 /// # Panics
@@ -324,6 +416,15 @@ struct Inputs<'a, T> {
 }
 
 impl<'a, T: Real> Inputs<'a, T> {
+    /// Of a call that shares the work for a single query, checked.
+    fn of_query(op: &str, d: Dims, scale: f64, q: &'a [T], x: &'a [T], w: &'a [T]) -> Self {
+        let (dropout, key) = (Dropout::NONE, Key::default());
+        let f = Self { d, scale, q, x, w, b: None, mask: None, dropout, key };
+        f.check(op);
+        contract::require(op, "there must be sections", sections::<T>(d), sections::<T>(d) > 0);
+        f
+    }
+
     fn check(&self, op: &str) {
         let d = self.d;
         d.check(op);

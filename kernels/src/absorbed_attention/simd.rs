@@ -6,6 +6,8 @@
 //! | [`combine`] | c = sum p x_j, du = sum ds x_j | u = W_K^T q, dc = W_V^T dy |
 //! | [`spread`] | dx_j = m p dc + ds u | dW_K = q du^T, dW_V = dy c^T |
 //!
+//! Keys are summed by sections ([`SECTION`]), and their sums joined in order: threads may take a section each.
+//!
 //! A dot product is one chain per lane, an element of a sum one chain along the rows: neither depends on the
 //! register block it falls into.
 
@@ -13,17 +15,71 @@ use super::{Dims, Inputs, Saved, heads_weights_mut};
 use crate::isa::{Simd, Task};
 use crate::rng::BLOCK;
 use crate::{Beta, contract, vmath};
+use std::ops::Range;
 
 /// Rows of x of a block; it divides [`BLOCK`].
 const KEYS: usize = 32;
 /// f32 of a cache line.
 const LINE: usize = 16;
 
+/// Blocks of random numbers of a section of keys, about.
+const SECTION: usize = 2;
+
+/// Sections that the keys are cut into: each is summed apart from the others, and then their sums are joined in order.
+pub(super) fn sections(d: Dims) -> usize {
+    d.tk.div_ceil(BLOCK).div_ceil(SECTION)
+}
+
+/// The keys of a section, from a multiple of [`BLOCK`] on: sections are almost equal.
+fn section_keys(d: Dims, section: usize) -> Range<usize> {
+    let (all, sections) = (d.tk.div_ceil(BLOCK), sections(d));
+    let first = |section: usize| d.tk.min(all * section / sections * BLOCK);
+    first(section)..first(section + 1)
+}
+
+/// Elements of [`Sums`], whole cache lines.
+pub(super) fn sums_len(d: Dims) -> usize {
+    let per_query = d.width.saturating_add(3);
+    contract::product("absorbed attention", &[d.queries(), per_query]).saturating_add(LINE - 1) / LINE * LINE
+}
+
+/// What is known of each query after some keys.
+struct Sums<S> {
+    /// `[queries, width]`: sum of m exp(s - max) x.
+    c: S,
+    /// The greatest score.
+    max: S,
+    /// Sum of exp(s - max).
+    total: S,
+    /// Sum of m exp(s - max).
+    kept: S,
+}
+
+impl<'a> Sums<&'a mut [f32]> {
+    #[inline(always)]
+    fn split(d: Dims, sums: &'a mut [f32]) -> Self {
+        let (c, rest) = sums.split_at_mut(d.queries() * d.width);
+        let (max, rest) = rest.split_at_mut(d.queries());
+        let (total, rest) = rest.split_at_mut(d.queries());
+        Self { c, max, total, kept: &mut rest[..d.queries()] }
+    }
+}
+
+impl<'a> Sums<&'a [f32]> {
+    #[inline(always)]
+    fn of(d: Dims, sums: &'a [f32]) -> Self {
+        let (c, rest) = sums.split_at(d.queries() * d.width);
+        let (max, rest) = rest.split_at(d.queries());
+        let (total, rest) = rest.split_at(d.queries());
+        Self { c, max, total, kept: &rest[..d.queries()] }
+    }
+}
+
 /// Elements of scratch, of which the backward pass needs more.
 pub(super) fn scratch_len(d: Dims) -> usize {
-    let per_query = 3usize.checked_mul(d.width).and_then(|n| n.checked_add(2 * KEYS + BLOCK + 3));
+    let per_query = 3usize.checked_mul(d.width).and_then(|n| n.checked_add(2 * KEYS + BLOCK + 6));
     contract::product("absorbed attention", &[d.queries(), per_query.unwrap_or(usize::MAX)])
-        .saturating_add(8 * LINE)
+        .saturating_add(12 * LINE)
 }
 
 /// Scratch from its first whole cache line on.
@@ -383,75 +439,208 @@ impl Task for Forward<'_> {
         let (d, queries) = (f.d, f.d.queries());
         let mut saved = Saved::split(d, saved);
         let mut rest = aligned(scratch);
-        let (u, c) = (take(&mut rest, queries * d.width), take(&mut rest, queries * d.width));
-        let (p, drawn) = (take(&mut rest, queries * KEYS), take(&mut rest, queries * BLOCK));
-        let (m, l, kept) = (take(&mut rest, queries), take(&mut rest, queries), take(&mut rest, queries));
-        let mut list = [0; KEYS];
+        let u = take(&mut rest, queries * d.width);
+        let (mut all, mut part) = (take(&mut rest, sums_len(d)), take(&mut rest, sums_len(d)));
         for n in 0..d.batch {
-            absorb(s, &f, n, f.q, |h| f.weights(h).0, u);
-            scale_all(s, f.scale as f32, u);
-            c.fill(0.0);
-            m.fill(f32::NEG_INFINITY);
-            l.fill(0.0);
-            kept.fill(0.0);
-            for start in (0..d.tk).step_by(KEYS) {
-                if !f.dropout.is_none() && start % BLOCK == 0 {
-                    draw(s, &f, n, start, drawn);
-                }
-                let keys = kept_keys(&f, n, start, &mut list);
-                if keys.is_empty() {
-                    continue;
-                }
-                let x = &f.x[n * d.tk * d.width..][..d.tk * d.width];
-                let rows = Lines { data: x, width: d.width, list: Some(keys), count: keys.len() };
-                dots(s, rows, u, p, KEYS, Beta::Zero);
-                for (i, p) in p.as_chunks_mut::<KEYS>().0.iter_mut().enumerate() {
-                    let before = l[i];
-                    let factor = running_softmax(s, p, keys.len(), &mut m[i], &mut l[i]);
-                    if before > 0.0 && factor != 1.0 {
-                        scale_all(s, factor, &mut c[i * d.width..][..d.width]);
-                    }
-                    if !f.dropout.is_none() {
-                        for (p, m) in p.iter_mut().zip(multipliers(drawn, i, keys)) {
-                            *p *= m;
-                        }
-                    }
-                    // Exponentials past the last key are 0.
-                    kept[i] = kept[i] * factor + total(s, p);
-                }
-                combine(s, rows, Coefficients { data: p, stride: KEYS }, c);
-            }
-            for i in 0..queries {
-                let inverse = if l[i] == 0.0 { 0.0 } else { 1.0 / l[i] };
-                scale_all(s, inverse, &mut c[i * d.width..][..d.width]);
-                kept[i] *= inverse;
-            }
-            for h in 0..d.heads {
-                let y = &mut y[n * d.tq * d.inner()..][..d.tq * d.inner()];
-                let y = y.get_mut(h * d.head_dim..).unwrap_or_default();
-                let c = &c[h * d.tq * d.width..][..d.tq * d.width];
-                dots(s, Lines::all(f.weights(h).1, d.width), c, y, d.inner(), Beta::Zero);
-                if let Some(bias) = f.value_bias(h) {
-                    for i in 0..d.tq {
-                        for (y, &b) in y[i * d.inner()..].iter_mut().zip(bias) {
-                            *y += kept[h * d.tq + i] * b;
-                        }
-                    }
+            scaled_queries(s, &f, n, 0..d.heads, u);
+            clear(d, all);
+            for section in 0..sections(d) {
+                clear(d, part);
+                attend(s, &f, n, section_keys(d, section), u, part, rest);
+                if section == 0 {
+                    std::mem::swap(&mut all, &mut part);
+                } else {
+                    join(s, d, 0..queries, all, part);
                 }
             }
+            let y = &mut y[n * d.tq * d.inner()..][..d.tq * d.inner()];
+            values(s, &f, 0..d.heads, all, y);
             if let Some(saved) = &mut saved {
-                let at = n * queries;
+                let (at, sums) = (n * queries, Sums::of(d, all));
                 for i in 0..queries {
-                    saved.lse[at + i] = m[i] + l[i].ln();
+                    saved.lse[at + i] = sums.max[i] + sums.total[i].ln();
                 }
-                saved.kept[at..][..queries].copy_from_slice(kept);
-                saved.context[at * d.width..][..queries * d.width].copy_from_slice(c);
+                saved.kept[at..][..queries].copy_from_slice(sums.kept);
+                saved.context[at * d.width..][..queries * d.width].copy_from_slice(sums.c);
             }
         }
     }
 }
 
-/// W^T v for all queries of sequence `n`, v in the layout of q, W `[head_dim, width]` of each head: `[heads,
+/// u of the single query of some heads, for [`Section`]: `[heads, width]`.
+pub(super) struct Queries<'a> {
+    pub(super) inputs: Inputs<'a, f32>,
+    pub(super) heads: Range<usize>,
+    pub(super) u: &'a mut [f32],
+}
+
+impl Task for Queries<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        scaled_queries(s, &self.inputs, 0, self.heads, self.u);
+    }
+}
+
+/// The sums of one section, from all of u.
+pub(super) struct Section<'a> {
+    pub(super) inputs: Inputs<'a, f32>,
+    pub(super) section: usize,
+    pub(super) u: &'a [f32],
+    pub(super) sums: &'a mut [f32],
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl Task for Section<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Section { inputs: f, section, u, sums, scratch } = self;
+        clear(f.d, sums);
+        attend(s, &f, 0, section_keys(f.d, section), u, sums, aligned(scratch));
+    }
+}
+
+/// y of some heads' single query, from the sums of all sections in order.
+pub(super) struct Values<'a> {
+    pub(super) inputs: Inputs<'a, f32>,
+    pub(super) heads: Range<usize>,
+    pub(super) sums: &'a [f32],
+    pub(super) y: &'a mut [f32],
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl Task for Values<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Values { inputs: f, heads, sums, y, scratch } = self;
+        let mut rest = aligned(scratch);
+        let all = take(&mut rest, sums_len(f.d));
+        let mut sums = sums.chunks_exact(sums_len(f.d).max(1));
+        match sums.next() {
+            Some(first) => all.copy_from_slice(first),
+            None => clear(f.d, all),
+        }
+        for part in sums {
+            join(s, f.d, heads.clone(), all, part);
+        }
+        values(s, &f, heads, all, y);
+    }
+}
+
+/// scale W_K^T q of all queries of some heads of sequence `n`.
+#[inline(always)]
+fn scaled_queries<S: Simd>(s: S, f: &Inputs<'_, f32>, n: usize, heads: Range<usize>, u: &mut [f32]) {
+    absorb(s, f, n, f.q, heads, |h| f.weights(h).0, u);
+    scale_all(s, f.scale as f32, u);
+}
+
+/// No keys so far.
+#[inline(always)]
+fn clear(d: Dims, sums: &mut [f32]) {
+    sums.fill(0.0);
+    Sums::split(d, sums).max.fill(f32::NEG_INFINITY);
+}
+
+/// Adds some keys of sequence `n`, from a multiple of [`BLOCK`] on, to the sums.
+#[inline(always)]
+fn attend<S: Simd>(
+    s: S,
+    f: &Inputs<'_, f32>,
+    n: usize,
+    keys: Range<usize>,
+    u: &[f32],
+    sums: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let (d, queries) = (f.d, f.d.queries());
+    let mut rest = scratch;
+    let (p, drawn) = (take(&mut rest, queries * KEYS), take(&mut rest, queries * BLOCK));
+    let Sums { c, max, total: sum, kept } = Sums::split(d, sums);
+    let mut list = [0; KEYS];
+    for start in keys.step_by(KEYS) {
+        if !f.dropout.is_none() && start % BLOCK == 0 {
+            draw(s, f, n, start, drawn);
+        }
+        let keys = kept_keys(f, n, start, &mut list);
+        if keys.is_empty() {
+            continue;
+        }
+        let x = &f.x[n * d.tk * d.width..][..d.tk * d.width];
+        let rows = Lines { data: x, width: d.width, list: Some(keys), count: keys.len() };
+        dots(s, rows, u, p, KEYS, Beta::Zero);
+        for (i, p) in p.as_chunks_mut::<KEYS>().0.iter_mut().enumerate() {
+            let before = sum[i];
+            let factor = running_softmax(s, p, keys.len(), &mut max[i], &mut sum[i]);
+            if before > 0.0 && factor != 1.0 {
+                scale_all(s, factor, &mut c[i * d.width..][..d.width]);
+            }
+            if !f.dropout.is_none() {
+                for (p, m) in p.iter_mut().zip(multipliers(drawn, i, keys)) {
+                    *p *= m;
+                }
+            }
+            // Exponentials past the last key are 0.
+            kept[i] = kept[i] * factor + total(s, p);
+        }
+        combine(s, rows, Coefficients { data: p, stride: KEYS }, c);
+    }
+}
+
+/// Adds the sums over other keys to those of some queries.
+#[inline(always)]
+fn join<S: Simd>(s: S, d: Dims, queries: Range<usize>, sums: &mut [f32], others: &[f32]) {
+    let (sums, others) = (Sums::split(d, sums), Sums::of(d, others));
+    for i in queries {
+        let new = sums.max[i].max(others.max[i]);
+        // As in `running_softmax`.
+        let from = if new == f32::NEG_INFINITY { 0.0 } else { new };
+        let mut exponents = [f32::NEG_INFINITY; LINE];
+        (exponents[0], exponents[1]) = (sums.max[i] - from, others.max[i] - from);
+        let mut factors = [0.0; LINE];
+        for (exponents, factors) in exponents.chunks(S::LANES).zip(factors.chunks_mut(S::LANES)) {
+            s.store(vmath::exp_nonpositive(s, s.load(exponents)), factors);
+        }
+        let [a, b] = [factors[0], factors[1]];
+        sums.max[i] = new;
+        sums.total[i] = sums.total[i] * a + others.total[i] * b;
+        sums.kept[i] = sums.kept[i] * a + others.kept[i] * b;
+        let (a, b) = (s.splat(a), s.splat(b));
+        let row = i * d.width..(i + 1) * d.width;
+        for (c, other) in sums.c[row.clone()].chunks_mut(S::LANES).zip(others.c[row].chunks(S::LANES)) {
+            s.store_partial(s.fma(b, s.load_partial(other), s.mul(a, s.load_partial(c))), c);
+        }
+    }
+}
+
+/// Divides the sums by those of the probabilities, which makes them c and w, and leaves the heads' y in y `[tq, heads,
+/// head_dim]`.
+#[inline(always)]
+fn values<S: Simd>(s: S, f: &Inputs<'_, f32>, heads: Range<usize>, sums: &mut [f32], y: &mut [f32]) {
+    let d = f.d;
+    let Sums { c, total, kept, .. } = Sums::split(d, sums);
+    let stride = heads.len() * d.head_dim;
+    for (place, h) in heads.enumerate() {
+        for i in h * d.tq..(h + 1) * d.tq {
+            let inverse = if total[i] == 0.0 { 0.0 } else { 1.0 / total[i] };
+            scale_all(s, inverse, &mut c[i * d.width..][..d.width]);
+            kept[i] *= inverse;
+        }
+        let y = y.get_mut(place * d.head_dim..).unwrap_or_default();
+        let c = &c[h * d.tq * d.width..][..d.tq * d.width];
+        dots(s, Lines::all(f.weights(h).1, d.width), c, y, stride, Beta::Zero);
+        if let Some(bias) = f.value_bias(h) {
+            for i in 0..d.tq {
+                for (y, &b) in y[i * stride..].iter_mut().zip(bias) {
+                    *y += kept[h * d.tq + i] * b;
+                }
+            }
+        }
+    }
+}
+
+/// W^T v for all queries of some heads of sequence `n`, v in the layout of q, W `[head_dim, width]` of each head: `[heads,
 /// tq, width]`.
 #[inline(always)]
 fn absorb<'a, S: Simd>(
@@ -459,14 +648,15 @@ fn absorb<'a, S: Simd>(
     f: &Inputs<'_, f32>,
     n: usize,
     v: &[f32],
+    heads: Range<usize>,
     weights: impl Fn(usize) -> &'a [f32],
     out: &mut [f32],
 ) {
     let d = f.d;
     out.fill(0.0);
-    for h in 0..d.heads {
+    for (place, h) in heads.enumerate() {
         let data = v.get(n * d.tq * d.inner() + h * d.head_dim..).unwrap_or_default();
-        let sums = &mut out[h * d.tq * d.width..][..d.tq * d.width];
+        let sums = &mut out[place * d.tq * d.width..][..d.tq * d.width];
         combine(s, Lines::all(weights(h), d.width), Coefficients { data, stride: d.inner() }, sums);
     }
 }
@@ -525,9 +715,8 @@ impl Task for Backward<'_> {
             let context = &saved.context[at * d.width..][..queries * d.width];
             let (kept, lse) = (&saved.kept[at..][..queries], &saved.lse[at..][..queries]);
             let (u, dc) = vectors.split_at_mut(queries * d.width);
-            absorb(s, &f, n, f.q, |h| f.weights(h).0, u);
-            scale_all(s, f.scale as f32, u);
-            absorb(s, &f, n, dy, |h| f.weights(h).1, dc);
+            scaled_queries(s, &f, n, 0..d.heads, u);
+            absorb(s, &f, n, dy, 0..d.heads, |h| f.weights(h).1, dc);
             for h in 0..d.heads {
                 for i in 0..d.tq {
                     let r = h * d.tq + i;

@@ -280,6 +280,55 @@ fn a_sequence_does_not_depend_on_its_batch_nor_a_query_on_the_others() {
 }
 
 #[test]
+fn a_query_in_sections_has_the_bits_of_the_whole() {
+    for (case, tk) in [1, 128, 129, 257, 700, 1281].into_iter().enumerate() {
+        for mask in [false, true] {
+            let d = dims(1, 1, tk, 3, 5, 21);
+            let c = Case::new(70 + case as u64, d, true, mask, Dropout::NONE);
+            let [q, x, w, b] = [&c.q, &c.x, &c.w, c.b.as_ref().unwrap()].map(|v| to_f32(v));
+            let mut mask = c.mask.as_deref().map(to_f32);
+            if let Some(mask) = &mut mask {
+                // A section without keys.
+                mask[tk / 3..].fill(0.0);
+            }
+            each_isa(|isa| {
+                let name = format!("{isa} {d:?}");
+                let (mask, none) = (mask.as_deref(), Dropout::NONE);
+                let mut scratch = Guarded::<f32>::new(scratch_len::<f32>(d), 3);
+                let mut whole = vec![f32::NAN; q.len()];
+                let s = scratch.get_mut();
+                forward(isa, d, c.scale, &q, &x, &w, Some(&b), mask, none, c.key, &mut whole, &mut [], s);
+                let (sections, len) = (sections::<f32>(d), sums_len(d));
+                assert_eq!(sections, tk.div_ceil(256), "{name}");
+                let mut u = Guarded::<f32>::new(d.heads * d.width, 1);
+                let mut sums = Guarded::<f32>::new(sections * len, 2);
+                let mut y = Guarded::<f32>::new(q.len(), 1);
+                for heads in [2..3, 0..2] {
+                    let u = &mut u.get_mut()[heads.start * d.width..heads.end * d.width];
+                    absorb_query(isa, d, c.scale, &q, &x, &w, heads, u);
+                }
+                for section in (0..sections).rev() {
+                    scratch.get_mut().fill(f32::NAN);
+                    let (sums, s) = (&mut sums.get_mut()[section * len..][..len], scratch.get_mut());
+                    attend_section(isa, d, &q, &x, &w, mask, u.check(&name), section, sums, s);
+                }
+                for heads in [2..3, 0..2] {
+                    scratch.get_mut().fill(f32::NAN);
+                    let to = &mut y.get_mut()[heads.start * d.head_dim..heads.end * d.head_dim];
+                    let (sums, s) = (sums.check(&name), scratch.get_mut());
+                    values_of_sections(isa, d, &q, &x, &w, Some(&b), sums, heads, to, s);
+                }
+                scratch.check(&name);
+                assert_eq!(bits(y.check(&name)), bits(&whole), "{name}");
+            });
+        }
+    }
+    assert_eq!(sections::<f64>(dims(1, 1, 700, 3, 5, 21)), 0, "a matter of f32");
+    assert_eq!(sections::<f32>(dims(1, 2, 700, 3, 5, 21)), 0, "of one query");
+    assert_eq!(sections::<f32>(dims(2, 1, 700, 3, 5, 21)), 0, "of one sequence");
+}
+
+#[test]
 fn equal_rows_give_their_projection_and_the_bias_of_keys_does_nothing() {
     let d = dims(1, 3, 67, 2, 5, 11);
     let mut case = Case::new(52, d, true, false, Dropout::NONE);

@@ -61,12 +61,14 @@ mod overlap_save;
 mod patches;
 mod reference;
 mod spectrum;
+mod steps;
 #[cfg(test)]
 mod tests;
 
 use overlap_save::{Direction, OutputGradient, Plan};
 use patches::{Patches, Phase};
 pub use reference::{backward as backward_reference, forward as forward_reference};
+pub use steps::Steps;
 
 /// Elements of an in-place activation's copy.
 const CHUNK: usize = 1024;

@@ -119,6 +119,11 @@ impl Plan {
         all.div_ceil(all.div_ceil(GROUP).max(1))
     }
 
+    /// Blocks of frequencies: [`Layout::frequencies`].
+    pub(super) fn frequencies(&self) -> usize {
+        self.n / 2
+    }
+
     fn input(&self, rows: usize) -> Layout {
         Layout::new(self.n, self.d.in_channels, rows)
     }
@@ -385,6 +390,9 @@ impl Task for Outputs<'_> {
             let start = sample * plan.out + tile * plan.m;
             let inside = rows.start.saturating_sub(start)
                 ..plan.m.min(plan.out - tile * plan.m).min(rows.end.saturating_sub(start));
+            if inside.is_empty() {
+                continue;
+            }
             for channel in (0..channels).step_by(S::LANES) {
                 let (chunk, lane) = (channel / CHUNK, channel % CHUNK);
                 let last = chunk + 1 == layout.chunks;
@@ -558,9 +566,86 @@ pub(super) fn forward(
         let (x_layout, z_layout) = (plan.input(count), plan.output(count));
         let (u, z) = scratch.split_at_mut(x_layout.len().unwrap_or(0));
         isa.run(analyse_input(plan, &tables, x, first, x_layout, u));
-        isa.run(Product { x: u, x_layout, w, w_layout, z, z_layout });
+        let frequencies = 0..plan.frequencies();
+        isa.run(Product { x: u, x_layout, w, w_layout, frequencies, z, z_layout });
         let of = Synthesise { plan, tables: &tables, from: z, layout: z_layout, first };
         isa.run(Outputs { of, b, relu, rows: rows.clone(), y });
+    }
+}
+
+/// The forward pass of one sample in three steps that threads share, for at most [`GROUP`] tiles: spectra of x by groups of
+/// tiles, products by frequency, inverse transforms by tiles. See [`super::Steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shared {
+    plan: Plan,
+    /// Tiles of a group of x.
+    group: usize,
+}
+
+impl Shared {
+    /// With spectra of x made in `groups`.
+    pub(super) fn of(plan: Plan, groups: usize) -> Option<Self> {
+        let fits = plan.d.batch == 1 && (1..=GROUP).contains(&plan.tiles);
+        fits.then(|| Self { plan, group: plan.tiles.div_ceil(groups.max(1)) })
+    }
+
+    /// Groups of x.
+    pub(super) fn groups(&self) -> usize {
+        self.plan.tiles.div_ceil(self.group)
+    }
+
+    pub(super) fn frequencies(&self) -> usize {
+        self.plan.frequencies()
+    }
+
+    /// Elements of the spectra of a group.
+    pub(super) fn group_len(&self) -> usize {
+        floats(self.plan.input(self.group))
+    }
+
+    /// Elements of the products of a frequency.
+    pub(super) fn frequency_len(&self) -> usize {
+        self.products().stride() * BLOCK
+    }
+
+    fn products(&self) -> Layout {
+        self.plan.output(self.plan.tiles)
+    }
+
+    pub(super) fn analyse(&self, isa: Isa, x: &[f32], group: usize, spectra: &mut [f32]) {
+        let (plan, first) = (&self.plan, group * self.group);
+        let layout = plan.input(self.group);
+        let rows = 0..self.group.min(plan.tiles - first);
+        let to = spectra.as_chunks_mut().0;
+        isa.run(Analyse { rows, ..analyse_input(plan, &Tables::new(plan.n), x, first, layout, to) });
+    }
+
+    pub(super) fn multiply(
+        &self,
+        isa: Isa,
+        spectra: &[f32],
+        w: &[f32],
+        frequencies: Range<usize>,
+        products: &mut [f32],
+    ) {
+        let (x, w, z) = (spectra.as_chunks().0, w.as_chunks().0, products.as_chunks_mut().0);
+        let (x_layout, z_layout) = (self.plan.input(self.group), self.products());
+        let w_layout = self.plan.weights(Direction::Forward);
+        isa.run(Product { x, x_layout, w, w_layout, frequencies, z, z_layout });
+    }
+
+    pub(super) fn synthesise(
+        &self,
+        isa: Isa,
+        products: &[f32],
+        b: Option<&[f32]>,
+        relu: bool,
+        rows: Range<usize>,
+        y: &mut [f32],
+    ) {
+        let (plan, tables, from) = (&self.plan, &Tables::new(self.plan.n), products.as_chunks().0);
+        let of = Synthesise { plan, tables, from, layout: self.products(), first: 0 };
+        isa.run(Outputs { of, b, relu, rows, y });
     }
 }
 
@@ -658,7 +743,8 @@ pub(super) fn backward(
         }
         if let Some(dx) = &mut dx {
             // The spectra of x have served; du takes their place.
-            isa.run(Product { x: spectra, x_layout: z_layout, w, w_layout, z: u, z_layout: u_layout });
+            let (x_layout, frequencies) = (z_layout, 0..plan.frequencies());
+            isa.run(Product { x: spectra, x_layout, w, w_layout, frequencies, z: u, z_layout: u_layout });
             let of = Synthesise { plan, tables: &tables, from: u, layout: u_layout, first };
             isa.run(InputGradient { of, beta: dx.beta, dx: dx.data });
         }

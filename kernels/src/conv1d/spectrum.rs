@@ -34,6 +34,7 @@
 
 use crate::isa::{Portable, Simd, Task};
 use std::any::TypeId;
+use std::ops::Range;
 
 /// Channels of a block: the lanes of the widest vector.
 pub(super) const CHUNK: usize = 16;
@@ -66,7 +67,11 @@ impl Layout {
     pub(super) fn stride(&self) -> usize {
         (self.chunks * self.rows) | 1
     }
-    /// Blocks of all frequencies, `None` on overflow.
+    /// Blocks of all frequencies.
+    pub(super) fn blocks(&self) -> usize {
+        self.stride() * self.frequencies
+    }
+    /// [`Layout::blocks`], `None` on overflow.
     pub(super) fn len(&self) -> Option<usize> {
         (self.chunks.checked_mul(self.rows)? | 1).checked_mul(self.frequencies)
     }
@@ -90,12 +95,15 @@ impl Layout {
     }
 }
 
-/// z = x w for all frequencies.
+/// z = x w for some frequencies.
 pub(super) struct Product<'a> {
+    /// One matrix of spectra or several in a row, each with the next rows of z; the last may have rows that are not read.
     pub(super) x: &'a [Block],
     pub(super) x_layout: Layout,
     pub(super) w: &'a [Block],
     pub(super) w_layout: Layout,
+    pub(super) frequencies: Range<usize>,
+    /// From the first of the frequencies on.
     pub(super) z: &'a mut [Block],
     pub(super) z_layout: Layout,
 }
@@ -119,52 +127,40 @@ impl Product<'_> {
     /// At most `R` rows and `C` vectors at a time.
     #[inline(always)]
     fn run_by<S: Simd, const R: usize, const C: usize>(self, s: S) {
-        let Self { x, x_layout, w, w_layout, z, z_layout } = self;
-        let (rows, channels) = (x_layout.rows, w_layout.rows);
+        let Self { x, x_layout, w, w_layout, frequencies, z, z_layout } = self;
+        let (rows, group, channels) = (z_layout.rows, x_layout.rows, w_layout.rows);
         if rows == 0 || x_layout.chunks == 0 {
             return;
         }
-        // Parts of almost equal height, so that none is a short remainder.
-        let parts = rows.div_ceil(R);
-        for f in 0..x_layout.frequencies {
-            let x = &x[x_layout.at(f, 0)..][..rows * x_layout.chunks];
+        for (f, z) in frequencies.zip(z.chunks_mut(z_layout.stride())) {
             for chunk in (0..z_layout.chunks).step_by(2) {
                 let width = (z_layout.chunks - chunk).min(2);
                 let w = &w[w_layout.at(f, chunk)..];
-                let z = &mut z[z_layout.at(f, chunk)..][..width * rows];
-                let mut segments = w[..channels * width].chunks(SEGMENT * CHUNK * width);
-                for (segment, x) in x.chunks(SEGMENT * rows).enumerate() {
-                    let Some(here) = segments.next() else { return };
+                let z = &mut z[chunk * rows..][..width * rows];
+                for (segment, here) in w[..channels * width].chunks(SEGMENT * CHUNK * width).enumerate() {
                     // What comes next: the next segment, of this pair, the next one or the next frequency. Each part asks
                     // for a line with every channel, so it is done with half as many blocks.
-                    let ahead = w.get((segment + 1) * SEGMENT * CHUNK * width..).unwrap_or(&[]);
-                    for part in 0..parts {
-                        let (first, end) = (part * rows / parts, (part + 1) * rows / parts);
-                        let ahead = ahead.get(part * SEGMENT * CHUNK / 2..).unwrap_or(&[]);
-                        for v in (0..width * CHUNK / S::LANES).step_by(C) {
-                            let place = Place { rows, width, vector: v, first, add: segment > 0 };
-                            let ahead = if v == 0 { ahead } else { &[] };
-                            if f == 0 {
-                                some_rows::<S, R, C, true>(
-                                    s,
-                                    &x[first..],
-                                    here,
-                                    ahead,
-                                    place,
-                                    end - first,
-                                    z,
-                                );
-                            } else {
-                                some_rows::<S, R, C, false>(
-                                    s,
-                                    &x[first..],
-                                    here,
-                                    ahead,
-                                    place,
-                                    end - first,
-                                    z,
-                                );
+                    let mut ahead = w.get((segment + 1) * SEGMENT * CHUNK * width..).unwrap_or(&[]);
+                    for (begin, x) in (0..rows).step_by(group).zip(x.chunks(x_layout.blocks())) {
+                        let x = &x[x_layout.at(f, segment * SEGMENT)..];
+                        let x = &x[..group * SEGMENT.min(x_layout.chunks - segment * SEGMENT)];
+                        // Parts of almost equal height, so that none is a short remainder.
+                        let height = group.min(rows - begin);
+                        let parts = height.div_ceil(R);
+                        for part in 0..parts {
+                            let (first, end) = (part * height / parts, (part + 1) * height / parts);
+                            for v in (0..width * CHUNK / S::LANES).step_by(C) {
+                                let (row, add) = (begin + first, segment > 0);
+                                let place = Place { rows, group, width, vector: v, row, add };
+                                let (x, count) = (&x[first..], end - first);
+                                let ahead = if v == 0 { ahead } else { &[] };
+                                if f == 0 {
+                                    some_rows::<S, R, C, true>(s, x, here, ahead, place, count, z);
+                                } else {
+                                    some_rows::<S, R, C, false>(s, x, here, ahead, place, count, z);
+                                }
                             }
+                            ahead = ahead.get(SEGMENT * CHUNK / 2..).unwrap_or(&[]);
                         }
                     }
                 }
@@ -176,14 +172,16 @@ impl Product<'_> {
 /// Where a register tile is.
 #[derive(Clone, Copy)]
 struct Place {
-    /// Rows of a chunk.
+    /// Rows of a chunk of the result.
     rows: usize,
+    /// Rows of a chunk of x.
+    group: usize,
     /// Chunks of the pair: 2, or 1 at the end.
     width: usize,
     /// The first vector among the pair's.
     vector: usize,
-    /// The first row.
-    first: usize,
+    /// The first row of the result.
+    row: usize,
     /// Whether segments before have left sums.
     add: bool,
 }
@@ -226,13 +224,13 @@ fn these_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     x: &[Block],
     w: &[Block],
     ahead: &[Block],
-    Place { rows, width, vector, first, add }: Place,
+    Place { rows, group, width, vector, row, add }: Place,
     z: &mut [Block],
 ) {
     let zero = s.splat(0.0);
     let mut acc = [[[zero; 3]; C]; R];
     let first_lane = vector * S::LANES;
-    for (i, (x, w)) in x.chunks(rows).zip(w.chunks(CHUNK * width)).enumerate() {
+    for (i, (x, w)) in x.chunks(group).zip(w.chunks(CHUNK * width)).enumerate() {
         // Arrays of constant length: the rows' offsets are constants and the index needs no check.
         let Some(x) = x.first_chunk::<R>() else { return };
         for (c, w) in (0..CHUNK).zip(w.chunks_exact(width)) {
@@ -265,7 +263,7 @@ fn these_rows<S: Simd, const R: usize, const C: usize, const REAL: bool>(
     for r in 0..R {
         for v in 0..C {
             let (chunk, lane) = place(first_lane + v * S::LANES);
-            let z = &mut z[chunk * rows + first + r];
+            let z = &mut z[chunk * rows + row + r];
             let [re, im, both] = acc[r][v];
             let (mut re, mut im) = if REAL { (re, im) } else { (s.sub(re, im), s.sub(both, s.add(re, im))) };
             if add {

@@ -21,6 +21,9 @@
 //! Both weight matrices are packed once per call, or once for many calls ([`prepare`]; packing costs 8 %; panels that
 //! begin at a cache line give another 3 %).
 //!
+//! A single row cannot be cut by rows; several threads cut the columns of its two products ([`hidden_of_row`],
+//! [`row_of_hidden`]).
+//!
 //! **Numerics.** As [`crate::gemm`], and with [`MatmulPrecision::Bf16`] the bits of the layers one after the other in that
 //! precision; parameter gradients add tile after tile in order of rows. A dropped element counts
 //! as exactly 0 unless h is infinite or NaN (0 times infinity is NaN).
@@ -31,6 +34,7 @@ use crate::gemm::{self, Epilogue, MatmulPrecision};
 use crate::linear;
 use crate::rng::{Dropout, Key};
 use crate::{Beta, GradMut, Isa, Real, real};
+use std::ops::Range;
 
 mod hidden;
 mod reference;
@@ -213,6 +217,101 @@ pub fn forward<T: Real>(
             scratch,
         );
     }
+}
+
+/// The first half of [`forward`] without dropout for a single row, for several threads: `g`, h at some `columns` of the
+/// hidden layer, from the weights as [`prepare`] leaves them. Columns begin and end at multiples of
+/// [`gemm::column_grain`] or at the end. A row's time is that of reading the weights, which rows cannot share.
+///
+/// # Panics
+/// If a size does not fit, or columns are cut elsewhere.
+#[track_caller]
+pub fn hidden_of_row<T: Real>(
+    isa: Isa,
+    d: Dims,
+    act: Activation,
+    x: &[T],
+    b1: &[T],
+    prepared: &[T],
+    columns: Range<usize>,
+    g: &mut [T],
+    scratch: &mut [T],
+) {
+    let op = "feed_forward hidden";
+    require(op, "there must be one row", d.all_rows(), d.all_rows() == 1);
+    require(op, "columns must end within the hidden layer", columns.end, columns.end <= d.hidden);
+    len(op, "x", d.width, x.len());
+    len(op, "b1", d.hidden, b1.len());
+    len(op, "g", columns.len(), g.len());
+    at_least(op, "prepared", prepared_len::<T>(d, false), prepared.len());
+    at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
+    let (z, scratch) = scratch.split_at_mut(columns.len());
+    let relu = act == Activation::Relu;
+    let epilogue = Epilogue { bias: Some(&b1[columns.clone()]), relu };
+    let (shape, strides) = ((1, d.hidden, d.width), (d.width, 1));
+    let (packed, hidden) = (&prepared[..gemm::packed_len::<T>(d.width, d.hidden)], columns.len());
+    let to = if relu { &mut *g } else { &mut *z };
+    gemm::gemm_packed_columns(
+        isa,
+        d.precision,
+        shape,
+        columns,
+        x,
+        strides,
+        packed,
+        Beta::Zero,
+        to,
+        hidden,
+        epilogue,
+        scratch,
+    );
+    if !relu && hidden > 0 {
+        let (dropout, key) = (Dropout::NONE, Key::default());
+        let tile = hidden::Tile { d: Dims { hidden, ..d }, act, dropout, key, first: 0 };
+        hidden::activate(isa, tile, z, g);
+    }
+}
+
+/// The second half: `y` at some `columns` from all of [`hidden_of_row`].
+///
+/// # Panics
+/// As [`hidden_of_row`].
+#[track_caller]
+pub fn row_of_hidden<T: Real>(
+    isa: Isa,
+    d: Dims,
+    g: &[T],
+    b2: &[T],
+    prepared: &[T],
+    columns: Range<usize>,
+    y: &mut [T],
+    scratch: &mut [T],
+) {
+    let op = "feed_forward of hidden";
+    require(op, "there must be one row", d.all_rows(), d.all_rows() == 1);
+    require(op, "columns must end within the width", columns.end, columns.end <= d.width);
+    len(op, "g", d.hidden, g.len());
+    len(op, "b2", d.width, b2.len());
+    len(op, "y", columns.len(), y.len());
+    at_least(op, "prepared", prepared_len::<T>(d, false), prepared.len());
+    at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
+    let epilogue = Epilogue { bias: Some(&b2[columns.clone()]), relu: false };
+    let (shape, strides, width) = ((1, d.width, d.hidden), (d.hidden, 1), columns.len());
+    let packed = &prepared[gemm::packed_len::<T>(d.width, d.hidden)..];
+    gemm::gemm_packed_columns(
+        isa,
+        d.precision,
+        shape,
+        columns,
+        g,
+        strides,
+        packed,
+        Beta::Zero,
+        y,
+        width,
+        epilogue,
+        scratch,
+    );
 }
 
 /// Gradients of [`forward`]; parameter gradients are added to, `None` is not wanted. `prepared`: the weights as [`prepare`]

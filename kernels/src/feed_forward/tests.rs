@@ -410,3 +410,45 @@ fn int8_has_no_backward_pass() {
         &mut [],
     );
 }
+
+#[test]
+fn a_row_by_columns_has_the_bits_of_the_whole() {
+    fn check<T: Real>(isa: Isa, precision: MatmulPrecision, act: Activation) {
+        let d = Dims { samples: 1, rows: 1, width: 70, hidden: 130, precision };
+        let name = format!("{isa} {} {d:?} {act:?}", T::NAME);
+        let mut rng = Rng(44);
+        let [x, w1, b1, w2, b2] = [d.width, d.hidden * d.width, d.hidden, d.hidden * d.width, d.width]
+            .map(|n| cast::<T>(&rng.vec(n)));
+        let mut prepared = vec![T::NAN; prepared_len::<T>(d, false)];
+        prepare(isa, d, &w1, &w2, false, &mut prepared);
+        let mut scratch = Guarded::<T>::new(scratch_len::<T>(d), 2);
+        let (mut whole, none) = (vec![T::NAN; d.width], Dropout::NONE);
+        let s = scratch.get_mut();
+        forward(isa, d, act, none, KEY, &x, &w1, &b1, &w2, &b2, &prepared, &mut whole, &mut [], s);
+        for step in [32, 64, 130] {
+            let (mut g, mut y) = (Guarded::<T>::new(d.hidden, 1), Guarded::<T>::new(d.width, 3));
+            for first in (0..d.hidden).step_by(step) {
+                let columns = first..d.hidden.min(first + step);
+                scratch.get_mut().fill(T::NAN);
+                let (g, s) = (&mut g.get_mut()[columns.clone()], scratch.get_mut());
+                hidden_of_row(isa, d, act, &x, &b1, &prepared, columns, g, s);
+            }
+            for first in (0..d.width).step_by(step) {
+                let columns = first..d.width.min(first + step);
+                scratch.get_mut().fill(T::NAN);
+                let (y, s) = (&mut y.get_mut()[columns.clone()], scratch.get_mut());
+                row_of_hidden(isa, d, g.check(&name), &b2, &prepared, columns, y, s);
+            }
+            scratch.check(&name);
+            assert_eq!(y.check(&name), whole, "{name}: {step} columns");
+        }
+    }
+    each_isa(|isa| {
+        for act in [Activation::Relu, Activation::Gelu] {
+            check::<f32>(isa, MatmulPrecision::F32, act);
+            check::<f32>(isa, MatmulPrecision::Bf16, act);
+            check::<f32>(isa, MatmulPrecision::Int8, act);
+            check::<f64>(isa, MatmulPrecision::F32, act);
+        }
+    });
+}

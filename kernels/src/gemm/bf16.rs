@@ -36,10 +36,11 @@
 
 use super::Epilogue;
 use super::blocked;
-use super::pack::{Matrix, Strided};
+use super::pack::{Elements, Matrix, Strided};
 use super::words::Words;
 use crate::isa::Simd;
 use crate::{Beta, Isa};
+use std::ops::Range;
 
 /// What the operands of a product are rounded to before they are multiplied; sums are f32 in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -139,12 +140,12 @@ pub(crate) fn multiply(
     }
 }
 
-/// [`blocked::multiply_packed`] of rounded operands, B packed by [`pack`].
+/// [`blocked::multiply_packed`] of rounded operands, for some columns of B, packed by [`pack`].
 pub(crate) fn multiply_packed(
     isa: Isa,
     (m, n, k): (usize, usize, usize),
     a: Strided<'_, f32>,
-    packed: &[f32],
+    packed: (&[f32], Range<usize>),
     beta: Beta,
     c: &mut [f32],
     rsc: usize,
@@ -153,8 +154,8 @@ pub(crate) fn multiply_packed(
 ) {
     match isa.bf16_dot() {
         None => {
-            let a = Rounded(a);
-            blocked::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, a_pack);
+            let (shape, a) = ((m, n, k), Elements(Rounded(a)));
+            blocked::multiply_packed_with(isa, None, shape, 0, a, packed, beta, c, rsc, epilogue, a_pack);
         }
         Some(dot) => {
             let (shape, a) = ((m, n, k.div_ceil(2)), Words { x: a, k, dot });

@@ -6,6 +6,7 @@ use super::pack::{Elements, Matrix, Operand, Part};
 use crate::isa::Bf16Dot;
 use crate::{Beta, Isa, Real, real};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Longest block along k: an A panel (14 x 384 f32, 21 KiB) stays in a 32 KiB first-level cache while the B panels
 /// stream past it. Measured on Zen 4 with AVX-512: 256 is 2 to 6 % slower where k > 256, 512 is 5 % slower throughout.
@@ -127,7 +128,19 @@ pub(super) fn multiply_with<T: Real>(
             let epilogue = last(epilogue, jc, pc + kb == k);
             pack_with(isa, (pc, jc), kb, nb, b, b_pack);
             let c = &mut c[jc..];
-            multiply_packed_with(isa, dot, (m, nb, kb), pc, a, b_pack, beta, c, rsc, epilogue, a_pack);
+            multiply_packed_with(
+                isa,
+                dot,
+                (m, nb, kb),
+                pc,
+                a,
+                (b_pack, 0..nb),
+                beta,
+                c,
+                rsc,
+                epilogue,
+                a_pack,
+            );
         }
     }
 }
@@ -145,17 +158,19 @@ pub(crate) fn multiply_packed<T: Real>(
     epilogue: Epilogue<'_, T>,
     a_pack: &mut [T],
 ) {
+    let packed = (packed, 0..shape.1);
     multiply_packed_with(isa, None, shape, 0, Elements(a), packed, beta, c, rsc, epilogue, a_pack);
 }
 
-/// As [`multiply_packed`], of A from column `col` on; with `dot`, elements are pairs of bf16 (and T is f32).
+/// As [`multiply_packed`], of A from column `col` on and for some columns of B, which begin at a multiple of [`NR_MAX`]: C
+/// and the bias hold these alone. With `dot`, elements are pairs of bf16 (and T is f32).
 pub(super) fn multiply_packed_with<T: Real>(
     isa: Isa,
     dot: Option<Bf16Dot>,
     (m, n, k): (usize, usize, usize),
     col: usize,
     a: impl Operand<T>,
-    packed: &[T],
+    (packed, part): (&[T], Range<usize>),
     beta: Beta,
     c: &mut [T],
     rsc: usize,
@@ -165,6 +180,7 @@ pub(super) fn multiply_packed_with<T: Real>(
     let Tile { mr, nr } = tile::<T>(isa);
     let a_pack = aligned(a_pack);
     let (kc, mc, columns) = (depth(k), MC, n.next_multiple_of(nr));
+    let (first, n) = (part.start, part.len());
     for ic in (0..m).step_by(mc) {
         let mb = mc.min(m - ic);
         for pc in (0..k.max(1)).step_by(kc) {
@@ -176,7 +192,7 @@ pub(super) fn multiply_packed_with<T: Real>(
                 k: kb,
                 a: a_pack,
                 a_by_rows: !a.by_columns(),
-                b: &packed[pc * columns..][..kb * columns],
+                b: &packed[pc * columns + first * kb..][..kb * n.next_multiple_of(nr)],
                 beta: if pc == 0 { beta } else { Beta::One },
                 c: &mut c[ic * rsc..],
                 rsc,

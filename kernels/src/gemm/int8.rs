@@ -34,6 +34,7 @@ use super::quads;
 use super::words::Words;
 use crate::isa::{Int8Dot, Simd, Task};
 use crate::{Beta, Isa};
+use std::ops::Range;
 
 /// Steps from 0 to the largest magnitude.
 const STEPS: f32 = 127.0;
@@ -84,12 +85,12 @@ fn dot(isa: Isa, k: usize) -> Option<Int8Dot> {
     isa.int8_dot().filter(|_| k >= SHORTEST)
 }
 
-/// [`blocked::multiply_packed`] of rounded operands, B packed by [`pack`].
+/// [`blocked::multiply_packed`] of rounded operands, for some columns of B, packed by [`pack`].
 pub(super) fn multiply_packed(
     isa: Isa,
     (m, n, k): (usize, usize, usize),
     a: Strided<'_, f32>,
-    packed: &[f32],
+    packed: (&[f32], Range<usize>),
     beta: Beta,
     c: &mut [f32],
     rsc: usize,

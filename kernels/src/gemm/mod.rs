@@ -21,6 +21,7 @@
 
 use crate::contract::{at_least, len, product, require};
 use crate::{Beta, Isa, Real, real};
+use std::ops::Range;
 
 mod bf16;
 mod blocked;
@@ -207,6 +208,11 @@ pub fn row_grain<T: Real>(isa: Isa) -> usize {
     (small::FEW_ROWS + 1).next_multiple_of(blocked::tile::<T>(isa).mr)
 }
 
+/// Columns by multiples of which [`gemm_packed_columns`] may be asked for parts.
+pub fn column_grain() -> usize {
+    blocked::NR_MAX
+}
+
 /// Panels packed before, or, if `prepared` is empty, made by `pack` at the front of `scratch`; and the scratch left.
 pub(crate) fn panels<'a, T>(
     prepared: &'a [T],
@@ -260,7 +266,7 @@ pub fn pack_b<T: Real>(
 pub fn gemm_packed<T: Real>(
     isa: Isa,
     precision: MatmulPrecision,
-    (m, n, k): (usize, usize, usize),
+    shape: (usize, usize, usize),
     a: &[T],
     strides: Strides,
     packed: &[T],
@@ -270,14 +276,42 @@ pub fn gemm_packed<T: Real>(
     epilogue: Epilogue<'_, T>,
     scratch: &mut [T],
 ) {
-    check((m, n, k), Some((a, strides)), None, c, rsc, epilogue);
+    let columns = 0..shape.1;
+    gemm_packed_columns(isa, precision, shape, columns, a, strides, packed, beta, c, rsc, epilogue, scratch);
+}
+
+/// [`gemm_packed`] for some columns alone, with the same bits: C and the bias hold these columns, which begin and end at
+/// multiples of [`column_grain`] or at n.
+///
+/// # Panics
+/// As [`gemm_with`], and if the columns are cut elsewhere.
+#[track_caller]
+pub fn gemm_packed_columns<T: Real>(
+    isa: Isa,
+    precision: MatmulPrecision,
+    (m, n, k): (usize, usize, usize),
+    columns: Range<usize>,
+    a: &[T],
+    strides: Strides,
+    packed: &[T],
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+    scratch: &mut [T],
+) {
+    check((m, columns.len(), k), Some((a, strides)), None, c, rsc, epilogue);
+    for cut in [columns.start, columns.end] {
+        let fits = cut <= n && (cut % column_grain() == 0 || cut == n);
+        require("gemm", "columns must be cut at multiples of column_grain", cut, fits);
+    }
     at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
     at_least("gemm", "scratch", packed_scratch_len::<T>(m), scratch.len());
-    if m == 0 || n == 0 {
+    if m == 0 || columns.is_empty() {
         return;
     }
     if precision != MatmulPrecision::F32 && real::is_f32::<T>() {
-        let (a, packed) = (Strided { data: real::same(a), strides }, real::same(packed));
+        let (a, packed) = (Strided { data: real::same(a), strides }, (real::same(packed), columns));
         let epilogue = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
         let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
         if precision == MatmulPrecision::Int8 {
@@ -287,6 +321,6 @@ pub fn gemm_packed<T: Real>(
         }
         return;
     }
-    let a = Strided { data: a, strides };
-    blocked::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
+    let (a, packed) = (pack::Elements(Strided { data: a, strides }), (packed, columns));
+    blocked::multiply_packed_with(isa, None, (m, n, k), 0, a, packed, beta, c, rsc, epilogue, scratch);
 }

@@ -14,6 +14,7 @@ use super::int8::{Scale, vector};
 use super::pack::Strided;
 use crate::Beta;
 use crate::isa::{Int8, Int8Dot, Int8Task, Simd};
+use std::ops::Range;
 
 /// Bytes of a word.
 const QUAD: usize = 4;
@@ -122,12 +123,12 @@ fn quads<D: Int8>(
     }
 }
 
-/// C = act(A B + bias + beta C).
+/// C = act(A B + bias + beta C), for some columns of B: C and the bias hold these alone.
 pub(super) fn multiply_packed(
     dot: Int8Dot,
     (m, n, k): (usize, usize, usize),
     a: Strided<'_, f32>,
-    packed: &[f32],
+    (packed, part): (&[f32], Range<usize>),
     beta: Beta,
     c: &mut [f32],
     rsc: usize,
@@ -135,11 +136,12 @@ pub(super) fn multiply_packed(
     a_pack: &mut [f32],
 ) {
     let a_pack = aligned(a_pack);
-    dot.run(Multiply { shape: (m, n, k), a, packed, beta, c, rsc, epilogue, a_pack });
+    dot.run(Multiply { shape: (m, n, k), part, a, packed, beta, c, rsc, epilogue, a_pack });
 }
 
 struct Multiply<'a> {
     shape: (usize, usize, usize),
+    part: Range<usize>,
     a: Strided<'a, f32>,
     packed: &'a [f32],
     beta: Beta,
@@ -155,7 +157,7 @@ impl Int8Task for Multiply<'_> {
     fn run<D: Int8>(self, d: D) {
         let (m, n, k) = self.shape;
         let nr = NV * D::S::LANES;
-        let all = Packed::new(k, n, nr);
+        let (all, first, n) = (Packed::new(k, n, nr), self.part.start, self.part.len());
         for ic in (0..m).step_by(MC) {
             let rows = MC.min(m - ic);
             for (block, pc) in (0..all.words).step_by(all.depth).enumerate() {
@@ -168,9 +170,9 @@ impl Int8Task for Multiply<'_> {
                     n,
                     depth,
                     a: self.a_pack,
-                    b: &self.packed[pc * all.columns..][..depth * all.columns],
-                    steps,
-                    starts,
+                    b: &self.packed[pc * all.columns + first * depth..][..depth * n.next_multiple_of(nr)],
+                    steps: &steps[first..],
+                    starts: &starts[first..],
                     beta: if block == 0 { self.beta } else { Beta::One },
                     c: &mut self.c[ic * self.rsc..],
                     rsc: self.rsc,

@@ -590,3 +590,56 @@ fn f64_products_ignore_the_precision() {
     };
     assert_eq!(product(MatmulPrecision::F32), product(MatmulPrecision::Bf16));
 }
+
+#[test]
+fn columns_alone_have_the_bits_of_the_whole() {
+    fn check<T: Real>(isa: Isa, precision: MatmulPrecision, (m, n, k): (usize, usize, usize)) {
+        let name = format!("{isa} {} {precision:?} {m}x{n}x{k}", T::NAME);
+        let mut rng = Rng(58);
+        let mut random = |len: usize| -> Vec<T> { rng.vec(len).into_iter().map(T::of).collect() };
+        let (a, b, bias, before) = (random(m * k), random(k * n), random(n), random(m * n));
+        let mut packed = vec![T::NAN; packed_len::<T>(k, n)];
+        pack_b(isa, precision, k, n, &b, (n, 1), &mut packed);
+        let mut scratch = Guarded::<T>::new(packed_scratch_len::<T>(m), 1);
+        let (shape, a_strides, mut whole) = ((m, n, k), (k, 1), before.clone());
+        let epilogue = Epilogue { bias: Some(&bias[..]), relu: true };
+        let s = scratch.get_mut();
+        gemm_packed(isa, precision, shape, &a, a_strides, &packed, Beta::One, &mut whole, n, epilogue, s);
+        for columns in [0..n.min(32), n.min(64)..n, n.min(32)..n.min(96), 0..n] {
+            let count = columns.len();
+            let mut c = Guarded::<T>::new(m * count, 2);
+            for (c, before) in c.get_mut().chunks_mut(count.max(1)).zip(before.chunks(n)) {
+                c.copy_from_slice(&before[columns.clone()]);
+            }
+            let epilogue = Epilogue { bias: Some(&bias[columns.clone()]), relu: true };
+            scratch.get_mut().fill(T::NAN);
+            let (to, s, beta) = (c.get_mut(), scratch.get_mut(), Beta::One);
+            let part = columns.clone();
+            gemm_packed_columns(
+                isa, precision, shape, part, &a, a_strides, &packed, beta, to, count, epilogue, s,
+            );
+            scratch.check(&name);
+            let want: Vec<T> = whole.chunks(n).flat_map(|row| row[columns.clone()].to_vec()).collect();
+            assert_eq!(c.check(&name), want, "{name}: columns {columns:?}");
+        }
+    }
+    each_isa(|isa| {
+        for shape in [(1, 131, 40), (17, 70, 1001), (3, 32, 7)] {
+            check::<f32>(isa, MatmulPrecision::F32, shape);
+            check::<f32>(isa, MatmulPrecision::Bf16, shape);
+            check::<f32>(isa, MatmulPrecision::Int8, shape);
+            check::<f64>(isa, MatmulPrecision::F32, shape);
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "gemm: columns must be cut at multiples of column_grain, got 8")]
+fn columns_cut_within_a_panel_are_refused() {
+    let (shape, none, strides) = ((1, 40, 1), Epilogue::NONE, (1, 1));
+    let (packed, mut c) = (vec![0.0f32; packed_len::<f32>(1, 40)], [0.0; 8]);
+    let mut scratch = vec![0.0; packed_scratch_len::<f32>(1)];
+    let (isa, precision, beta) = (Isa::PORTABLE, MatmulPrecision::F32, Beta::Zero);
+    let s = &mut scratch[..];
+    gemm_packed_columns(isa, precision, shape, 0..8, &[1.0], strides, &packed, beta, &mut c, 8, none, s);
+}

@@ -1,7 +1,7 @@
 //! The frequency domain: transforms against the sum that defines them, every tail of every loop against the reference.
 
 use super::super::fft::{self, Tables};
-use super::super::overlap_save::{self, Direction, OutputGradient, Plan};
+use super::super::overlap_save::{self, Direction, OutputGradient, Plan, Shared};
 use super::*;
 use crate::isa::{Simd, Task};
 use std::f64::consts::TAU;
@@ -100,6 +100,31 @@ fn check_plan(isa: Isa, rng: &mut Rng, d: Dims, n: usize, act: Option<Activation
     scratch.check(&name);
     let want = if relu { &want_y } else { &want_z };
     assert_close(&format!("{name} y"), y.check(&name), want, tolerance(d.in_channels * d.kernel), 0.0);
+
+    for shared in [1, 2, 3, 5].into_iter().filter_map(|groups| Shared::of(plan, groups)) {
+        let mut spectra = Guarded::<f32>::new(shared.groups() * shared.group_len(), 1);
+        for (group, out) in spectra.get_mut().chunks_exact_mut(shared.group_len()).enumerate() {
+            shared.analyse(isa, xt.get(), group, out);
+        }
+        spectra.check(&name);
+        let mut products = Guarded::<f32>::new(shared.frequencies() * shared.frequency_len(), 2);
+        for (part, out) in products.get_mut().chunks_mut(3 * shared.frequency_len()).enumerate() {
+            let frequencies = 3 * part..shared.frequencies().min(3 * part + 3);
+            shared.multiply(isa, spectra.get(), h.get(), frequencies, out);
+        }
+        products.check(&name);
+        for parts in [1, 4] {
+            let mut shared_y = Guarded::<f32>::new(dy.len(), 3);
+            let mut rest = shared_y.get_mut();
+            for part in 0..parts {
+                let rows = out * part / parts..out * (part + 1) / parts;
+                let (y, tail) = rest.split_at_mut(rows.len() * d.out_channels);
+                shared.synthesise(isa, products.get(), b, relu, rows, y);
+                rest = tail;
+            }
+            assert_eq!(shared_y.check(&name), y.get(), "{name}: {shared:?} in {parts} parts");
+        }
+    }
 
     let before = if beta == Beta::Zero { vec![f32::NAN; x.len()] } else { cast(&dx0) };
     let mut dx = Guarded::of(&before, 1);
@@ -341,6 +366,38 @@ fn parts_of_the_rows_have_the_bits_of_the_whole() {
             check_rows::<f64>(isa, strided, act);
         }
     });
+}
+
+#[test]
+fn three_steps_have_the_bits_of_the_whole() {
+    let d = Dims { batch: 1, ..SMALL };
+    let mut rng = Rng(38);
+    let x = cast::<f32>(&rng.vec(d.length * d.in_channels));
+    let w = cast::<f32>(&rng.vec(d.out_channels * d.in_channels * d.kernel));
+    let b = cast::<f32>(&rng.vec(d.out_channels));
+    let out = d.out_length().unwrap();
+    let act = Some(Activation::Gelu);
+    each_isa(|isa| {
+        let mut prepared = vec![f32::NAN; prepared_len::<f32>(d, false)];
+        prepare(isa, d, &w, false, &mut prepared);
+        let mut scratch = vec![f32::NAN; scratch_len::<f32>(d, act)];
+        let mut want = vec![f32::NAN; out * d.out_channels];
+        forward(isa, d, act, &x, &w, &prepared, Some(&b), &mut want, &mut [], &mut scratch);
+        let steps = Steps::of::<f32>(d, 2).unwrap();
+        let mut spectra = vec![f32::NAN; steps.groups() * steps.group_len()];
+        for (group, out) in spectra.chunks_exact_mut(steps.group_len()).enumerate() {
+            steps.analyse(isa, &x, group, out);
+        }
+        let mut products = vec![f32::NAN; steps.frequencies() * steps.frequency_len()];
+        steps.multiply(isa, &spectra, &prepared, 0..steps.frequencies(), &mut products);
+        let mut y = vec![f32::NAN; want.len()];
+        scratch.fill(f32::NAN);
+        steps.synthesise(isa, act, &products, Some(&b), 0..out, &mut y, &mut scratch);
+        assert_eq!(y, want, "{isa}");
+    });
+    assert_eq!(Steps::of::<f64>(d, 2), None, "a matter of f32");
+    assert_eq!(Steps::of::<f32>(Dims { batch: 2, ..d }, 2), None, "of one sample");
+    assert_eq!(Steps::of::<f32>(Dims { length: 40 * d.length, ..d }, 2), None, "of a short one");
 }
 
 #[test]
