@@ -19,8 +19,10 @@ const STEP: usize = 256;
 pub(super) const GRAIN: usize = 28;
 /// Up to this many queries past a multiple of [`GRAIN`] are done one by one, see [`one_query`].
 const FEW: usize = 2;
-/// One number per row of a register block, in whole vectors.
-type PerRow = [f32; MAX_ROWS + 2];
+/// Rows of a register block, in whole vectors.
+const PER_ROW: usize = MAX_ROWS + 2;
+/// One number per row of a register block.
+type PerRow = [f32; PER_ROW];
 
 /// Elements of the parts of scratch.
 struct Sizes {
@@ -68,7 +70,7 @@ impl Sizes {
     /// What the backward pass needs; the forward pass needs less, but for one of its two numbers per query.
     fn total(&self, d: Dims) -> usize {
         self.per_query
-            + 2 * (d.tq + MAX_ROWS)
+            + 2 * (d.tq + PER_ROW)
             + 3 * self.block
             + 2 * (self.per_key + self.rows + self.queries + self.scores + self.across)
             + self.along
@@ -244,9 +246,9 @@ fn next_pair<S: Simd>(at: usize) -> usize {
     next + next % 32 / 16 * 16
 }
 
-/// The largest element of whole vectors; a NaN may or may not show.
+/// Whose largest lane is the largest element of these whole vectors; a NaN may or may not show.
 #[inline(always)]
-fn row_max<S: Simd>(s: S, row: &[f32]) -> f32 {
+fn row_max<S: Simd>(s: S, row: &[f32]) -> S::V {
     let mut max = [s.splat(f32::NEG_INFINITY); 4];
     let (fours, rest) = row.split_at(row.len() / (4 * S::LANES) * (4 * S::LANES));
     for four in fours.chunks_exact(4 * S::LANES) {
@@ -257,7 +259,24 @@ fn row_max<S: Simd>(s: S, row: &[f32]) -> f32 {
     for x in rest.chunks_exact(S::LANES) {
         max[0] = s.max(s.load(x), max[0]);
     }
-    s.hmax(s.max(s.max(max[0], max[1]), s.max(max[2], max[3])))
+    s.max(s.max(max[0], max[1]), s.max(max[2], max[3]))
+}
+
+/// Lane r of the result: the lanes of `rows[r]`, combined by halves. Two vectors are interleaved and folded into one,
+/// so that the first step halves all rows, the next all pairs of rows, and no row's few lanes are ever alone.
+#[inline(always)]
+fn across_lanes<S: Simd>(s: S, rows: &[S::V], op: impl Fn(S::V, S::V) -> S::V) -> S::V {
+    let mut t = [s.splat(0.0); 16];
+    t[..S::LANES].copy_from_slice(&rows[..S::LANES]);
+    let mut half = S::LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            let (low, high) = s.zip(t[i], t[i + half]);
+            t[i] = op(low, high);
+        }
+        half /= 2;
+    }
+    t[0]
 }
 
 /// One step of the running softmax: turns the scores of `count` rows and `keys` columns into words of exp(s - m), 0 where
@@ -276,26 +295,35 @@ fn running_softmax<O: Operands>(
 ) -> PerRow {
     let (s, lanes) = (ops.simd(), O::S::LANES);
     let width = keys.next_multiple_of(lanes);
-    let (mut shift, mut factor) = ([f32::NEG_INFINITY; MAX_ROWS + 2], [f32::NEG_INFINITY; MAX_ROWS + 2]);
+    let mut vectors = [s.splat(f32::NEG_INFINITY); PER_ROW];
     let rows = p.as_chunks_mut::<STRIDE>().0;
-    for (r, row) in rows.iter_mut().enumerate().take(count) {
+    for (row, top) in rows.iter_mut().zip(&mut vectors).take(count) {
         row[keys..width].fill(f32::NEG_INFINITY);
-        factor[r] = m[r];
-        m[r] = row_max(s, &row[..width]).max(m[r]);
-        shift[r] = m[r];
+        *top = row_max(s, &row[..width]);
     }
-    for at in (0..shift.len()).step_by(lanes) {
-        let (old, new) = (s.load(&factor[at..]), s.load(&shift[at..]));
+    // Of the rows past `count`, whose largest score is -inf, m and l stay what they are.
+    let (mut shift, mut factor) = ([0.0; PER_ROW], [0.0; PER_ROW]);
+    for at in (0..count).step_by(lanes) {
+        let old = s.load(&m[at..]);
+        let new = s.max(across_lanes(s, &vectors[at..], |a, b| s.max(a, b)), old);
+        s.store(new, &mut m[at..]);
         // While every score is -inf the exponents are measured from 0: -inf - -inf would be NaN.
         let none = s.gt(s.splat(f32::MIN), new);
         let new = s.select(none, s.splat(0.0), new);
         s.store(new, &mut shift[at..]);
         s.store(vmath::exp_nonpositive(s, s.sub(old, new)), &mut factor[at..]);
     }
-    for (r, row) in rows.iter_mut().enumerate().take(count) {
+    for (r, (row, sum)) in rows.iter_mut().zip(&mut vectors).enumerate().take(count) {
         let mut e = Exponentials { ops, width, from: s.splat(shift[r]), sums: [s.splat(0.0); 2], row };
         pass(s, source, first_row + r, width, &mut e);
-        l[r] = l[r] * factor[r] + s.sum(s.add(e.sums[0], e.sums[1]));
+        *sum = s.add(e.sums[0], e.sums[1]);
+    }
+    for sum in &mut vectors[count..] {
+        *sum = s.splat(0.0);
+    }
+    for at in (0..count).step_by(lanes) {
+        let sum = across_lanes(s, &vectors[at..], |a, b| s.add(a, b));
+        s.store(s.fma(s.load(&l[at..]), s.load(&factor[at..]), sum), &mut l[at..]);
     }
     factor
 }
@@ -435,7 +463,7 @@ fn forward<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: 
     let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
     let mut rest = aligned(scratch);
     let out = take(&mut rest, z.per_query);
-    let (m, l) = (take(&mut rest, d.tq + MAX_ROWS), take(&mut rest, d.tq + MAX_ROWS));
+    let (m, l) = (take(&mut rest, d.tq + PER_ROW), take(&mut rest, d.tq + PER_ROW));
     let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
     let (q_rows, p) = (take(&mut rest, z.rows), take(&mut rest, MAX_ROWS * STRIDE));
     let tiled = if d.tq % GRAIN <= FEW { d.tq / GRAIN * GRAIN } else { d.tq };
@@ -484,7 +512,7 @@ fn forward<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: 
                 }
                 for i in tiled..d.tq {
                     row_words(ops, x.scale as f32, q.row(i, columns), &mut q_rows[..words::<O>(columns)]);
-                    let (m, l) = (&mut m[i..=i], &mut l[i..=i]);
+                    let (m, l) = (&mut m[i..], &mut l[i..]);
                     let out = &mut out[place(i) * z.padded..][..columns];
                     one_query(ops, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
                 }
@@ -551,6 +579,16 @@ fn one_query<O: Operands>(
 /// q . row for each row, q in words.
 #[inline(always)]
 fn dots<O: Operands, const N: usize>(ops: O, q: &[f32], rows: [&[f32]; N]) -> [f32; N] {
+    let (lanes, mut sums) = (dot_lanes(ops, q, rows), [0.0; N]);
+    for r in 0..N {
+        sums[r] = ops.simd().sum(lanes[r]);
+    }
+    sums
+}
+
+/// Whose lanes sum to q . row, for each row, q in words.
+#[inline(always)]
+fn dot_lanes<O: Operands, const N: usize>(ops: O, q: &[f32], rows: [&[f32]; N]) -> [<O::S as Simd>::V; N] {
     let (s, lanes) = (ops.simd(), O::S::LANES);
     let (one, mut acc) = (s.splat(1.0), [s.splat(0.0); N]);
     let whole = q.len() / lanes * lanes;
@@ -566,11 +604,7 @@ fn dots<O: Operands, const N: usize>(ops: O, q: &[f32], rows: [&[f32]; N]) -> [f
             acc[r] = ops.fma(x, ops.along(one, &rows[r][whole * O::PER_WORD..]), acc[r]);
         }
     }
-    let mut sums = [0.0; N];
-    for r in 0..N {
-        sums[r] = s.sum(acc[r]);
-    }
-    sums
+    acc
 }
 
 /// Columns `c ..` of out = factor out + sum_j p_j v_j, N vectors of them, p in words.
@@ -669,7 +703,7 @@ fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
     let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
     let mut rest = aligned(scratch);
     let dq_sum = take(&mut rest, z.per_query);
-    let dot = take(&mut rest, d.tq);
+    let dot = take(&mut rest, d.tq + PER_ROW);
     let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
     let k_panels = take(&mut rest, z.block);
     let (dk_sum, dv_sum) = (take(&mut rest, z.per_key), take(&mut rest, z.per_key));
@@ -690,8 +724,12 @@ fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
             let dy = head_rows(packed, n * d.tq, h, columns);
             let y = head_rows(Rows { data: y, ..packed }, n * d.tq, h, columns);
             let lse = &saved[(n * d.heads + h) * d.tq..][..d.tq];
-            for i in 0..d.tq {
-                [dot[i]] = dots(Exact(s), dy.row(i, columns), [y.row(i, columns)]);
+            for first in (0..d.tq).step_by(O::S::LANES) {
+                let mut sums = [s.splat(0.0); PER_ROW];
+                for (sum, i) in sums.iter_mut().zip(first..d.tq).take(O::S::LANES) {
+                    [*sum] = dot_lanes(Exact(s), dy.row(i, columns), [y.row(i, columns)]);
+                }
+                s.store(across_lanes(s, &sums, |a, b| s.add(a, b)), &mut dot[first..]);
             }
             let (mut start, mut begun) = (0, false);
             while start < d.tk {
