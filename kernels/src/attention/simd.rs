@@ -262,23 +262,6 @@ fn row_max<S: Simd>(s: S, row: &[f32]) -> S::V {
     s.max(s.max(max[0], max[1]), s.max(max[2], max[3]))
 }
 
-/// Lane r of the result: the lanes of `rows[r]`, combined by halves. Two vectors are interleaved and folded into one,
-/// so that the first step halves all rows, the next all pairs of rows, and no row's few lanes are ever alone.
-#[inline(always)]
-fn across_lanes<S: Simd>(s: S, rows: &[S::V], op: impl Fn(S::V, S::V) -> S::V) -> S::V {
-    let mut t = [s.splat(0.0); 16];
-    t[..S::LANES].copy_from_slice(&rows[..S::LANES]);
-    let mut half = S::LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            let (low, high) = s.zip(t[i], t[i + half]);
-            t[i] = op(low, high);
-        }
-        half /= 2;
-    }
-    t[0]
-}
-
 /// One step of the running softmax: turns the scores of `count` rows and `keys` columns into words of exp(s - m), 0 where
 /// dropped, and updates m and l (of exponentials that are not rounded). Returns what the rows' sums so far are to be
 /// multiplied by.
@@ -305,7 +288,7 @@ fn running_softmax<O: Operands>(
     let (mut shift, mut factor) = ([0.0; PER_ROW], [0.0; PER_ROW]);
     for at in (0..count).step_by(lanes) {
         let old = s.load(&m[at..]);
-        let new = s.max(across_lanes(s, &vectors[at..], |a, b| s.max(a, b)), old);
+        let new = s.max(s.fold_lanes(&vectors[at..], |a, b| s.max(a, b)), old);
         s.store(new, &mut m[at..]);
         // While every score is -inf the exponents are measured from 0: -inf - -inf would be NaN.
         let none = s.gt(s.splat(f32::MIN), new);
@@ -322,7 +305,7 @@ fn running_softmax<O: Operands>(
         *sum = s.splat(0.0);
     }
     for at in (0..count).step_by(lanes) {
-        let sum = across_lanes(s, &vectors[at..], |a, b| s.add(a, b));
+        let sum = s.fold_lanes(&vectors[at..], |a, b| s.add(a, b));
         s.store(s.fma(s.load(&l[at..]), s.load(&factor[at..]), sum), &mut l[at..]);
     }
     factor
@@ -729,7 +712,7 @@ fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
                 for (sum, i) in sums.iter_mut().zip(first..d.tq).take(O::S::LANES) {
                     [*sum] = dot_lanes(Exact(s), dy.row(i, columns), [y.row(i, columns)]);
                 }
-                s.store(across_lanes(s, &sums, |a, b| s.add(a, b)), &mut dot[first..]);
+                s.store(s.fold_lanes(&sums, |a, b| s.add(a, b)), &mut dot[first..]);
             }
             let (mut start, mut begun) = (0, false);
             while start < d.tk {
