@@ -230,6 +230,38 @@ pub struct Places<S: Simd> {
     sample: u32,
 }
 
+/// Blocks whose [`Places`] are kept for all rows: those of rows of up to 256 elements.
+const KEPT: usize = 2;
+
+/// The decisions of the rows of one stream: [`Stream::decide`], but what the rows share is computed once.
+#[derive(Clone, Copy)]
+pub struct RowDecisions<S: Simd> {
+    stream: Stream,
+    dropout: Dropout,
+    places: [Places<S>; KEPT],
+}
+
+impl<S: Simd> RowDecisions<S> {
+    /// Of the rows of `stream`.
+    #[inline(always)]
+    pub fn new(s: S, stream: Stream, dropout: Dropout) -> Self {
+        let mut places = [stream.places(s, 0); KEPT];
+        for (block, places) in places.iter_mut().enumerate().skip(1) {
+            *places = stream.places(s, block as u32);
+        }
+        Self { stream, dropout, places }
+    }
+
+    /// Tells `action` which of the elements `block * BLOCK ..` of `row` are dropped, two vectors at a time.
+    #[inline(always)]
+    pub fn decide(&self, s: S, row: u32, block: usize, action: &mut impl OnDropped<S>) {
+        match self.places.get(block) {
+            Some(places) => self.stream.decide_at(s, self.dropout, row, places, action),
+            None => self.stream.decide(s, self.dropout, row, block as u32, action),
+        }
+    }
+}
+
 /// What happens to dropped elements, see [`Stream::decide`]. Implementations are `#[inline(always)]`.
 pub trait OnDropped<S: Simd> {
     /// Of the elements `at .. at + S::LANES` of the block, those where `dropped[0]` are dropped; of those from `at + 16` on,

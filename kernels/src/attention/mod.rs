@@ -252,12 +252,8 @@ pub fn pack_keys<T: Real>(
     contract::require(OP, "no such piece", piece, piece < key_pieces::<T>(d));
     contract::len(OP, "out", key_piece_len(d), out.len());
     let inputs = Inputs { d, scale: 1.0, q: k, k, v, mask, dropout: Dropout::NONE, key: Key::default() };
-    let task = simd::PackKeys { inputs: inputs.as_f32(), piece, out: same_mut(out) };
-    match (d.precision, isa.bf16_dot()) {
-        (MatmulPrecision::F32, _) => isa.run(task),
-        (MatmulPrecision::Bf16, Some(dot)) => dot.run(task),
-        (MatmulPrecision::Bf16, None) => isa.run(simd::InRounded(task)),
-    }
+    let body = simd::PackKeys { inputs: inputs.as_f32(), piece, out: same_mut(out) };
+    product::run(isa, d.precision, body);
 }
 
 /// y = attention(q, k, v).
@@ -319,12 +315,8 @@ pub fn forward_packed<T: Real>(
     if is_f32::<T>() {
         let inputs = inputs.as_f32();
         let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
-        let task = simd::Forward { inputs, packed: same(packed), y, saved, scratch };
-        match (d.precision, isa.bf16_dot()) {
-            (MatmulPrecision::F32, _) => isa.run(task),
-            (MatmulPrecision::Bf16, Some(dot)) => dot.run(task),
-            (MatmulPrecision::Bf16, None) => isa.run(simd::InRounded(task)),
-        }
+        let body = simd::Forward { inputs, packed: same(packed), y, saved, scratch };
+        product::run(isa, d.precision, body);
     } else {
         reference::forward(&inputs, y, saved, scratch);
     }
@@ -400,12 +392,8 @@ pub fn backward<T: Real>(
     if is_f32::<T>() {
         let inputs = inputs.as_f32();
         let (y, saved, dy, scratch) = (same(y), same(saved), same(dy), same_mut(scratch));
-        let task = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
-        match (d.precision, isa.bf16_dot()) {
-            (MatmulPrecision::F32, _) => isa.run(task),
-            (MatmulPrecision::Bf16, Some(dot)) => dot.run(task),
-            (MatmulPrecision::Bf16, None) => isa.run(simd::InRounded(task)),
-        }
+        let body = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
+        product::run(isa, d.precision, body);
     } else {
         for (g, t) in [(dq, d.tq), (dk, d.tk), (dv, d.tk)] {
             let Some(g) = g.filter(|g| g.beta == Beta::Zero) else { continue };

@@ -3,10 +3,10 @@
 //! The order is keys outside, queries inside. Forward, every query's sum waits in scratch while the blocks of keys pass;
 //! backward, dq waits there, while dk and dv of a block are finished before the next is begun.
 
-use super::operands::{Exact, Operands, Pairs, Rounded, row_words, words};
+use super::operands::{Elements, Operands, row_words, words};
 use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};
-use crate::isa::{Bf16, DotTask, Simd, Task};
+use crate::isa::Simd;
 use crate::real::same_mut;
 use crate::rng::{BLOCK, Dropout, OnDropped, Places, Stream, Zero};
 use crate::{Beta, Real, contract, vmath};
@@ -343,9 +343,6 @@ impl<O: Operands> Pass<O::S> for Exponentials<'_, O> {
     }
 }
 
-/// A task on rounded operands; a type of its own, so that each kind of operands is compiled as a function of its own.
-pub(super) struct InRounded<K>(pub(super) K);
-
 /// Packs the keys and values of one block, see [`super::pack_keys`].
 pub(super) struct PackKeys<'a> {
     pub(super) inputs: Inputs<'a, f32>,
@@ -353,41 +350,19 @@ pub(super) struct PackKeys<'a> {
     pub(super) out: &'a mut [f32],
 }
 
-impl Task for PackKeys<'_> {
-    type Out = ();
+impl Body for PackKeys<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Exact<S>, pack_keys(Exact(s), self));
+    fn run<O: Operands, const M: usize, const HALF: usize, const V: usize>(self, ops: O) {
+        let PackKeys { inputs: x, piece, out } = self;
+        let (d, blocks, columns) = (x.d, blocks(x.d.tk), x.d.head_dim);
+        let (n, h, start) = (piece / blocks / d.heads, piece / blocks % d.heads, piece % blocks * STEP);
+        let k = head_rows(x.k, n * d.tk, h, columns);
+        let v = head_rows(x.v, n * d.tk, h, columns);
+        let mut list = [0; KEYS];
+        let keys = kept_keys(&x, n, start, block_len(d.tk - start), &mut list);
+        let (k_packed, v_packed) = out.split_at_mut(panel_len(d));
+        pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
     }
-}
-
-impl Task for InRounded<PackKeys<'_>> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Rounded<S>, pack_keys(Rounded(s), self.0));
-    }
-}
-
-impl DotTask for PackKeys<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<D: Bf16>(self, d: D) {
-        with_shape!(Pairs<D>, pack_keys(Pairs(d), self));
-    }
-}
-
-#[inline(always)]
-fn pack_keys<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: O, task: PackKeys<'_>) {
-    let PackKeys { inputs: x, piece, out } = task;
-    let (d, blocks, columns) = (x.d, blocks(x.d.tk), x.d.head_dim);
-    let (n, h, start) = (piece / blocks / d.heads, piece / blocks % d.heads, piece % blocks * STEP);
-    let k = head_rows(x.k, n * d.tk, h, columns);
-    let v = head_rows(x.v, n * d.tk, h, columns);
-    let mut list = [0; KEYS];
-    let keys = kept_keys(&x, n, start, block_len(d.tk - start), &mut list);
-    let (k_packed, v_packed) = out.split_at_mut(panel_len(d));
-    pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
 }
 
 /// The keys and values that take part, as the forward products want them.
@@ -414,103 +389,91 @@ pub(super) struct Forward<'a> {
     pub(super) scratch: &'a mut [f32],
 }
 
-impl Task for Forward<'_> {
-    type Out = ();
+impl Body for Forward<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Exact<S>, forward(Exact(s), self));
-    }
-}
-
-impl Task for InRounded<Forward<'_>> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Rounded<S>, forward(Rounded(s), self.0));
-    }
-}
-
-impl DotTask for Forward<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<D: Bf16>(self, d: D) {
-        with_shape!(Pairs<D>, forward(Pairs(d), self));
-    }
-}
-
-#[inline(always)]
-fn forward<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: O, task: Forward<'_>) {
-    let s = ops.simd();
-    let Forward { inputs: x, packed, y, saved, scratch } = task;
-    let mut pieces = packed.chunks_exact(piece_len(x.d).max(1));
-    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
-    let mut rest = aligned(scratch);
-    let out = take(&mut rest, z.per_query);
-    let (m, l) = (take(&mut rest, d.tq + PER_ROW), take(&mut rest, d.tq + PER_ROW));
-    let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
-    let (q_rows, p) = (take(&mut rest, z.rows), take(&mut rest, MAX_ROWS * STRIDE));
-    let tiled = if d.tq % GRAIN <= FEW { d.tq / GRAIN * GRAIN } else { d.tq };
-    // The last block's padding rows lie between the tiled queries' sums and the others'.
-    let place = |i: usize| if i < tiled { i } else { i + HALF };
-    let mut list = [0; KEYS];
-    for n in 0..d.batch {
-        for h in 0..d.heads {
-            let q = head_rows(x.q, n * d.tq, h, columns);
-            let k = head_rows(x.k, n * d.tk, h, columns);
-            let v = head_rows(x.v, n * d.tk, h, columns);
-            m.fill(f32::NEG_INFINITY);
-            l.fill(0.0);
-            let (mut start, mut begun) = (0, false);
-            while start < d.tk {
-                let len = block_len(d.tk - start);
-                let keys = kept_keys(&x, n, start, len, &mut list);
-                let source = Source::new(s, &x, n, start, len, keys);
-                let source = source.as_ref();
-                start += len;
-                let piece = pieces.next();
-                if keys.is_empty() {
-                    continue;
-                }
-                let (k_packed, v_packed) = match piece {
-                    Some(piece) => piece.split_at(panel_len(d)),
-                    None => {
-                        if tiled > 0 {
-                            pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
-                        }
-                        (&*k_packed, &*v_packed)
+    fn run<O: Operands, const M: usize, const HALF: usize, const V: usize>(self, ops: O) {
+        let s = ops.simd();
+        let Forward { inputs: x, packed, y, saved, scratch } = self;
+        let mut pieces = packed.chunks_exact(piece_len(x.d).max(1));
+        let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
+        let mut rest = aligned(scratch);
+        let out = take(&mut rest, z.per_query);
+        let (m, l) = (take(&mut rest, d.tq + PER_ROW), take(&mut rest, d.tq + PER_ROW));
+        let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
+        let (q_rows, p) = (take(&mut rest, z.rows), take(&mut rest, MAX_ROWS * STRIDE));
+        let tiled = if d.tq % GRAIN <= FEW { d.tq / GRAIN * GRAIN } else { d.tq };
+        // The last block's padding rows lie between the tiled queries' sums and the others'.
+        let place = |i: usize| if i < tiled { i } else { i + HALF };
+        let mut list = [0; KEYS];
+        for n in 0..d.batch {
+            for h in 0..d.heads {
+                let q = head_rows(x.q, n * d.tq, h, columns);
+                let k = head_rows(x.k, n * d.tk, h, columns);
+                let v = head_rows(x.v, n * d.tk, h, columns);
+                m.fill(f32::NEG_INFINITY);
+                l.fill(0.0);
+                let (mut start, mut begun) = (0, false);
+                while start < d.tk {
+                    let len = block_len(d.tk - start);
+                    let keys = kept_keys(&x, n, start, len, &mut list);
+                    let source = Source::new(s, &x, n, start, len, keys);
+                    let source = source.as_ref();
+                    start += len;
+                    let piece = pieces.next();
+                    if keys.is_empty() {
+                        continue;
                     }
-                };
-                for i in (0..tiled).step_by(M) {
-                    let count = M.min(tiled - i);
-                    let rows = count.next_multiple_of(HALF);
-                    pack_rows(ops, x.scale as f32, q, i, count, rows, columns, q_rows);
-                    let next = M.min(tiled - i - count);
-                    let ahead = &mut Ahead::new(q, i + count, next, columns);
-                    scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
-                    let (m, l) = (&mut m[i..], &mut l[i..]);
-                    let factors = running_softmax(ops, count, keys.len(), source, h * d.tq + i, p, m, l);
-                    let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
-                    let (size, out) = ((rows, columns, words::<O>(keys.len())), &mut out[i * z.padded..]);
-                    product::<O, M, HALF, V>(ops, Read::Rows, size, p, v_packed, out, z.padded, into, ahead);
+                    let (k_packed, v_packed) = match piece {
+                        Some(piece) => piece.split_at(panel_len(d)),
+                        None => {
+                            if tiled > 0 {
+                                pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
+                            }
+                            (&*k_packed, &*v_packed)
+                        }
+                    };
+                    for i in (0..tiled).step_by(M) {
+                        let count = M.min(tiled - i);
+                        let rows = count.next_multiple_of(HALF);
+                        pack_rows(ops, x.scale as f32, q, i, count, rows, columns, q_rows);
+                        let next = M.min(tiled - i - count);
+                        let ahead = &mut Ahead::new(q, i + count, next, columns);
+                        scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
+                        let (m, l) = (&mut m[i..], &mut l[i..]);
+                        let factors = running_softmax(ops, count, keys.len(), source, h * d.tq + i, p, m, l);
+                        let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
+                        let (size, out) = ((rows, columns, words::<O>(keys.len())), &mut out[i * z.padded..]);
+                        product::<O, M, HALF, V>(
+                            ops,
+                            Read::Rows,
+                            size,
+                            p,
+                            v_packed,
+                            out,
+                            z.padded,
+                            into,
+                            ahead,
+                        );
+                    }
+                    for i in tiled..d.tq {
+                        row_words(ops, x.scale as f32, q.row(i, columns), &mut q_rows[..words::<O>(columns)]);
+                        let (m, l) = (&mut m[i..], &mut l[i..]);
+                        let out = &mut out[place(i) * z.padded..][..columns];
+                        one_query(ops, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
+                    }
+                    begun = true;
                 }
-                for i in tiled..d.tq {
-                    row_words(ops, x.scale as f32, q.row(i, columns), &mut q_rows[..words::<O>(columns)]);
-                    let (m, l) = (&mut m[i..], &mut l[i..]);
-                    let out = &mut out[place(i) * z.padded..][..columns];
-                    one_query(ops, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
-                }
-                begun = true;
-            }
-            for i in 0..d.tq {
-                let y = &mut y[(n * d.tq + i) * d.width() + h * columns..][..columns];
-                if begun {
-                    let inverse = if l[i] == 0.0 { 0.0 } else { x.dropout.scale::<f32>() / l[i] };
-                    scale_row(s, inverse, &out[place(i) * z.padded..][..columns], y);
-                } else {
-                    y.fill(0.0);
-                }
-                if !saved.is_empty() {
-                    saved[(n * d.heads + h) * d.tq + i] = m[i] + l[i].ln();
+                for i in 0..d.tq {
+                    let y = &mut y[(n * d.tq + i) * d.width() + h * columns..][..columns];
+                    if begun {
+                        let inverse = if l[i] == 0.0 { 0.0 } else { x.dropout.scale::<f32>() / l[i] };
+                        scale_row(s, inverse, &out[place(i) * z.padded..][..columns], y);
+                    } else {
+                        y.fill(0.0);
+                    }
+                    if !saved.is_empty() {
+                        saved[(n * d.heads + h) * d.tq + i] = m[i] + l[i].ln();
+                    }
                 }
             }
         }
@@ -652,143 +615,143 @@ fn put_row<S: Simd, T: Real>(
     }
 }
 
-impl<T: Real> Task for Backward<'_, '_, T> {
-    type Out = ();
+impl<T: Real> Body for Backward<'_, '_, T> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Exact<S>, backward(Exact(s), self));
-    }
-}
-
-impl<T: Real> Task for InRounded<Backward<'_, '_, T>> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Rounded<S>, backward(Rounded(s), self.0));
-    }
-}
-
-impl<T: Real> DotTask for Backward<'_, '_, T> {
-    type Out = ();
-    #[inline(always)]
-    fn run<D: Bf16>(self, d: D) {
-        with_shape!(Pairs<D>, backward(Pairs(d), self));
-    }
-}
-
-#[inline(always)]
-fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
-    ops: O,
-    task: Backward<'_, '_, impl Real>,
-) {
-    let s = ops.simd();
-    let Backward { inputs: x, y, saved, dy, buffers, dq, dk, dv, scratch } = task;
-    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
-    let mut rest = aligned(scratch);
-    let dq_sum = take(&mut rest, z.per_query);
-    let dot = take(&mut rest, d.tq + PER_ROW);
-    let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
-    let k_panels = take(&mut rest, z.block);
-    let (dk_sum, dv_sum) = (take(&mut rest, z.per_key), take(&mut rest, z.per_key));
-    let (q_rows, dy_rows) = (take(&mut rest, z.rows), take(&mut rest, z.rows));
-    let (q_panels, dy_panels) = (take(&mut rest, z.queries), take(&mut rest, z.queries));
-    let (p, ds) = (take(&mut rest, z.scores), take(&mut rest, z.scores));
-    let (p_across, ds_across) = (take(&mut rest, z.across), take(&mut rest, z.across));
-    let ds_along = take(&mut rest, z.along);
-    let mut list = [0; KEYS];
-    // dy enters dv and dp with the factor of what is kept.
-    let kept = x.dropout.scale::<f32>();
-    for n in 0..d.batch {
-        for h in 0..d.heads {
-            let q = head_rows(x.q, n * d.tq, h, columns);
-            let k = head_rows(x.k, n * d.tk, h, columns);
-            let v = head_rows(x.v, n * d.tk, h, columns);
-            let packed = Rows { data: dy, stride: d.width(), offset: 0 };
-            let dy = head_rows(packed, n * d.tq, h, columns);
-            let y = head_rows(Rows { data: y, ..packed }, n * d.tq, h, columns);
-            let lse = &saved[(n * d.heads + h) * d.tq..][..d.tq];
-            for first in (0..d.tq).step_by(O::S::LANES) {
-                let mut sums = [s.splat(0.0); PER_ROW];
-                for (sum, i) in sums.iter_mut().zip(first..d.tq).take(O::S::LANES) {
-                    [*sum] = dot_lanes(Exact(s), dy.row(i, columns), [y.row(i, columns)]);
+    fn run<O: Operands, const M: usize, const HALF: usize, const V: usize>(self, ops: O) {
+        let s = ops.simd();
+        let Backward { inputs: x, y, saved, dy, buffers, dq, dk, dv, scratch } = self;
+        let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
+        let mut rest = aligned(scratch);
+        let dq_sum = take(&mut rest, z.per_query);
+        let dot = take(&mut rest, d.tq + PER_ROW);
+        let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
+        let k_panels = take(&mut rest, z.block);
+        let (dk_sum, dv_sum) = (take(&mut rest, z.per_key), take(&mut rest, z.per_key));
+        let (q_rows, dy_rows) = (take(&mut rest, z.rows), take(&mut rest, z.rows));
+        let (q_panels, dy_panels) = (take(&mut rest, z.queries), take(&mut rest, z.queries));
+        let (p, ds) = (take(&mut rest, z.scores), take(&mut rest, z.scores));
+        let (p_across, ds_across) = (take(&mut rest, z.across), take(&mut rest, z.across));
+        let ds_along = take(&mut rest, z.along);
+        let mut list = [0; KEYS];
+        // dy enters dv and dp with the factor of what is kept.
+        let kept = x.dropout.scale::<f32>();
+        for n in 0..d.batch {
+            for h in 0..d.heads {
+                let q = head_rows(x.q, n * d.tq, h, columns);
+                let k = head_rows(x.k, n * d.tk, h, columns);
+                let v = head_rows(x.v, n * d.tk, h, columns);
+                let packed = Rows { data: dy, stride: d.width(), offset: 0 };
+                let dy = head_rows(packed, n * d.tq, h, columns);
+                let y = head_rows(Rows { data: y, ..packed }, n * d.tq, h, columns);
+                let lse = &saved[(n * d.heads + h) * d.tq..][..d.tq];
+                for first in (0..d.tq).step_by(O::S::LANES) {
+                    let mut sums = [s.splat(0.0); PER_ROW];
+                    for (sum, i) in sums.iter_mut().zip(first..d.tq).take(O::S::LANES) {
+                        [*sum] = dot_lanes(Elements::<_, false>(s), dy.row(i, columns), [y.row(i, columns)]);
+                    }
+                    s.store(s.fold_lanes(&sums, |a, b| s.add(a, b)), &mut dot[first..]);
                 }
-                s.store(s.fold_lanes(&sums, |a, b| s.add(a, b)), &mut dot[first..]);
-            }
-            let (mut start, mut begun) = (0, false);
-            while start < d.tk {
-                let len = block_len(d.tk - start);
-                let keys = kept_keys(&x, n, start, len, &mut list);
-                let source = Source::new(s, &x, n, start, len, keys);
-                let source = source.as_ref();
-                if keys.len() < len {
-                    for g in [dk, dv].into_iter().flatten().filter(|g| g.beta == Beta::Zero) {
-                        for j in (start..start + len).filter(|&j| !x.keeps(n, j)) {
-                            let at = (n * d.tk + j) * g.stride + g.offset + h * columns;
-                            buffers[g.buffer][at..][..columns].fill(Real::ZERO);
+                let (mut start, mut begun) = (0, false);
+                while start < d.tk {
+                    let len = block_len(d.tk - start);
+                    let keys = kept_keys(&x, n, start, len, &mut list);
+                    let source = Source::new(s, &x, n, start, len, keys);
+                    let source = source.as_ref();
+                    if keys.len() < len {
+                        for g in [dk, dv].into_iter().flatten().filter(|g| g.beta == Beta::Zero) {
+                            for j in (start..start + len).filter(|&j| !x.keeps(n, j)) {
+                                let at = (n * d.tk + j) * g.stride + g.offset + h * columns;
+                                buffers[g.buffer][at..][..columns].fill(Real::ZERO);
+                            }
                         }
                     }
-                }
-                start += len;
-                if keys.is_empty() {
-                    continue;
-                }
-                if d.tq == 0 {
-                    dk_sum.fill(0.0);
-                    dv_sum.fill(0.0);
-                } else {
-                    pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
-                    pack_transposed::<O, V>(ops, v, keys, columns, v_packed);
-                    pack_panels::<O, V>(ops, 1.0, k, |i| keys[i], keys.len(), columns, k_panels);
-                }
-                for first in (0..d.tq).step_by(QUERIES) {
-                    let queries = QUERIES.min(d.tq - first);
-                    for i in (0..queries).step_by(M) {
-                        let count = M.min(queries - i);
-                        let rows = count.next_multiple_of(HALF);
-                        // Where the scores are the words, each block has its own place.
-                        let place = if O::PER_WORD == 1 { i } else { 0 };
-                        let (p, ds) = (&mut p[place * STRIDE..], &mut ds[place * STRIDE..]);
-                        pack_rows(ops, x.scale as f32, q, first + i, count, rows, columns, q_rows);
-                        pack_rows(ops, kept, dy, first + i, count, rows, columns, dy_rows);
-                        let next = first + i + count;
-                        for (rows_of, a, b, to) in
-                            [(q, &*q_rows, &*k_packed, &mut *p), (dy, &*dy_rows, &*v_packed, &mut *ds)]
-                        {
-                            let ahead = &mut Ahead::new(rows_of, next, M.min(d.tq - next), columns);
-                            scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, a, b, to, ahead);
-                        }
-                        let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
-                        // Where a word holds two elements, those along keys lie apart.
-                        let along = if O::PER_WORD == 1 { None } else { Some(&mut ds_along[i * STRIDE..]) };
-                        let row = h * d.tq + first + i;
-                        score_gradients(ops, count, keys.len(), source, row, lse, dot, p, ds, along);
-                        if O::PER_WORD == 2 {
-                            let at = i / 2 * STRIDE;
-                            pairs_of_rows(ops, count, keys.len(), p, &mut p_across[at..]);
-                            pairs_of_rows(ops, count, keys.len(), ds, &mut ds_across[at..]);
-                        }
+                    start += len;
+                    if keys.is_empty() {
+                        continue;
                     }
-                    pack_panels::<O, V>(ops, x.scale as f32, q, |i| first + i, queries, columns, q_panels);
-                    pack_panels::<O, V>(ops, kept, dy, |i| first + i, queries, columns, dy_panels);
-                    let [p_columns, ds_columns, ds_rows] = if O::PER_WORD == 1 {
-                        [&*p, &*ds, &*ds]
+                    if d.tq == 0 {
+                        dk_sum.fill(0.0);
+                        dv_sum.fill(0.0);
                     } else {
-                        [&*p_across, &*ds_across, &*ds_along]
-                    };
-                    let size = (keys.len().next_multiple_of(HALF), columns, words::<O>(queries));
-                    let ahead = &mut Ahead::new(q, 0, 0, columns);
-                    let into = if first == 0 { Into::Overwrite } else { Into::Add };
-                    for (wanted, a, b, sum) in [
-                        (dv.is_some(), p_columns, &*dy_panels, &mut *dv_sum),
-                        (dk.is_some(), ds_columns, &*q_panels, &mut *dk_sum),
-                    ] {
-                        if wanted {
+                        pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
+                        pack_transposed::<O, V>(ops, v, keys, columns, v_packed);
+                        pack_panels::<O, V>(ops, 1.0, k, |i| keys[i], keys.len(), columns, k_panels);
+                    }
+                    for first in (0..d.tq).step_by(QUERIES) {
+                        let queries = QUERIES.min(d.tq - first);
+                        for i in (0..queries).step_by(M) {
+                            let count = M.min(queries - i);
+                            let rows = count.next_multiple_of(HALF);
+                            // Where the scores are the words, each block has its own place.
+                            let place = if O::PER_WORD == 1 { i } else { 0 };
+                            let (p, ds) = (&mut p[place * STRIDE..], &mut ds[place * STRIDE..]);
+                            pack_rows(ops, x.scale as f32, q, first + i, count, rows, columns, q_rows);
+                            pack_rows(ops, kept, dy, first + i, count, rows, columns, dy_rows);
+                            let next = first + i + count;
+                            for (rows_of, a, b, to) in
+                                [(q, &*q_rows, &*k_packed, &mut *p), (dy, &*dy_rows, &*v_packed, &mut *ds)]
+                            {
+                                let ahead = &mut Ahead::new(rows_of, next, M.min(d.tq - next), columns);
+                                scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, a, b, to, ahead);
+                            }
+                            let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
+                            // Where a word holds two elements, those along keys lie apart.
+                            let along =
+                                if O::PER_WORD == 1 { None } else { Some(&mut ds_along[i * STRIDE..]) };
+                            let row = h * d.tq + first + i;
+                            score_gradients(ops, count, keys.len(), source, row, lse, dot, p, ds, along);
+                            if O::PER_WORD == 2 {
+                                let at = i / 2 * STRIDE;
+                                pairs_of_rows(ops, count, keys.len(), p, &mut p_across[at..]);
+                                pairs_of_rows(ops, count, keys.len(), ds, &mut ds_across[at..]);
+                            }
+                        }
+                        pack_panels::<O, V>(
+                            ops,
+                            x.scale as f32,
+                            q,
+                            |i| first + i,
+                            queries,
+                            columns,
+                            q_panels,
+                        );
+                        pack_panels::<O, V>(ops, kept, dy, |i| first + i, queries, columns, dy_panels);
+                        let [p_columns, ds_columns, ds_rows] = if O::PER_WORD == 1 {
+                            [&*p, &*ds, &*ds]
+                        } else {
+                            [&*p_across, &*ds_across, &*ds_along]
+                        };
+                        let size = (keys.len().next_multiple_of(HALF), columns, words::<O>(queries));
+                        let ahead = &mut Ahead::new(q, 0, 0, columns);
+                        let into = if first == 0 { Into::Overwrite } else { Into::Add };
+                        for (wanted, a, b, sum) in [
+                            (dv.is_some(), p_columns, &*dy_panels, &mut *dv_sum),
+                            (dk.is_some(), ds_columns, &*q_panels, &mut *dk_sum),
+                        ] {
+                            if wanted {
+                                product::<O, M, HALF, V>(
+                                    ops,
+                                    Read::Columns,
+                                    size,
+                                    a,
+                                    b,
+                                    sum,
+                                    z.padded,
+                                    into,
+                                    ahead,
+                                );
+                            }
+                        }
+                        if dq.is_some() {
+                            let size = (queries.next_multiple_of(HALF), columns, words::<O>(keys.len()));
+                            let into = if begun { Into::Add } else { Into::Overwrite };
+                            let sum = &mut dq_sum[first * z.padded..];
                             product::<O, M, HALF, V>(
                                 ops,
-                                Read::Columns,
+                                Read::Rows,
                                 size,
-                                a,
-                                b,
+                                ds_rows,
+                                k_panels,
                                 sum,
                                 z.padded,
                                 into,
@@ -796,37 +759,21 @@ fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
                             );
                         }
                     }
-                    if dq.is_some() {
-                        let size = (queries.next_multiple_of(HALF), columns, words::<O>(keys.len()));
-                        let into = if begun { Into::Add } else { Into::Overwrite };
-                        let sum = &mut dq_sum[first * z.padded..];
-                        product::<O, M, HALF, V>(
-                            ops,
-                            Read::Rows,
-                            size,
-                            ds_rows,
-                            k_panels,
-                            sum,
-                            z.padded,
-                            into,
-                            ahead,
-                        );
+                    for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {
+                        let Some(g) = g else { continue };
+                        for (&j, sum) in keys.iter().zip(sum.chunks_exact(z.padded)) {
+                            put_row(s, buffers, g, n * d.tk + j, h, 1.0, &sum[..columns]);
+                        }
                     }
+                    begun = true;
                 }
-                for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {
-                    let Some(g) = g else { continue };
-                    for (&j, sum) in keys.iter().zip(sum.chunks_exact(z.padded)) {
-                        put_row(s, buffers, g, n * d.tk + j, h, 1.0, &sum[..columns]);
+                if let Some(g) = dq {
+                    if !begun {
+                        dq_sum.fill(0.0);
                     }
-                }
-                begun = true;
-            }
-            if let Some(g) = dq {
-                if !begun {
-                    dq_sum.fill(0.0);
-                }
-                for (i, sum) in dq_sum.chunks_exact(z.padded).enumerate().take(d.tq) {
-                    put_row(s, buffers, g, n * d.tq + i, h, x.scale as f32, &sum[..columns]);
+                    for (i, sum) in dq_sum.chunks_exact(z.padded).enumerate().take(d.tq) {
+                        put_row(s, buffers, g, n * d.tq + i, h, x.scale as f32, &sum[..columns]);
+                    }
                 }
             }
         }

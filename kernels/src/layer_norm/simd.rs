@@ -13,7 +13,7 @@
 
 use super::{Dims, Residual};
 use crate::isa::{Simd, Task};
-use crate::rng::{BLOCK, OnDropped, Places, Stream};
+use crate::rng::{BLOCK, OnDropped, RowDecisions};
 use crate::{Beta, GradMut};
 
 /// Rows that are normalised together, and whose parameter gradients are summed before they are added to the total: the
@@ -45,9 +45,6 @@ macro_rules! each_vector {
     }};
 }
 
-/// Blocks of dropout decisions whose [`Stream::places`] are kept for all rows of a sample: those of up to 256 columns.
-const KEPT: usize = 2;
-
 /// The rows of the residual in turn.
 struct Branch<'a, S: Simd> {
     residual: Residual<'a, f32>,
@@ -55,42 +52,28 @@ struct Branch<'a, S: Simd> {
     /// Of the next row: its sample, its number in the sample, its place in the data.
     next: (usize, usize, usize),
     /// Of its sample.
-    stream: Stream,
-    places: [Places<S>; KEPT],
+    decisions: RowDecisions<S>,
 }
 
 impl<'a, S: Simd> Branch<'a, S> {
     #[inline(always)]
     fn new(s: S, residual: Residual<'a, f32>, d: Dims) -> Self {
-        let stream = residual.key.stream();
-        let mut new = Self { residual, d, next: (0, 0, 0), stream, places: [stream.places(s, 0); KEPT] };
-        new.enter(s, 0);
-        new
-    }
-
-    /// Begins sample `n`.
-    #[inline(always)]
-    fn enter(&mut self, s: S, n: usize) {
-        if !self.residual.dropout.is_none() {
-            self.stream = self.residual.key.sample(n).stream();
-            for (block, places) in self.places.iter_mut().enumerate() {
-                *places = self.stream.places(s, block as u32);
-            }
-        }
+        let decisions = RowDecisions::new(s, residual.key.stream(), residual.dropout);
+        Self { residual, d, next: (0, 0, 0), decisions }
     }
 
     /// x + dropout(residual) of the next row into `out`; the multipliers, where there is dropout, into `multipliers`.
     #[inline(always)]
     fn add(&mut self, s: S, x: &[f32], out: &mut [f32], multipliers: Option<&mut [f32]>) {
         let (sample, row, at) = self.next;
-        if row == 0 && sample > 0 {
-            self.enter(s, sample);
+        let dropout = self.residual.dropout;
+        if row == 0 && sample > 0 && !dropout.is_none() {
+            self.decisions = RowDecisions::new(s, self.residual.key.sample(sample).stream(), dropout);
         }
         let data = &self.residual.data[at..][..self.d.cols];
         let (row, at) = (row + 1, at + self.d.cols);
         let at = if at == self.residual.data.len() { 0 } else { at };
         self.next = if row == self.d.rows { (sample + 1, 0, at) } else { (sample, row, at) };
-        let (dropout, row) = (self.residual.dropout, row as u32 - 1);
         if dropout.is_none() {
             each_vector!(S, x.len(), |at| {
                 store(s, s.add(load(s, x, at), load(s, data, at)), out, at);
@@ -101,10 +84,7 @@ impl<'a, S: Simd> Branch<'a, S> {
         let mut sum = DroppedSum { scale, first: 0, x, data, out, multipliers };
         for (block, first) in (0..x.len()).step_by(BLOCK).enumerate() {
             sum.first = first;
-            match self.places.get(block) {
-                Some(places) => self.stream.decide_at(s, dropout, row, places, &mut sum),
-                None => self.stream.decide(s, dropout, row, block as u32, &mut sum),
-            }
+            self.decisions.decide(s, row as u32 - 1, block, &mut sum);
         }
     }
 }
