@@ -36,8 +36,12 @@
 //!   two vectors at a time, in registers, instead of in one pass each, and rows share the first rounds of Philox
 //!   ([`crate::rng::Stream::places`]). Both together take 4 % off the forward pass of 1281 x 1281, 2 x 128 with dropout and
 //!   15 % off 161 x 161, 4 x 32 (in bf16 9 and 22 %), 2 and 7 % off the backward pass (5 and 13 %).
+//! * *Rows together.* The largest scores, the sums and D_i of a block's rows are reduced together
+//!   ([`Simd::fold_lanes`](crate::isa::Simd::fold_lanes)), and the vector that ends a row is completed and stored in one
+//!   go: at 161 x 161, 4 x 32 the bookkeeping of a row takes 40 cycles in place of 85, 7 %
+//!   of the forward pass.
 //! * *Decisions* are drawn again in the backward pass. Saving them as bits would cost batch heads tq tk / 8 bytes (410 kB
-//!   at 1281 x 1281 x 2), memory that grows with the square, to save at most 5 % of the backward pass.
+//!   at 1281 x 1281 x 2), memory that grows with the square, to save at most 2 % of the backward pass (7 % at 161).
 //! * *Shared keys.* Calls that each take a part of the queries may share keys and values packed once ([`pack_keys`]): with
 //!   eight parts on two threads one window's attention takes 3.97 ms in place of 4.2 (7.6 on one thread; two cores of an
 //!   AMD EPYC (Zen 5) VM, 1281 x 1281, 2 x 128).
@@ -88,14 +92,28 @@
 //! | 128 x 1281, 2 x 128 | 0.83, 0.47 | 2.04, 1.16 | 0.87, 0.50 | 2.07, 1.21 |
 //! | 16 x 1281, 2 x 128 | 0.20, 0.12 | 0.45, 0.29 | 0.20, 0.13 | 0.46, 0.30 |
 //! | 1 x 1281, 2 x 128 | 0.036, 0.036 | 0.29, 0.21 | 0.037, 0.037 | 0.29, 0.21 |
-//! | 161 x 161, 4 x 32 | 0.089 (56 %), 0.061 | 0.180 (69 %), 0.119 | 0.103 (48 %), 0.075 | 0.200 (62 %), 0.140 |
-//! | 81 x 81, 2 x 32 | 0.015 (43 %), 0.011 | 0.028 (56 %), 0.021 | 0.017 (38 %), 0.013 | 0.030 (53 %), 0.022 |
+//! | 161 x 161, 4 x 32 | 0.081 (61 %), 0.056 | 0.174 (71 %), 0.114 | 0.091 (55 %), 0.066 | 0.186 (67 %), 0.127 |
+//! | 81 x 81, 2 x 32 | 0.013 (48 %), 0.010 | 0.028 (57 %), 0.020 | 0.014 (44 %), 0.011 | 0.028 (55 %), 0.021 |
 //!
 //! Rounded operands without dot products cost up to 3 % at head_dim 128 and 10 % at 32 over f32.
 //!
-//! Where it is weak: a few queries pay for packing all keys and values, so that 16 are slower than before; at
-//! head_dim 32 an exponential and a decision weigh four times as much against the products as at 128; the backward pass
-//! of one query still packs.
+//! Where it is weak: a few queries pay for packing all keys and values, so that 16 are slower than before; the backward
+//! pass of one query still packs. And head_dim 32: forward, 16 scores take 64 multiply-adds of vectors (32 in the scores, 32
+//! in P V), 32 cycles at two a cycle, and the rest is of the same order. Cycles for 16 scores forward in f32, by the
+//! samples of a profile on that machine (4.17 GHz), each with the functions it stands in:
+//!
+//! | part | 161 x 161, 4 x 32 | 81 x 81, 2 x 32 |
+//! |---|---|---|
+//! | multiply-adds and C's blocks; of them for lanes and rows past the end | 33 (1.5) | 36 (4.2) |
+//! | exponentials and their sum, 18 instructions for a vector | 7 | 9 |
+//! | largest score, running maximum and sum | 4 | 7 |
+//! | packing q, k, v | 5 | 8 |
+//! | y, ln, calls | 3 | 6 |
+//! | decisions, with dropout; of them for keys past the end | 6 (2.3) | 7 (2.5) |
+//!
+//! The products run at the peak, within what a profile can tell, so 55 % of it with dropout at 161 and 44 % at 81 are the
+//! share of products among the instructions. The last key of 161 or 81 takes a vector of its own; its scores as dot
+//! products along head_dim gained nothing.
 //!
 //! # Numerics
 //! Exponents are at most 0, so no finite score overflows. A query without any key (all masked, tk = 0), or whose scores

@@ -262,6 +262,21 @@ fn row_max<S: Simd>(s: S, row: &[f32]) -> S::V {
     s.max(s.max(max[0], max[1]), s.max(max[2], max[3]))
 }
 
+/// Puts -inf behind the `keys` scores of a row, to the end of a vector, which is returned (-inf if there is none): a vector
+/// at once, as a load that follows waits for stores of parts of it.
+#[inline(always)]
+fn end_row<S: Simd>(s: S, keys: usize, row: &mut [f32; STRIDE]) -> S::V {
+    let whole = keys / S::LANES * S::LANES;
+    let mut last = s.splat(f32::NEG_INFINITY);
+    if whole < keys {
+        let vector = &mut row[whole..][..S::LANES];
+        let kept = s.lt_u31(s.iota_u32(), s.splat_u32((keys - whole) as u32));
+        last = s.select(kept, s.load(vector), last);
+        s.store(last, vector);
+    }
+    last
+}
+
 /// One step of the running softmax: turns the scores of `count` rows and `keys` columns into words of exp(s - m), 0 where
 /// dropped, and updates m and l (of exponentials that are not rounded). Returns what the rows' sums so far are to be
 /// multiplied by.
@@ -281,8 +296,8 @@ fn running_softmax<O: Operands>(
     let mut vectors = [s.splat(f32::NEG_INFINITY); PER_ROW];
     let rows = p.as_chunks_mut::<STRIDE>().0;
     for (row, top) in rows.iter_mut().zip(&mut vectors).take(count) {
-        row[keys..width].fill(f32::NEG_INFINITY);
-        *top = row_max(s, &row[..width]);
+        let last = end_row(s, keys, row);
+        *top = s.max(row_max(s, &row[..keys / lanes * lanes]), last);
     }
     // Of the rows past `count`, whose largest score is -inf, m and l stay what they are.
     let (mut shift, mut factor) = ([0.0; PER_ROW], [0.0; PER_ROW]);
@@ -800,7 +815,7 @@ fn score_gradients<O: Operands>(
     let mut along = along.unwrap_or(&mut []).as_chunks_mut::<STRIDE>().0.iter_mut();
     let rows = p.as_chunks_mut::<STRIDE>().0.iter_mut().zip(ds.as_chunks_mut::<STRIDE>().0);
     for (r, (p, ds)) in rows.enumerate().take(count) {
-        p[keys..width].fill(f32::NEG_INFINITY);
+        end_row(s, keys, p);
         // A query without scores: exp(s - inf) = 0 makes all its probabilities 0.
         let lse = s.splat(if lse[r] == f32::NEG_INFINITY { f32::INFINITY } else { lse[r] });
         let dot = s.splat(dot[r]);
