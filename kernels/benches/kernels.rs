@@ -157,9 +157,11 @@ fn table() -> Vec<Entry> {
         }
     }
     for dropout in [None, Some(Dropout::NONE), Some(Dropout::new(0.1))] {
-        let d = layer_norm::Dims { samples: 1, rows: 1281, cols: 256 };
-        t.push(layer_norm_forward(d, dropout));
-        t.push(layer_norm_backward(d, dropout));
+        for (rows, cols) in [(1281, 256), (161, 128), (81, 64)] {
+            let d = layer_norm::Dims { samples: 1, rows, cols };
+            t.push(layer_norm_forward(d, dropout));
+            t.push(layer_norm_backward(d, dropout));
+        }
     }
     t.push(softmax_forward(softmax::Dims { rows: 1281, cols: 1281 }));
     t.push(softmax_backward(softmax::Dims { rows: 1281, cols: 1281 }));

@@ -1,8 +1,11 @@
-//! Random numbers that belong to a computation: Philox4x32-10, a counter-based generator.
+//! Random numbers that belong to a computation: Philox4x32, a counter-based generator.
 //!
 //! Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. A block cipher turns a
 //! 128-bit counter and a 64-bit key into 128 random bits; there is no state, so any number can be drawn alone, in any
-//! order, on any thread. The paper reports that Philox4x32 passes BigCrush from 7 rounds on; 10 is its safe default.
+//! order, on any thread. The paper reports that Philox4x32 passes BigCrush from 7 rounds on; 10 is its safe default, and is
+//! used here for all numbers but one kind: decisions of dropout, by far the most, take 7. What that gives up is the authors'
+//! margin of three rounds, against regularities that BigCrush does not look for, in numbers of which one comparison with a
+//! threshold is all that is used.
 //!
 //! Here the key is mixed from (seed, step), and the counter is `[place, row, sample, op]`: a training step, a window or a
 //! single operation can be replayed alone. Decisions of dropout take 16 random bits each, eight to a counter: the keep
@@ -11,11 +14,12 @@
 //! The bits are the same on every instruction set: a row's decisions come in blocks of [`BLOCK`] elements whose layout
 //! does not depend on the vector width.
 //!
-//! What a block's places alone decide, 2.5 of 10 rounds, is shared by all rows ([`Stream::places`]), and two vectors of
-//! counters take turns, as a round waits for the one before: in attention a block of 128 decisions costs 11 ns in place
-//! of 19 (two cores of an AMD EPYC (Zen 5) VM, AVX-512, one thread; attention's forward pass of 161 x 161, 4 x 32 with
-//! dropout 0.1 less the one without, by `cargo bench -p heartlore-kernels --bench kernels -- attention`). Round keys kept
-//! in memory as vectors or as words gained nothing over broadcasts.
+//! What a block's places alone decide, 2.5 rounds, is shared by all rows ([`Stream::places`]), and two vectors of
+//! counters take turns, as a round waits for the one before: in attention a block of 128 decisions costs 8 ns; with 10
+//! rounds it were 11, without the shared rounds and the turns 19 (two cores of an AMD EPYC (Zen 5) VM, AVX-512, one thread;
+//! attention's forward pass of 161 x 161, 4 x 32 with dropout 0.1 less the one without, by `cargo bench -p
+//! heartlore-kernels --bench kernels -- attention`). Round keys kept in memory as vectors or as words gained nothing over
+//! broadcasts.
 
 use crate::Real;
 use crate::isa::Simd;
@@ -59,11 +63,14 @@ const M0: u32 = 0xD251_1F53;
 const M1: u32 = 0xCD9E_8D57;
 const W0: u32 = 0x9E37_79B9;
 const W1: u32 = 0xBB67_AE85;
+/// Rounds of every number but a dropout decision: the authors' default.
 const ROUNDS: usize = 10;
+/// Rounds of a dropout decision: the fewest that pass BigCrush.
+const DECISION_ROUNDS: usize = 7;
 
-/// One block: 128 random bits for `counter` under `key`.
+/// One block: 128 random bits for `counter` under `key` after this many rounds.
 #[inline]
-pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+pub fn philox<const ROUNDS: usize>(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..ROUNDS {
         let p0 = u64::from(M0) * u64::from(counter[0]);
         let p1 = u64::from(M1) * u64::from(counter[2]);
@@ -93,7 +100,12 @@ impl Stream {
     /// 128 random bits at (`row`, `place`).
     #[inline]
     pub fn bits(&self, row: u32, place: u32) -> [u32; 4] {
-        philox([place, row, self.sample, self.op], self.key)
+        self.block::<ROUNDS>(row, place)
+    }
+
+    #[inline]
+    fn block<const N: usize>(&self, row: u32, place: u32) -> [u32; 4] {
+        philox::<N>([place, row, self.sample, self.op], self.key)
     }
 
     /// A uniform number in [0, 1) with 53 random bits, for index `i` of `row`.
@@ -108,7 +120,7 @@ impl Stream {
     pub fn keeps(&self, dropout: Dropout, row: u32, i: usize) -> bool {
         let (block, r) = (i / BLOCK, i % BLOCK);
         let (slot, lane) = (r / 16, r % 16);
-        let word = self.bits(row, (block * 16 + lane) as u32)[slot / 2];
+        let word = self.block::<DECISION_ROUNDS>(row, (block * 16 + lane) as u32)[slot / 2];
         let number = if slot % 2 == 0 { word & 0xffff } else { word >> 16 };
         number < dropout.threshold
     }
@@ -176,7 +188,7 @@ impl Stream {
                 let p1 = s.mul_even_u32(s.xor_u32(c[0], high), m1);
                 *c = [s.xor_u32(s.swap_u32(p1), c[1]), p1, s.xor_u32(c[2], low_word), c[3]];
             }
-            for round in 3..ROUNDS {
+            for round in 3..DECISION_ROUNDS {
                 let keys = self.round_key(round as u32);
                 let keys = [s.splat_u32(keys[0]), s.splat_u32(keys[1])];
                 for c in &mut group {
@@ -216,6 +228,38 @@ pub struct Places<S: Simd> {
     groups: [[[S::U; 4]; 2]; GROUPS],
     /// The high half of round 1's product of the sample.
     sample: u32,
+}
+
+/// Blocks whose [`Places`] are kept for all rows: those of rows of up to 256 elements.
+const KEPT: usize = 2;
+
+/// The decisions of the rows of one stream: [`Stream::decide`], but what the rows share is computed once.
+#[derive(Clone, Copy)]
+pub struct RowDecisions<S: Simd> {
+    stream: Stream,
+    dropout: Dropout,
+    places: [Places<S>; KEPT],
+}
+
+impl<S: Simd> RowDecisions<S> {
+    /// Of the rows of `stream`.
+    #[inline(always)]
+    pub fn new(s: S, stream: Stream, dropout: Dropout) -> Self {
+        let mut places = [stream.places(s, 0); KEPT];
+        for (block, places) in places.iter_mut().enumerate().skip(1) {
+            *places = stream.places(s, block as u32);
+        }
+        Self { stream, dropout, places }
+    }
+
+    /// Tells `action` which of the elements `block * BLOCK ..` of `row` are dropped, two vectors at a time.
+    #[inline(always)]
+    pub fn decide(&self, s: S, row: u32, block: usize, action: &mut impl OnDropped<S>) {
+        match self.places.get(block) {
+            Some(places) => self.stream.decide_at(s, self.dropout, row, places, action),
+            None => self.stream.decide(s, self.dropout, row, block as u32, action),
+        }
+    }
 }
 
 /// What happens to dropped elements, see [`Stream::decide`]. Implementations are `#[inline(always)]`.
@@ -281,13 +325,28 @@ mod tests {
 
     #[test]
     fn philox_gives_the_published_known_answers() {
-        // kat_vectors of the authors' Random123 distribution, philox4x32 10.
-        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(philox([!0; 4], [!0; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
-        assert_eq!(
-            philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
-            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
-        );
+        // kat_vectors of the authors' Random123 distribution, philox4x32 7 and 10.
+        let pi = ([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]);
+        for ((counter, key), seven, ten) in [
+            (
+                ([0; 4], [0; 2]),
+                [0x5f6f_b709, 0x0d89_3f64, 0x4f12_1f81, 0x4f73_0a48],
+                [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
+            ),
+            (
+                ([!0; 4], [!0; 2]),
+                [0x5207_ddc2, 0x4516_5e59, 0x4d8e_e751, 0x8c52_f662],
+                [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
+            ),
+            (
+                pi,
+                [0x4dfc_caba, 0x190a_87f0, 0xc473_62ba, 0xb6b5_242a],
+                [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+            ),
+        ] {
+            assert_eq!(philox::<DECISION_ROUNDS>(counter, key), seven);
+            assert_eq!(philox::<ROUNDS>(counter, key), ten);
+        }
     }
 
     struct Multipliers(Stream, Dropout, u32, u32);
@@ -359,7 +418,17 @@ mod tests {
     fn uniform_numbers_have_the_right_moments() {
         let stream = Key { seed: 1, step: 2, sample: 3, op: 4 }.stream();
         let n = 200_000;
-        let x: Vec<f64> = (0..n).map(|i| stream.uniform(0, i) - 0.5).collect();
+        moments((0..n).map(|i| stream.uniform(0, i) - 0.5).collect());
+        // The halves of a decision's words, to the middle of their cells.
+        for half in 0..8 {
+            let number =
+                |i| stream.block::<DECISION_ROUNDS>(i / 1000, i % 1000)[half / 2] >> (half % 2 * 16) & 0xffff;
+            moments((0..n).map(|i| (f64::from(number(i)) + 0.5) / 65536.0 - 0.5).collect());
+        }
+    }
+
+    fn moments(x: Vec<f64>) {
+        let n = x.len() as u32;
         let moment = |k: i32| x.iter().map(|v| v.powi(k)).sum::<f64>() / f64::from(n);
         // Moments of the uniform distribution on [-1/2, 1/2]: 0, 1/12, 0, 1/80; five standard errors.
         let root = f64::from(n).sqrt();

@@ -36,8 +36,12 @@
 //!   two vectors at a time, in registers, instead of in one pass each, and rows share the first rounds of Philox
 //!   ([`crate::rng::Stream::places`]). Both together take 4 % off the forward pass of 1281 x 1281, 2 x 128 with dropout and
 //!   15 % off 161 x 161, 4 x 32 (in bf16 9 and 22 %), 2 and 7 % off the backward pass (5 and 13 %).
+//! * *Rows together.* The largest scores, the sums and D_i of a block's rows are reduced together
+//!   ([`Simd::fold_lanes`](crate::isa::Simd::fold_lanes)), and the vector that ends a row is completed and stored in one
+//!   go: at 161 x 161, 4 x 32 the bookkeeping of a row takes 40 cycles in place of 85, 7 %
+//!   of the forward pass.
 //! * *Decisions* are drawn again in the backward pass. Saving them as bits would cost batch heads tq tk / 8 bytes (410 kB
-//!   at 1281 x 1281 x 2), memory that grows with the square, to save at most 5 % of the backward pass.
+//!   at 1281 x 1281 x 2), memory that grows with the square, to save at most 2 % of the backward pass (7 % at 161).
 //! * *Shared keys.* Calls that each take a part of the queries may share keys and values packed once ([`pack_keys`]): with
 //!   eight parts on two threads one window's attention takes 3.97 ms in place of 4.2 (7.6 on one thread; two cores of an
 //!   AMD EPYC (Zen 5) VM, 1281 x 1281, 2 x 128).
@@ -45,12 +49,12 @@
 //!   the class row of a pruned last layer is bound by reading them (22 GB/s here).
 //!
 //! # bf16
-//! With [`MatmulPrecision::Bf16`] the operands of all seven products are rounded to bf16 (`gemm/bf16.rs` says how), and
-//! sums, scores, exponentials, lse, D and results stay f32. Rounded are: q times scale, k, v, dy times 1 / keep, as they
-//! are packed; the exponentials exp(s_ij - M_i) as they meet v; m_ij p_ij and ds_ij in the backward pass. L_i sums what
-//! was not rounded. scale is applied before the rounding: that costs nothing where q is packed anyway, a rounded scaled q
-//! is as near as a scaled rounded one, and dk takes the operand that the scores were made of, so that it is the
-//! derivative of what was computed.
+//! With [`MatmulPrecision::Bf16`], or [`MatmulPrecision::Int8`], the operands of all seven products are rounded to bf16
+//! (`gemm/bf16.rs` says how), and sums, scores, exponentials, lse, D and results stay f32. Rounded are: q times scale,
+//! k, v, dy times 1 / keep, as they are packed; the exponentials exp(s_ij - M_i) as they meet v; m_ij p_ij and ds_ij in
+//! the backward pass. L_i sums what was not rounded. scale is applied before the rounding: that costs nothing where q
+//! is packed anyway, a rounded scaled q is as near as a scaled rounded one, and dk takes the operand that the scores
+//! were made of, so that it is the derivative of what was computed.
 //!
 //! The bodies are the same; `operands.rs` says what a word of an operand is. With the CPU's dot products
 //! ([`Isa::bf16_dot`]) it holds two elements that are neighbours along the sum: along head_dim in the scores (k and v are
@@ -88,14 +92,28 @@
 //! | 128 x 1281, 2 x 128 | 0.83, 0.47 | 2.04, 1.16 | 0.87, 0.50 | 2.07, 1.21 |
 //! | 16 x 1281, 2 x 128 | 0.20, 0.12 | 0.45, 0.29 | 0.20, 0.13 | 0.46, 0.30 |
 //! | 1 x 1281, 2 x 128 | 0.036, 0.036 | 0.29, 0.21 | 0.037, 0.037 | 0.29, 0.21 |
-//! | 161 x 161, 4 x 32 | 0.089 (56 %), 0.061 | 0.180 (69 %), 0.119 | 0.103 (48 %), 0.075 | 0.200 (62 %), 0.140 |
-//! | 81 x 81, 2 x 32 | 0.015 (43 %), 0.011 | 0.028 (56 %), 0.021 | 0.017 (38 %), 0.013 | 0.030 (53 %), 0.022 |
+//! | 161 x 161, 4 x 32 | 0.081 (61 %), 0.056 | 0.174 (71 %), 0.114 | 0.091 (55 %), 0.066 | 0.186 (67 %), 0.127 |
+//! | 81 x 81, 2 x 32 | 0.013 (48 %), 0.010 | 0.028 (57 %), 0.020 | 0.014 (44 %), 0.011 | 0.028 (55 %), 0.021 |
 //!
 //! Rounded operands without dot products cost up to 3 % at head_dim 128 and 10 % at 32 over f32.
 //!
-//! Where it is weak: a few queries pay for packing all keys and values, so that 16 are slower than before; at
-//! head_dim 32 an exponential and a decision weigh four times as much against the products as at 128; the backward pass
-//! of one query still packs.
+//! Where it is weak: a few queries pay for packing all keys and values, so that 16 are slower than before; the backward
+//! pass of one query still packs. And head_dim 32: forward, 16 scores take 64 multiply-adds of vectors (32 in the scores, 32
+//! in P V), 32 cycles at two a cycle, and the rest is of the same order. Cycles for 16 scores forward in f32, by the
+//! samples of a profile on that machine (4.17 GHz), each with the functions it stands in:
+//!
+//! | part | 161 x 161, 4 x 32 | 81 x 81, 2 x 32 |
+//! |---|---|---|
+//! | multiply-adds and C's blocks; of them for lanes and rows past the end | 33 (1.5) | 36 (4.2) |
+//! | exponentials and their sum, 18 instructions for a vector | 7 | 9 |
+//! | largest score, running maximum and sum | 4 | 7 |
+//! | packing q, k, v | 5 | 8 |
+//! | y, ln, calls | 3 | 6 |
+//! | decisions, with dropout; of them for keys past the end | 6 (2.3) | 7 (2.5) |
+//!
+//! The products run at the peak, within what a profile can tell, so 55 % of it with dropout at 161 and 44 % at 81 are the
+//! share of products among the instructions. The last key of 161 or 81 takes a vector of its own; its scores as dot
+//! products along head_dim gained nothing.
 //!
 //! # Numerics
 //! Exponents are at most 0, so no finite score overflows. A query without any key (all masked, tk = 0), or whose scores
@@ -252,12 +270,8 @@ pub fn pack_keys<T: Real>(
     contract::require(OP, "no such piece", piece, piece < key_pieces::<T>(d));
     contract::len(OP, "out", key_piece_len(d), out.len());
     let inputs = Inputs { d, scale: 1.0, q: k, k, v, mask, dropout: Dropout::NONE, key: Key::default() };
-    let task = simd::PackKeys { inputs: inputs.as_f32(), piece, out: same_mut(out) };
-    match (d.precision, isa.bf16_dot()) {
-        (MatmulPrecision::F32, _) => isa.run(task),
-        (MatmulPrecision::Bf16 | MatmulPrecision::Int8, Some(dot)) => dot.run(task),
-        (MatmulPrecision::Bf16 | MatmulPrecision::Int8, None) => isa.run(simd::InRounded(task)),
-    }
+    let body = simd::PackKeys { inputs: inputs.as_f32(), piece, out: same_mut(out) };
+    product::run(isa, d.precision, body);
 }
 
 /// y = attention(q, k, v).
@@ -319,12 +333,8 @@ pub fn forward_packed<T: Real>(
     if is_f32::<T>() {
         let inputs = inputs.as_f32();
         let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
-        let task = simd::Forward { inputs, packed: same(packed), y, saved, scratch };
-        match (d.precision, isa.bf16_dot()) {
-            (MatmulPrecision::F32, _) => isa.run(task),
-            (MatmulPrecision::Bf16 | MatmulPrecision::Int8, Some(dot)) => dot.run(task),
-            (MatmulPrecision::Bf16 | MatmulPrecision::Int8, None) => isa.run(simd::InRounded(task)),
-        }
+        let body = simd::Forward { inputs, packed: same(packed), y, saved, scratch };
+        product::run(isa, d.precision, body);
     } else {
         reference::forward(&inputs, y, saved, scratch);
     }
@@ -400,12 +410,8 @@ pub fn backward<T: Real>(
     if is_f32::<T>() {
         let inputs = inputs.as_f32();
         let (y, saved, dy, scratch) = (same(y), same(saved), same(dy), same_mut(scratch));
-        let task = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
-        match (d.precision, isa.bf16_dot()) {
-            (MatmulPrecision::F32, _) => isa.run(task),
-            (MatmulPrecision::Bf16 | MatmulPrecision::Int8, Some(dot)) => dot.run(task),
-            (MatmulPrecision::Bf16 | MatmulPrecision::Int8, None) => isa.run(simd::InRounded(task)),
-        }
+        let body = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
+        product::run(isa, d.precision, body);
     } else {
         for (g, t) in [(dq, d.tq), (dk, d.tk), (dv, d.tk)] {
             let Some(g) = g.filter(|g| g.beta == Beta::Zero) else { continue };

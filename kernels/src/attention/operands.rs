@@ -38,41 +38,18 @@ fn load<S: Simd>(s: S, row: &[f32]) -> S::V {
     if row.len() >= S::LANES { s.load(row) } else { s.load_partial(row) }
 }
 
-/// Elements as they are.
+/// An element is a word: as it is, or rounded to bf16 and kept as f32.
 #[derive(Clone, Copy)]
-pub(super) struct Exact<S>(pub(super) S);
+pub(super) struct Elements<S, const ROUNDED: bool>(pub(super) S);
 
-impl<S: Simd> Operands for Exact<S> {
-    type S = S;
-    const PER_WORD: usize = 1;
+impl<S: Simd, const ROUNDED: bool> Elements<S, ROUNDED> {
     #[inline(always)]
-    fn simd(self) -> S {
-        self.0
-    }
-    #[inline(always)]
-    fn fma(self, a: S::V, b: S::V, c: S::V) -> S::V {
-        self.0.fma(a, b, c)
-    }
-    #[inline(always)]
-    fn along(self, factor: S::V, row: &[f32]) -> S::V {
-        self.0.mul(factor, load(self.0, row))
-    }
-    #[inline(always)]
-    fn put(self, elements: [S::V; 2], at: usize, row: &mut [f32]) {
-        self.0.store(elements[0], &mut row[at..]);
-        self.0.store(elements[1], &mut row[at + 16..]);
-    }
-    #[inline(always)]
-    fn across(self, factor: S::V, [row, _]: [&[f32]; 2]) -> S::V {
-        self.along(factor, row)
+    fn word(self, x: S::V) -> S::V {
+        if ROUNDED { round_lanes(self.0, x) } else { x }
     }
 }
 
-/// Elements rounded to bf16 and kept as f32.
-#[derive(Clone, Copy)]
-pub(super) struct Rounded<S>(pub(super) S);
-
-impl<S: Simd> Operands for Rounded<S> {
+impl<S: Simd, const ROUNDED: bool> Operands for Elements<S, ROUNDED> {
     type S = S;
     const PER_WORD: usize = 1;
     #[inline(always)]
@@ -85,12 +62,12 @@ impl<S: Simd> Operands for Rounded<S> {
     }
     #[inline(always)]
     fn along(self, factor: S::V, row: &[f32]) -> S::V {
-        round_lanes(self.0, self.0.mul(factor, load(self.0, row)))
+        self.word(self.0.mul(factor, load(self.0, row)))
     }
     #[inline(always)]
     fn put(self, elements: [S::V; 2], at: usize, row: &mut [f32]) {
-        self.0.store(round_lanes(self.0, elements[0]), &mut row[at..]);
-        self.0.store(round_lanes(self.0, elements[1]), &mut row[at + 16..]);
+        self.0.store(self.word(elements[0]), &mut row[at..]);
+        self.0.store(self.word(elements[1]), &mut row[at + 16..]);
     }
     #[inline(always)]
     fn across(self, factor: S::V, [row, _]: [&[f32]; 2]) -> S::V {

@@ -14,8 +14,10 @@
 //! An element of C is one chain of multiply-adds along k, whatever block it falls into: a row of C depends on its own row
 //! of A only, to the bit.
 
-use super::operands::{Operands, row_words, words};
-use crate::isa::{Portable, Simd};
+use super::operands::{Elements, Operands, Pairs, row_words, words};
+use crate::Isa;
+use crate::gemm::MatmulPrecision;
+use crate::isa::{Bf16, DotTask, Portable, Simd, Task};
 use crate::rng::BLOCK;
 use std::any::TypeId;
 
@@ -79,7 +81,7 @@ impl<'a> Ahead<'a> {
 }
 
 /// Which register block fits: rows, half as many, vectors.
-pub(super) enum Shape {
+enum Shape {
     /// 32 registers of 16 lanes (AVX-512): 14 x 2.
     Wide,
     /// 16 registers of 8 lanes (AVX2): 6 x 2.
@@ -91,7 +93,7 @@ pub(super) enum Shape {
 }
 
 #[inline(always)]
-pub(super) fn shape<S: Simd>() -> Shape {
+fn shape<S: Simd>() -> Shape {
     if TypeId::of::<S>() == TypeId::of::<Portable>() {
         Shape::Plain
     } else if S::LANES >= 16 {
@@ -103,18 +105,55 @@ pub(super) fn shape<S: Simd>() -> Shape {
     }
 }
 
-/// Calls `$f::<$o, ROWS, HALF, VECTORS>` with the shape of the vectors of the operands `$o`.
-macro_rules! with_shape {
-    ($o:ty, $f:ident($($arg:expr),*)) => {
-        match shape::<<$o as Operands>::S>() {
-            Shape::Wide => $f::<$o, 14, 7, 2>($($arg),*),
-            Shape::Half => $f::<$o, 6, 3, 2>($($arg),*),
-            Shape::Narrow => $f::<$o, 6, 3, 4>($($arg),*),
-            Shape::Plain => $f::<$o, 4, 2, 1>($($arg),*),
-        }
-    };
+/// A task over any kind of operands and any register block: of M rows, of HALF as many, of V vectors.
+pub(super) trait Body {
+    fn run<O: Operands, const M: usize, const HALF: usize, const V: usize>(self, ops: O);
 }
-pub(super) use with_shape;
+
+/// A [`Body`] on single elements, rounded to bf16 or not. The kinds of operands are types, so that each is compiled as a
+/// function of its own.
+struct OnElements<B, const ROUNDED: bool>(B);
+
+impl<B: Body, const ROUNDED: bool> Task for OnElements<B, ROUNDED> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        in_shape(Elements::<S, ROUNDED>(s), self.0);
+    }
+}
+
+/// A [`Body`] on pairs of bf16.
+struct OnPairs<B>(B);
+
+impl<B: Body> DotTask for OnPairs<B> {
+    type Out = ();
+    #[inline(always)]
+    fn run<D: Bf16>(self, d: D) {
+        in_shape(Pairs(d), self.0);
+    }
+}
+
+/// Runs `body` in the shape of the operands' vectors.
+#[inline(always)]
+fn in_shape<O: Operands>(ops: O, body: impl Body) {
+    match shape::<O::S>() {
+        Shape::Wide => body.run::<O, 14, 7, 2>(ops),
+        Shape::Half => body.run::<O, 6, 3, 2>(ops),
+        Shape::Narrow => body.run::<O, 6, 3, 4>(ops),
+        Shape::Plain => body.run::<O, 4, 2, 1>(ops),
+    }
+}
+
+/// Runs `body` on the operands that `precision` asks for.
+pub(super) fn run(isa: Isa, precision: MatmulPrecision, body: impl Body) {
+    // There are no products of 8-bit integers here: such a program takes bf16 for the operands of attention.
+    let in_bf16 = precision != MatmulPrecision::F32;
+    match isa.bf16_dot() {
+        _ if !in_bf16 => isa.run(OnElements::<_, false>(body)),
+        Some(dot) => dot.run(OnPairs(body)),
+        None => isa.run(OnElements::<_, true>(body)),
+    }
+}
 
 /// What becomes of C's previous content.
 #[derive(Clone, Copy)]

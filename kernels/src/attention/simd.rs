@@ -3,10 +3,10 @@
 //! The order is keys outside, queries inside. Forward, every query's sum waits in scratch while the blocks of keys pass;
 //! backward, dq waits there, while dk and dv of a block are finished before the next is begun.
 
-use super::operands::{Exact, Operands, Pairs, Rounded, row_words, words};
+use super::operands::{Elements, Operands, row_words, words};
 use super::product::*;
 use super::{Dims, GradRows, Inputs, Rows};
-use crate::isa::{Bf16, DotTask, Simd, Task};
+use crate::isa::Simd;
 use crate::real::same_mut;
 use crate::rng::{BLOCK, Dropout, OnDropped, Places, Stream, Zero};
 use crate::{Beta, Real, contract, vmath};
@@ -19,8 +19,10 @@ const STEP: usize = 256;
 pub(super) const GRAIN: usize = 28;
 /// Up to this many queries past a multiple of [`GRAIN`] are done one by one, see [`one_query`].
 const FEW: usize = 2;
-/// One number per row of a register block, in whole vectors.
-type PerRow = [f32; MAX_ROWS + 2];
+/// Rows of a register block, in whole vectors.
+const PER_ROW: usize = MAX_ROWS + 2;
+/// One number per row of a register block.
+type PerRow = [f32; PER_ROW];
 
 /// Elements of the parts of scratch.
 struct Sizes {
@@ -68,7 +70,7 @@ impl Sizes {
     /// What the backward pass needs; the forward pass needs less, but for one of its two numbers per query.
     fn total(&self, d: Dims) -> usize {
         self.per_query
-            + 2 * (d.tq + MAX_ROWS)
+            + 2 * (d.tq + PER_ROW)
             + 3 * self.block
             + 2 * (self.per_key + self.rows + self.queries + self.scores + self.across)
             + self.along
@@ -244,9 +246,9 @@ fn next_pair<S: Simd>(at: usize) -> usize {
     next + next % 32 / 16 * 16
 }
 
-/// The largest element of whole vectors; a NaN may or may not show.
+/// Whose largest lane is the largest element of these whole vectors; a NaN may or may not show.
 #[inline(always)]
-fn row_max<S: Simd>(s: S, row: &[f32]) -> f32 {
+fn row_max<S: Simd>(s: S, row: &[f32]) -> S::V {
     let mut max = [s.splat(f32::NEG_INFINITY); 4];
     let (fours, rest) = row.split_at(row.len() / (4 * S::LANES) * (4 * S::LANES));
     for four in fours.chunks_exact(4 * S::LANES) {
@@ -257,7 +259,22 @@ fn row_max<S: Simd>(s: S, row: &[f32]) -> f32 {
     for x in rest.chunks_exact(S::LANES) {
         max[0] = s.max(s.load(x), max[0]);
     }
-    s.hmax(s.max(s.max(max[0], max[1]), s.max(max[2], max[3])))
+    s.max(s.max(max[0], max[1]), s.max(max[2], max[3]))
+}
+
+/// Puts -inf behind the `keys` scores of a row, to the end of a vector, which is returned (-inf if there is none): a vector
+/// at once, as a load that follows waits for stores of parts of it.
+#[inline(always)]
+fn end_row<S: Simd>(s: S, keys: usize, row: &mut [f32; STRIDE]) -> S::V {
+    let whole = keys / S::LANES * S::LANES;
+    let mut last = s.splat(f32::NEG_INFINITY);
+    if whole < keys {
+        let vector = &mut row[whole..][..S::LANES];
+        let kept = s.lt_u31(s.iota_u32(), s.splat_u32((keys - whole) as u32));
+        last = s.select(kept, s.load(vector), last);
+        s.store(last, vector);
+    }
+    last
 }
 
 /// One step of the running softmax: turns the scores of `count` rows and `keys` columns into words of exp(s - m), 0 where
@@ -276,26 +293,35 @@ fn running_softmax<O: Operands>(
 ) -> PerRow {
     let (s, lanes) = (ops.simd(), O::S::LANES);
     let width = keys.next_multiple_of(lanes);
-    let (mut shift, mut factor) = ([f32::NEG_INFINITY; MAX_ROWS + 2], [f32::NEG_INFINITY; MAX_ROWS + 2]);
+    let mut vectors = [s.splat(f32::NEG_INFINITY); PER_ROW];
     let rows = p.as_chunks_mut::<STRIDE>().0;
-    for (r, row) in rows.iter_mut().enumerate().take(count) {
-        row[keys..width].fill(f32::NEG_INFINITY);
-        factor[r] = m[r];
-        m[r] = row_max(s, &row[..width]).max(m[r]);
-        shift[r] = m[r];
+    for (row, top) in rows.iter_mut().zip(&mut vectors).take(count) {
+        let last = end_row(s, keys, row);
+        *top = s.max(row_max(s, &row[..keys / lanes * lanes]), last);
     }
-    for at in (0..shift.len()).step_by(lanes) {
-        let (old, new) = (s.load(&factor[at..]), s.load(&shift[at..]));
+    // Of the rows past `count`, whose largest score is -inf, m and l stay what they are.
+    let (mut shift, mut factor) = ([0.0; PER_ROW], [0.0; PER_ROW]);
+    for at in (0..count).step_by(lanes) {
+        let old = s.load(&m[at..]);
+        let new = s.max(s.fold_lanes(&vectors[at..], |a, b| s.max(a, b)), old);
+        s.store(new, &mut m[at..]);
         // While every score is -inf the exponents are measured from 0: -inf - -inf would be NaN.
         let none = s.gt(s.splat(f32::MIN), new);
         let new = s.select(none, s.splat(0.0), new);
         s.store(new, &mut shift[at..]);
         s.store(vmath::exp_nonpositive(s, s.sub(old, new)), &mut factor[at..]);
     }
-    for (r, row) in rows.iter_mut().enumerate().take(count) {
+    for (r, (row, sum)) in rows.iter_mut().zip(&mut vectors).enumerate().take(count) {
         let mut e = Exponentials { ops, width, from: s.splat(shift[r]), sums: [s.splat(0.0); 2], row };
         pass(s, source, first_row + r, width, &mut e);
-        l[r] = l[r] * factor[r] + s.sum(s.add(e.sums[0], e.sums[1]));
+        *sum = s.add(e.sums[0], e.sums[1]);
+    }
+    for sum in &mut vectors[count..] {
+        *sum = s.splat(0.0);
+    }
+    for at in (0..count).step_by(lanes) {
+        let sum = s.fold_lanes(&vectors[at..], |a, b| s.add(a, b));
+        s.store(s.fma(s.load(&l[at..]), s.load(&factor[at..]), sum), &mut l[at..]);
     }
     factor
 }
@@ -332,9 +358,6 @@ impl<O: Operands> Pass<O::S> for Exponentials<'_, O> {
     }
 }
 
-/// A task on rounded operands; a type of its own, so that each kind of operands is compiled as a function of its own.
-pub(super) struct InRounded<K>(pub(super) K);
-
 /// Packs the keys and values of one block, see [`super::pack_keys`].
 pub(super) struct PackKeys<'a> {
     pub(super) inputs: Inputs<'a, f32>,
@@ -342,41 +365,19 @@ pub(super) struct PackKeys<'a> {
     pub(super) out: &'a mut [f32],
 }
 
-impl Task for PackKeys<'_> {
-    type Out = ();
+impl Body for PackKeys<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Exact<S>, pack_keys(Exact(s), self));
+    fn run<O: Operands, const M: usize, const HALF: usize, const V: usize>(self, ops: O) {
+        let PackKeys { inputs: x, piece, out } = self;
+        let (d, blocks, columns) = (x.d, blocks(x.d.tk), x.d.head_dim);
+        let (n, h, start) = (piece / blocks / d.heads, piece / blocks % d.heads, piece % blocks * STEP);
+        let k = head_rows(x.k, n * d.tk, h, columns);
+        let v = head_rows(x.v, n * d.tk, h, columns);
+        let mut list = [0; KEYS];
+        let keys = kept_keys(&x, n, start, block_len(d.tk - start), &mut list);
+        let (k_packed, v_packed) = out.split_at_mut(panel_len(d));
+        pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
     }
-}
-
-impl Task for InRounded<PackKeys<'_>> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Rounded<S>, pack_keys(Rounded(s), self.0));
-    }
-}
-
-impl DotTask for PackKeys<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<D: Bf16>(self, d: D) {
-        with_shape!(Pairs<D>, pack_keys(Pairs(d), self));
-    }
-}
-
-#[inline(always)]
-fn pack_keys<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: O, task: PackKeys<'_>) {
-    let PackKeys { inputs: x, piece, out } = task;
-    let (d, blocks, columns) = (x.d, blocks(x.d.tk), x.d.head_dim);
-    let (n, h, start) = (piece / blocks / d.heads, piece / blocks % d.heads, piece % blocks * STEP);
-    let k = head_rows(x.k, n * d.tk, h, columns);
-    let v = head_rows(x.v, n * d.tk, h, columns);
-    let mut list = [0; KEYS];
-    let keys = kept_keys(&x, n, start, block_len(d.tk - start), &mut list);
-    let (k_packed, v_packed) = out.split_at_mut(panel_len(d));
-    pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
 }
 
 /// The keys and values that take part, as the forward products want them.
@@ -403,103 +404,91 @@ pub(super) struct Forward<'a> {
     pub(super) scratch: &'a mut [f32],
 }
 
-impl Task for Forward<'_> {
-    type Out = ();
+impl Body for Forward<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Exact<S>, forward(Exact(s), self));
-    }
-}
-
-impl Task for InRounded<Forward<'_>> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Rounded<S>, forward(Rounded(s), self.0));
-    }
-}
-
-impl DotTask for Forward<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<D: Bf16>(self, d: D) {
-        with_shape!(Pairs<D>, forward(Pairs(d), self));
-    }
-}
-
-#[inline(always)]
-fn forward<O: Operands, const M: usize, const HALF: usize, const V: usize>(ops: O, task: Forward<'_>) {
-    let s = ops.simd();
-    let Forward { inputs: x, packed, y, saved, scratch } = task;
-    let mut pieces = packed.chunks_exact(piece_len(x.d).max(1));
-    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
-    let mut rest = aligned(scratch);
-    let out = take(&mut rest, z.per_query);
-    let (m, l) = (take(&mut rest, d.tq + MAX_ROWS), take(&mut rest, d.tq + MAX_ROWS));
-    let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
-    let (q_rows, p) = (take(&mut rest, z.rows), take(&mut rest, MAX_ROWS * STRIDE));
-    let tiled = if d.tq % GRAIN <= FEW { d.tq / GRAIN * GRAIN } else { d.tq };
-    // The last block's padding rows lie between the tiled queries' sums and the others'.
-    let place = |i: usize| if i < tiled { i } else { i + HALF };
-    let mut list = [0; KEYS];
-    for n in 0..d.batch {
-        for h in 0..d.heads {
-            let q = head_rows(x.q, n * d.tq, h, columns);
-            let k = head_rows(x.k, n * d.tk, h, columns);
-            let v = head_rows(x.v, n * d.tk, h, columns);
-            m.fill(f32::NEG_INFINITY);
-            l.fill(0.0);
-            let (mut start, mut begun) = (0, false);
-            while start < d.tk {
-                let len = block_len(d.tk - start);
-                let keys = kept_keys(&x, n, start, len, &mut list);
-                let source = Source::new(s, &x, n, start, len, keys);
-                let source = source.as_ref();
-                start += len;
-                let piece = pieces.next();
-                if keys.is_empty() {
-                    continue;
-                }
-                let (k_packed, v_packed) = match piece {
-                    Some(piece) => piece.split_at(panel_len(d)),
-                    None => {
-                        if tiled > 0 {
-                            pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
-                        }
-                        (&*k_packed, &*v_packed)
+    fn run<O: Operands, const M: usize, const HALF: usize, const V: usize>(self, ops: O) {
+        let s = ops.simd();
+        let Forward { inputs: x, packed, y, saved, scratch } = self;
+        let mut pieces = packed.chunks_exact(piece_len(x.d).max(1));
+        let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
+        let mut rest = aligned(scratch);
+        let out = take(&mut rest, z.per_query);
+        let (m, l) = (take(&mut rest, d.tq + PER_ROW), take(&mut rest, d.tq + PER_ROW));
+        let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
+        let (q_rows, p) = (take(&mut rest, z.rows), take(&mut rest, MAX_ROWS * STRIDE));
+        let tiled = if d.tq % GRAIN <= FEW { d.tq / GRAIN * GRAIN } else { d.tq };
+        // The last block's padding rows lie between the tiled queries' sums and the others'.
+        let place = |i: usize| if i < tiled { i } else { i + HALF };
+        let mut list = [0; KEYS];
+        for n in 0..d.batch {
+            for h in 0..d.heads {
+                let q = head_rows(x.q, n * d.tq, h, columns);
+                let k = head_rows(x.k, n * d.tk, h, columns);
+                let v = head_rows(x.v, n * d.tk, h, columns);
+                m.fill(f32::NEG_INFINITY);
+                l.fill(0.0);
+                let (mut start, mut begun) = (0, false);
+                while start < d.tk {
+                    let len = block_len(d.tk - start);
+                    let keys = kept_keys(&x, n, start, len, &mut list);
+                    let source = Source::new(s, &x, n, start, len, keys);
+                    let source = source.as_ref();
+                    start += len;
+                    let piece = pieces.next();
+                    if keys.is_empty() {
+                        continue;
                     }
-                };
-                for i in (0..tiled).step_by(M) {
-                    let count = M.min(tiled - i);
-                    let rows = count.next_multiple_of(HALF);
-                    pack_rows(ops, x.scale as f32, q, i, count, rows, columns, q_rows);
-                    let next = M.min(tiled - i - count);
-                    let ahead = &mut Ahead::new(q, i + count, next, columns);
-                    scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
-                    let (m, l) = (&mut m[i..], &mut l[i..]);
-                    let factors = running_softmax(ops, count, keys.len(), source, h * d.tq + i, p, m, l);
-                    let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
-                    let (size, out) = ((rows, columns, words::<O>(keys.len())), &mut out[i * z.padded..]);
-                    product::<O, M, HALF, V>(ops, Read::Rows, size, p, v_packed, out, z.padded, into, ahead);
+                    let (k_packed, v_packed) = match piece {
+                        Some(piece) => piece.split_at(panel_len(d)),
+                        None => {
+                            if tiled > 0 {
+                                pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
+                            }
+                            (&*k_packed, &*v_packed)
+                        }
+                    };
+                    for i in (0..tiled).step_by(M) {
+                        let count = M.min(tiled - i);
+                        let rows = count.next_multiple_of(HALF);
+                        pack_rows(ops, x.scale as f32, q, i, count, rows, columns, q_rows);
+                        let next = M.min(tiled - i - count);
+                        let ahead = &mut Ahead::new(q, i + count, next, columns);
+                        scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
+                        let (m, l) = (&mut m[i..], &mut l[i..]);
+                        let factors = running_softmax(ops, count, keys.len(), source, h * d.tq + i, p, m, l);
+                        let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
+                        let (size, out) = ((rows, columns, words::<O>(keys.len())), &mut out[i * z.padded..]);
+                        product::<O, M, HALF, V>(
+                            ops,
+                            Read::Rows,
+                            size,
+                            p,
+                            v_packed,
+                            out,
+                            z.padded,
+                            into,
+                            ahead,
+                        );
+                    }
+                    for i in tiled..d.tq {
+                        row_words(ops, x.scale as f32, q.row(i, columns), &mut q_rows[..words::<O>(columns)]);
+                        let (m, l) = (&mut m[i..], &mut l[i..]);
+                        let out = &mut out[place(i) * z.padded..][..columns];
+                        one_query(ops, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
+                    }
+                    begun = true;
                 }
-                for i in tiled..d.tq {
-                    row_words(ops, x.scale as f32, q.row(i, columns), &mut q_rows[..words::<O>(columns)]);
-                    let (m, l) = (&mut m[i..=i], &mut l[i..=i]);
-                    let out = &mut out[place(i) * z.padded..][..columns];
-                    one_query(ops, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
-                }
-                begun = true;
-            }
-            for i in 0..d.tq {
-                let y = &mut y[(n * d.tq + i) * d.width() + h * columns..][..columns];
-                if begun {
-                    let inverse = if l[i] == 0.0 { 0.0 } else { x.dropout.scale::<f32>() / l[i] };
-                    scale_row(s, inverse, &out[place(i) * z.padded..][..columns], y);
-                } else {
-                    y.fill(0.0);
-                }
-                if !saved.is_empty() {
-                    saved[(n * d.heads + h) * d.tq + i] = m[i] + l[i].ln();
+                for i in 0..d.tq {
+                    let y = &mut y[(n * d.tq + i) * d.width() + h * columns..][..columns];
+                    if begun {
+                        let inverse = if l[i] == 0.0 { 0.0 } else { x.dropout.scale::<f32>() / l[i] };
+                        scale_row(s, inverse, &out[place(i) * z.padded..][..columns], y);
+                    } else {
+                        y.fill(0.0);
+                    }
+                    if !saved.is_empty() {
+                        saved[(n * d.heads + h) * d.tq + i] = m[i] + l[i].ln();
+                    }
                 }
             }
         }
@@ -551,6 +540,16 @@ fn one_query<O: Operands>(
 /// q . row for each row, q in words.
 #[inline(always)]
 fn dots<O: Operands, const N: usize>(ops: O, q: &[f32], rows: [&[f32]; N]) -> [f32; N] {
+    let (lanes, mut sums) = (dot_lanes(ops, q, rows), [0.0; N]);
+    for r in 0..N {
+        sums[r] = ops.simd().sum(lanes[r]);
+    }
+    sums
+}
+
+/// Whose lanes sum to q . row, for each row, q in words.
+#[inline(always)]
+fn dot_lanes<O: Operands, const N: usize>(ops: O, q: &[f32], rows: [&[f32]; N]) -> [<O::S as Simd>::V; N] {
     let (s, lanes) = (ops.simd(), O::S::LANES);
     let (one, mut acc) = (s.splat(1.0), [s.splat(0.0); N]);
     let whole = q.len() / lanes * lanes;
@@ -566,11 +565,7 @@ fn dots<O: Operands, const N: usize>(ops: O, q: &[f32], rows: [&[f32]; N]) -> [f
             acc[r] = ops.fma(x, ops.along(one, &rows[r][whole * O::PER_WORD..]), acc[r]);
         }
     }
-    let mut sums = [0.0; N];
-    for r in 0..N {
-        sums[r] = s.sum(acc[r]);
-    }
-    sums
+    acc
 }
 
 /// Columns `c ..` of out = factor out + sum_j p_j v_j, N vectors of them, p in words.
@@ -635,139 +630,143 @@ fn put_row<S: Simd, T: Real>(
     }
 }
 
-impl<T: Real> Task for Backward<'_, '_, T> {
-    type Out = ();
+impl<T: Real> Body for Backward<'_, '_, T> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Exact<S>, backward(Exact(s), self));
-    }
-}
-
-impl<T: Real> Task for InRounded<Backward<'_, '_, T>> {
-    type Out = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_shape!(Rounded<S>, backward(Rounded(s), self.0));
-    }
-}
-
-impl<T: Real> DotTask for Backward<'_, '_, T> {
-    type Out = ();
-    #[inline(always)]
-    fn run<D: Bf16>(self, d: D) {
-        with_shape!(Pairs<D>, backward(Pairs(d), self));
-    }
-}
-
-#[inline(always)]
-fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
-    ops: O,
-    task: Backward<'_, '_, impl Real>,
-) {
-    let s = ops.simd();
-    let Backward { inputs: x, y, saved, dy, buffers, dq, dk, dv, scratch } = task;
-    let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
-    let mut rest = aligned(scratch);
-    let dq_sum = take(&mut rest, z.per_query);
-    let dot = take(&mut rest, d.tq);
-    let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
-    let k_panels = take(&mut rest, z.block);
-    let (dk_sum, dv_sum) = (take(&mut rest, z.per_key), take(&mut rest, z.per_key));
-    let (q_rows, dy_rows) = (take(&mut rest, z.rows), take(&mut rest, z.rows));
-    let (q_panels, dy_panels) = (take(&mut rest, z.queries), take(&mut rest, z.queries));
-    let (p, ds) = (take(&mut rest, z.scores), take(&mut rest, z.scores));
-    let (p_across, ds_across) = (take(&mut rest, z.across), take(&mut rest, z.across));
-    let ds_along = take(&mut rest, z.along);
-    let mut list = [0; KEYS];
-    // dy enters dv and dp with the factor of what is kept.
-    let kept = x.dropout.scale::<f32>();
-    for n in 0..d.batch {
-        for h in 0..d.heads {
-            let q = head_rows(x.q, n * d.tq, h, columns);
-            let k = head_rows(x.k, n * d.tk, h, columns);
-            let v = head_rows(x.v, n * d.tk, h, columns);
-            let packed = Rows { data: dy, stride: d.width(), offset: 0 };
-            let dy = head_rows(packed, n * d.tq, h, columns);
-            let y = head_rows(Rows { data: y, ..packed }, n * d.tq, h, columns);
-            let lse = &saved[(n * d.heads + h) * d.tq..][..d.tq];
-            for i in 0..d.tq {
-                [dot[i]] = dots(Exact(s), dy.row(i, columns), [y.row(i, columns)]);
-            }
-            let (mut start, mut begun) = (0, false);
-            while start < d.tk {
-                let len = block_len(d.tk - start);
-                let keys = kept_keys(&x, n, start, len, &mut list);
-                let source = Source::new(s, &x, n, start, len, keys);
-                let source = source.as_ref();
-                if keys.len() < len {
-                    for g in [dk, dv].into_iter().flatten().filter(|g| g.beta == Beta::Zero) {
-                        for j in (start..start + len).filter(|&j| !x.keeps(n, j)) {
-                            let at = (n * d.tk + j) * g.stride + g.offset + h * columns;
-                            buffers[g.buffer][at..][..columns].fill(Real::ZERO);
+    fn run<O: Operands, const M: usize, const HALF: usize, const V: usize>(self, ops: O) {
+        let s = ops.simd();
+        let Backward { inputs: x, y, saved, dy, buffers, dq, dk, dv, scratch } = self;
+        let (d, columns, z) = (x.d, x.d.head_dim, Sizes::of(x.d, O::PER_WORD));
+        let mut rest = aligned(scratch);
+        let dq_sum = take(&mut rest, z.per_query);
+        let dot = take(&mut rest, d.tq + PER_ROW);
+        let (k_packed, v_packed) = (take(&mut rest, z.block), take(&mut rest, z.block));
+        let k_panels = take(&mut rest, z.block);
+        let (dk_sum, dv_sum) = (take(&mut rest, z.per_key), take(&mut rest, z.per_key));
+        let (q_rows, dy_rows) = (take(&mut rest, z.rows), take(&mut rest, z.rows));
+        let (q_panels, dy_panels) = (take(&mut rest, z.queries), take(&mut rest, z.queries));
+        let (p, ds) = (take(&mut rest, z.scores), take(&mut rest, z.scores));
+        let (p_across, ds_across) = (take(&mut rest, z.across), take(&mut rest, z.across));
+        let ds_along = take(&mut rest, z.along);
+        let mut list = [0; KEYS];
+        // dy enters dv and dp with the factor of what is kept.
+        let kept = x.dropout.scale::<f32>();
+        for n in 0..d.batch {
+            for h in 0..d.heads {
+                let q = head_rows(x.q, n * d.tq, h, columns);
+                let k = head_rows(x.k, n * d.tk, h, columns);
+                let v = head_rows(x.v, n * d.tk, h, columns);
+                let packed = Rows { data: dy, stride: d.width(), offset: 0 };
+                let dy = head_rows(packed, n * d.tq, h, columns);
+                let y = head_rows(Rows { data: y, ..packed }, n * d.tq, h, columns);
+                let lse = &saved[(n * d.heads + h) * d.tq..][..d.tq];
+                for first in (0..d.tq).step_by(O::S::LANES) {
+                    let mut sums = [s.splat(0.0); PER_ROW];
+                    for (sum, i) in sums.iter_mut().zip(first..d.tq).take(O::S::LANES) {
+                        [*sum] = dot_lanes(Elements::<_, false>(s), dy.row(i, columns), [y.row(i, columns)]);
+                    }
+                    s.store(s.fold_lanes(&sums, |a, b| s.add(a, b)), &mut dot[first..]);
+                }
+                let (mut start, mut begun) = (0, false);
+                while start < d.tk {
+                    let len = block_len(d.tk - start);
+                    let keys = kept_keys(&x, n, start, len, &mut list);
+                    let source = Source::new(s, &x, n, start, len, keys);
+                    let source = source.as_ref();
+                    if keys.len() < len {
+                        for g in [dk, dv].into_iter().flatten().filter(|g| g.beta == Beta::Zero) {
+                            for j in (start..start + len).filter(|&j| !x.keeps(n, j)) {
+                                let at = (n * d.tk + j) * g.stride + g.offset + h * columns;
+                                buffers[g.buffer][at..][..columns].fill(Real::ZERO);
+                            }
                         }
                     }
-                }
-                start += len;
-                if keys.is_empty() {
-                    continue;
-                }
-                if d.tq == 0 {
-                    dk_sum.fill(0.0);
-                    dv_sum.fill(0.0);
-                } else {
-                    pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
-                    pack_transposed::<O, V>(ops, v, keys, columns, v_packed);
-                    pack_panels::<O, V>(ops, 1.0, k, |i| keys[i], keys.len(), columns, k_panels);
-                }
-                for first in (0..d.tq).step_by(QUERIES) {
-                    let queries = QUERIES.min(d.tq - first);
-                    for i in (0..queries).step_by(M) {
-                        let count = M.min(queries - i);
-                        let rows = count.next_multiple_of(HALF);
-                        // Where the scores are the words, each block has its own place.
-                        let place = if O::PER_WORD == 1 { i } else { 0 };
-                        let (p, ds) = (&mut p[place * STRIDE..], &mut ds[place * STRIDE..]);
-                        pack_rows(ops, x.scale as f32, q, first + i, count, rows, columns, q_rows);
-                        pack_rows(ops, kept, dy, first + i, count, rows, columns, dy_rows);
-                        let next = first + i + count;
-                        for (rows_of, a, b, to) in
-                            [(q, &*q_rows, &*k_packed, &mut *p), (dy, &*dy_rows, &*v_packed, &mut *ds)]
-                        {
-                            let ahead = &mut Ahead::new(rows_of, next, M.min(d.tq - next), columns);
-                            scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, a, b, to, ahead);
-                        }
-                        let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
-                        // Where a word holds two elements, those along keys lie apart.
-                        let along = if O::PER_WORD == 1 { None } else { Some(&mut ds_along[i * STRIDE..]) };
-                        let row = h * d.tq + first + i;
-                        score_gradients(ops, count, keys.len(), source, row, lse, dot, p, ds, along);
-                        if O::PER_WORD == 2 {
-                            let at = i / 2 * STRIDE;
-                            pairs_of_rows(ops, count, keys.len(), p, &mut p_across[at..]);
-                            pairs_of_rows(ops, count, keys.len(), ds, &mut ds_across[at..]);
-                        }
+                    start += len;
+                    if keys.is_empty() {
+                        continue;
                     }
-                    pack_panels::<O, V>(ops, x.scale as f32, q, |i| first + i, queries, columns, q_panels);
-                    pack_panels::<O, V>(ops, kept, dy, |i| first + i, queries, columns, dy_panels);
-                    let [p_columns, ds_columns, ds_rows] = if O::PER_WORD == 1 {
-                        [&*p, &*ds, &*ds]
+                    if d.tq == 0 {
+                        dk_sum.fill(0.0);
+                        dv_sum.fill(0.0);
                     } else {
-                        [&*p_across, &*ds_across, &*ds_along]
-                    };
-                    let size = (keys.len().next_multiple_of(HALF), columns, words::<O>(queries));
-                    let ahead = &mut Ahead::new(q, 0, 0, columns);
-                    let into = if first == 0 { Into::Overwrite } else { Into::Add };
-                    for (wanted, a, b, sum) in [
-                        (dv.is_some(), p_columns, &*dy_panels, &mut *dv_sum),
-                        (dk.is_some(), ds_columns, &*q_panels, &mut *dk_sum),
-                    ] {
-                        if wanted {
+                        pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
+                        pack_transposed::<O, V>(ops, v, keys, columns, v_packed);
+                        pack_panels::<O, V>(ops, 1.0, k, |i| keys[i], keys.len(), columns, k_panels);
+                    }
+                    for first in (0..d.tq).step_by(QUERIES) {
+                        let queries = QUERIES.min(d.tq - first);
+                        for i in (0..queries).step_by(M) {
+                            let count = M.min(queries - i);
+                            let rows = count.next_multiple_of(HALF);
+                            // Where the scores are the words, each block has its own place.
+                            let place = if O::PER_WORD == 1 { i } else { 0 };
+                            let (p, ds) = (&mut p[place * STRIDE..], &mut ds[place * STRIDE..]);
+                            pack_rows(ops, x.scale as f32, q, first + i, count, rows, columns, q_rows);
+                            pack_rows(ops, kept, dy, first + i, count, rows, columns, dy_rows);
+                            let next = first + i + count;
+                            for (rows_of, a, b, to) in
+                                [(q, &*q_rows, &*k_packed, &mut *p), (dy, &*dy_rows, &*v_packed, &mut *ds)]
+                            {
+                                let ahead = &mut Ahead::new(rows_of, next, M.min(d.tq - next), columns);
+                                scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, a, b, to, ahead);
+                            }
+                            let (lse, dot) = (&lse[first + i..], &dot[first + i..]);
+                            // Where a word holds two elements, those along keys lie apart.
+                            let along =
+                                if O::PER_WORD == 1 { None } else { Some(&mut ds_along[i * STRIDE..]) };
+                            let row = h * d.tq + first + i;
+                            score_gradients(ops, count, keys.len(), source, row, lse, dot, p, ds, along);
+                            if O::PER_WORD == 2 {
+                                let at = i / 2 * STRIDE;
+                                pairs_of_rows(ops, count, keys.len(), p, &mut p_across[at..]);
+                                pairs_of_rows(ops, count, keys.len(), ds, &mut ds_across[at..]);
+                            }
+                        }
+                        pack_panels::<O, V>(
+                            ops,
+                            x.scale as f32,
+                            q,
+                            |i| first + i,
+                            queries,
+                            columns,
+                            q_panels,
+                        );
+                        pack_panels::<O, V>(ops, kept, dy, |i| first + i, queries, columns, dy_panels);
+                        let [p_columns, ds_columns, ds_rows] = if O::PER_WORD == 1 {
+                            [&*p, &*ds, &*ds]
+                        } else {
+                            [&*p_across, &*ds_across, &*ds_along]
+                        };
+                        let size = (keys.len().next_multiple_of(HALF), columns, words::<O>(queries));
+                        let ahead = &mut Ahead::new(q, 0, 0, columns);
+                        let into = if first == 0 { Into::Overwrite } else { Into::Add };
+                        for (wanted, a, b, sum) in [
+                            (dv.is_some(), p_columns, &*dy_panels, &mut *dv_sum),
+                            (dk.is_some(), ds_columns, &*q_panels, &mut *dk_sum),
+                        ] {
+                            if wanted {
+                                product::<O, M, HALF, V>(
+                                    ops,
+                                    Read::Columns,
+                                    size,
+                                    a,
+                                    b,
+                                    sum,
+                                    z.padded,
+                                    into,
+                                    ahead,
+                                );
+                            }
+                        }
+                        if dq.is_some() {
+                            let size = (queries.next_multiple_of(HALF), columns, words::<O>(keys.len()));
+                            let into = if begun { Into::Add } else { Into::Overwrite };
+                            let sum = &mut dq_sum[first * z.padded..];
                             product::<O, M, HALF, V>(
                                 ops,
-                                Read::Columns,
+                                Read::Rows,
                                 size,
-                                a,
-                                b,
+                                ds_rows,
+                                k_panels,
                                 sum,
                                 z.padded,
                                 into,
@@ -775,37 +774,21 @@ fn backward<O: Operands, const M: usize, const HALF: usize, const V: usize>(
                             );
                         }
                     }
-                    if dq.is_some() {
-                        let size = (queries.next_multiple_of(HALF), columns, words::<O>(keys.len()));
-                        let into = if begun { Into::Add } else { Into::Overwrite };
-                        let sum = &mut dq_sum[first * z.padded..];
-                        product::<O, M, HALF, V>(
-                            ops,
-                            Read::Rows,
-                            size,
-                            ds_rows,
-                            k_panels,
-                            sum,
-                            z.padded,
-                            into,
-                            ahead,
-                        );
+                    for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {
+                        let Some(g) = g else { continue };
+                        for (&j, sum) in keys.iter().zip(sum.chunks_exact(z.padded)) {
+                            put_row(s, buffers, g, n * d.tk + j, h, 1.0, &sum[..columns]);
+                        }
                     }
+                    begun = true;
                 }
-                for (g, sum) in [(dk, &*dk_sum), (dv, &*dv_sum)] {
-                    let Some(g) = g else { continue };
-                    for (&j, sum) in keys.iter().zip(sum.chunks_exact(z.padded)) {
-                        put_row(s, buffers, g, n * d.tk + j, h, 1.0, &sum[..columns]);
+                if let Some(g) = dq {
+                    if !begun {
+                        dq_sum.fill(0.0);
                     }
-                }
-                begun = true;
-            }
-            if let Some(g) = dq {
-                if !begun {
-                    dq_sum.fill(0.0);
-                }
-                for (i, sum) in dq_sum.chunks_exact(z.padded).enumerate().take(d.tq) {
-                    put_row(s, buffers, g, n * d.tq + i, h, x.scale as f32, &sum[..columns]);
+                    for (i, sum) in dq_sum.chunks_exact(z.padded).enumerate().take(d.tq) {
+                        put_row(s, buffers, g, n * d.tq + i, h, x.scale as f32, &sum[..columns]);
+                    }
                 }
             }
         }
@@ -832,7 +815,7 @@ fn score_gradients<O: Operands>(
     let mut along = along.unwrap_or(&mut []).as_chunks_mut::<STRIDE>().0.iter_mut();
     let rows = p.as_chunks_mut::<STRIDE>().0.iter_mut().zip(ds.as_chunks_mut::<STRIDE>().0);
     for (r, (p, ds)) in rows.enumerate().take(count) {
-        p[keys..width].fill(f32::NEG_INFINITY);
+        end_row(s, keys, p);
         // A query without scores: exp(s - inf) = 0 makes all its probabilities 0.
         let lse = s.splat(if lse[r] == f32::NEG_INFINITY { f32::INFINITY } else { lse[r] });
         let dot = s.splat(dot[r]);

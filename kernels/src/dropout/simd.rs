@@ -1,8 +1,9 @@
-//! Dropout in f32: the multipliers come in blocks of 128, sixteen Philox counters at a time.
+//! Dropout in f32: decisions come for a block of 128 elements, sixteen Philox counters at a time, and what they share
+//! between rows is computed once for a sample.
 
 use super::Dims;
 use crate::isa::{Simd, Task};
-use crate::rng::{BLOCK, Dropout, Key};
+use crate::rng::{BLOCK, Dropout, Key, OnDropped, RowDecisions};
 use crate::{Beta, GradMut};
 
 pub(super) struct Apply<'a> {
@@ -18,22 +19,41 @@ impl Task for Apply<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { d, dropout, key, x, out } = self;
-        if d.cols == 0 {
+        if x.is_empty() {
             return;
         }
-        let mut m = [0.0; BLOCK];
-        let rows = x.chunks_exact(d.cols).zip(out.data.chunks_exact_mut(d.cols));
-        for (i, (x, y)) in rows.enumerate() {
-            let (n, r) = (i / d.rows, i % d.rows);
-            let stream = key.sample(n).stream();
-            for (block, (x, y)) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).enumerate() {
-                stream.multipliers(s, dropout, r as u32, block as u32, &mut m);
-                let triples = y.iter_mut().zip(x).zip(&m);
-                match out.beta {
-                    Beta::Zero => triples.for_each(|((y, x), m)| *y = x * m),
-                    Beta::One => triples.for_each(|((y, x), m)| *y += x * m),
+        let (sample, scale, add) = (d.rows * d.cols, s.splat(dropout.scale()), out.beta == Beta::One);
+        for (n, (x, y)) in x.chunks_exact(sample).zip(out.data.chunks_exact_mut(sample)).enumerate() {
+            let decisions = RowDecisions::new(s, key.sample(n).stream(), dropout);
+            for (row, (x, y)) in x.chunks_exact(d.cols).zip(y.chunks_exact_mut(d.cols)).enumerate() {
+                for (block, (x, y)) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).enumerate() {
+                    decisions.decide(s, row as u32, block, &mut Scale { scale, add, x, y });
                 }
             }
+        }
+    }
+}
+
+/// y = x times 0 where dropped, times `scale` elsewhere, or as much more.
+struct Scale<'a, S: Simd> {
+    scale: S::V,
+    add: bool,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl<S: Simd> OnDropped<S> for Scale<'_, S> {
+    #[inline(always)]
+    fn dropped(&mut self, s: S, at: usize, dropped: [S::M; 2]) {
+        for half in 0..2 {
+            let at = at + 16 * half;
+            if at >= self.x.len() {
+                return;
+            }
+            let (x, y) = (&self.x[at..], &mut self.y[at..]);
+            let product = s.mul(s.load_partial(x), s.select(dropped[half], s.splat(0.0), self.scale));
+            let sum = if self.add { s.add(s.load_partial(y), product) } else { product };
+            s.store_partial(sum, y);
         }
     }
 }

@@ -109,6 +109,25 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
     /// The lanes of a and b in turn: a0 b0 a1 b1 ..., first the vector of the lower halves, then of the upper ones.
     fn zip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// Lane r of the result: the lanes of `rows[r]`, combined by halves; `rows` are [`Simd::LANES`] vectors, at most 16.
+    ///
+    /// Two vectors are interleaved and folded into one, so that every step halves the lanes of all rows at once: the
+    /// result of a row is the same wherever it stands, and LANES rows take a fifth of the instructions of as many
+    /// [`Simd::sum`] and no waiting for each.
+    #[inline(always)]
+    fn fold_lanes(self, rows: &[Self::V], op: impl Fn(Self::V, Self::V) -> Self::V) -> Self::V {
+        let mut t = [self.splat(0.0); 16];
+        t[..Self::LANES].copy_from_slice(&rows[..Self::LANES]);
+        let mut half = Self::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                let (low, high) = self.zip(t[i], t[i + half]);
+                t[i] = op(low, high);
+            }
+            half /= 2;
+        }
+        t[0]
+    }
     /// Sum of the lanes, by halves (the order is fixed for an instruction set).
     fn sum(self, a: Self::V) -> f32;
     /// Largest lane; NaN as in [`Simd::max`].

@@ -58,6 +58,15 @@ impl Task for Checks {
         }
         let total: f64 = xs.iter().map(|&v| f64::from(v)).sum();
         assert!((f64::from(s.sum(x)) - total).abs() < 1e-4);
+        // Row r holds r + 1 and, in lane r, also 100 r.
+        let row = |r: usize| (0..S::LANES).map(move |i| (r + 1 + if i == r { 100 * r } else { 0 }) as f32);
+        let rows: Vec<S::V> = (0..S::LANES).map(|r| s.load(&row(r).collect::<Vec<_>>())).collect();
+        let sums = lanes(s, s.fold_lanes(&rows, |a, b| s.add(a, b)));
+        let maxima = lanes(s, s.fold_lanes(&rows, |a, b| s.max(a, b)));
+        for r in 0..S::LANES {
+            assert_eq!(sums[r], row(r).sum::<f32>(), "sum of row {r}");
+            assert_eq!(maxima[r], row(r).fold(0.0, f32::max), "maximum of row {r}");
+        }
         assert_eq!(s.hmax(x), xs.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         // A NaN comparison is false.
         assert_eq!(lanes(s, s.select(s.gt(s.splat(f32::NAN), x), x, y)), ys);

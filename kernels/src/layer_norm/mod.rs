@@ -13,8 +13,8 @@
 //!
 //! Numerics: the variance is the mean of squared deviations (two passes), so a large common offset does not cancel. A
 //! constant row has var = 0 and xhat = 0 (for eps > 0). NaN or inf makes its row NaN, and the parameter gradients.
-//! Parameter gradients are summed over blocks of rows and the blocks in order: deterministic, with a rounding error that
-//! grows with the number of blocks and not of rows.
+//! Parameter gradients are summed over 16 rows and these sums in order: deterministic, with a rounding error that grows
+//! with the number of sums and not of rows.
 //!
 //! Source: Ba, Kiros, Hinton 2016 (arXiv:1607.06450).
 
@@ -78,7 +78,8 @@ pub fn saved_len(d: Dims) -> usize {
 
 /// Elements of `scratch` that [`backward`] needs; [`forward`] needs none.
 pub fn scratch_len(d: Dims) -> usize {
-    contract::product("layer_norm", &[4, d.cols])
+    let rows = contract::product("layer_norm", &[d.samples, d.rows]).min(simd::GROUP);
+    contract::product("layer_norm", &[2, rows, d.cols])
 }
 
 /// y = gamma * normalise(x + dropout(residual)) + beta.
