@@ -13,8 +13,8 @@
 //!
 //! Numerics: the variance is the mean of squared deviations (two passes), so a large common offset does not cancel. A
 //! constant row has var = 0 and xhat = 0 (for eps > 0). NaN or inf makes its row NaN, and the parameter gradients.
-//! Parameter gradients are summed over 16 rows and these sums in order: deterministic, with a rounding error that grows
-//! with the number of sums and not of rows.
+//! Parameter gradients are summed over 16 rows (2, where a row has more than 128 elements) and these sums in order:
+//! deterministic, with a rounding error that grows with the number of sums.
 //!
 //! Source: Ba, Kiros, Hinton 2016 (arXiv:1607.06450).
 

@@ -1,4 +1,4 @@
-//! The vector bodies, for [`GROUP`] rows at a time, which stay in the first-level cache (in the output forward, in scratch
+//! The vector bodies, for up to [`GROUP`] rows at a time, which stay in the first-level cache (in the output forward, in scratch
 //! backward): their sums are made together ([`Simd::fold_lanes`]) and their means and deviations in one vector. Row by row,
 //! two sums of lanes, three divisions and a root one after the other take longer than the arithmetic of 64 columns.
 //!
@@ -9,16 +9,24 @@
 //! |---|---|---|
 //! | 64 | 219, 95 | 253, 150 |
 //! | 128 | 258, 132 | 345, 240 |
-//! | 256 | 391, 285 | 668, 500 |
+//! | 256 | 391, 340 | 668, 540 |
 
 use super::{Dims, Residual};
 use crate::isa::{Simd, Task};
 use crate::rng::{BLOCK, OnDropped, RowDecisions};
 use crate::{Beta, GradMut};
 
-/// Rows that are normalised together, and whose parameter gradients are summed before they are added to the total: the
+/// Most rows that are normalised together, and whose parameter gradients are summed before they are added to the total: the
 /// lanes of the widest vectors.
 pub(super) const GROUP: usize = 16;
+
+/// Rows that are taken together. Longer rows come from the third-level cache or from memory, and reading many of them before
+/// the first is written leaves both idle in turn: at 1281 x 256 out of cache, sixteen at a time take 360 us backward and two
+/// 250 (in cache 143 and 165; one at a time 195).
+#[inline(always)]
+fn rows_together(cols: usize) -> usize {
+    if cols <= 128 { GROUP } else { 2 }
+}
 
 /// A place in a row: a whole vector, or what is left of the row.
 #[derive(Clone, Copy)]
@@ -186,8 +194,9 @@ impl Task for Forward<'_> {
         let (rows, cols, n) = (d.samples * d.rows, d.cols, d.cols as f32);
         let (gamma, beta) = (&gamma[..cols], &beta[..cols]);
         let mut branch = residual.map(|b| Branch::new(s, b, d));
-        for first in (0..rows).step_by(GROUP) {
-            let count = GROUP.min(rows - first);
+        let together = rows_together(cols);
+        for first in (0..rows).step_by(together) {
+            let count = together.min(rows - first);
             let (x, y) = (&x[first * cols..][..count * cols], &mut y[first * cols..][..count * cols]);
             // Two sums that take turns hide the latency of the additions.
             let mut sums = [s.splat(0.0); GROUP];
@@ -262,8 +271,9 @@ impl Task for Backward<'_> {
         let mut branch = residual.map(|b| Branch::new(s, b, d));
         let dropped = residual.is_some_and(|b| !b.dropout.is_none());
 
-        for first in (0..rows).step_by(GROUP) {
-            let count = GROUP.min(rows - first);
+        let together = rows_together(cols);
+        for first in (0..rows).step_by(together) {
+            let count = together.min(rows - first);
             let (mean, rstd) = (&saved[first..][..count], &saved[rows + first..][..count]);
             let (mut sums_g, mut sums_gx) = ([s.splat(0.0); GROUP], [s.splat(0.0); GROUP]);
             for r in 0..count {
