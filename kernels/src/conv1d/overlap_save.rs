@@ -224,18 +224,15 @@ impl Task for Weights<'_> {
         let buffer = &mut buffer[..n];
         for chunk in 0..layout.chunks {
             let first = chunk * CHUNK;
-            let mut taps = [[0.0; CHUNK]; fft::MAX];
             for channel in 0..layout.rows {
-                for lane in 0..CHUNK.min(lanes - first) {
-                    let w = &w[(first + lane) * lane_step + channel * step..][..d.kernel];
-                    for (tap, &w) in taps.iter_mut().zip(w) {
-                        tap[lane] = w;
-                    }
-                }
                 for lane in (0..CHUNK).step_by(S::LANES) {
-                    for (x, &j) in buffer.iter_mut().zip(tables.order()) {
-                        let j = usize::from(j);
-                        *x = if j < d.kernel { s.load(&taps[j][lane..]) } else { s.splat(0.0) };
+                    let w = &w[((first + lane) * lane_step + channel * step).min(w.len())..];
+                    clear(s, tables, d.kernel..n, buffer);
+                    let lanes = lanes.saturating_sub(first + lane).min(S::LANES);
+                    spread_taps(s, d.kernel, tables, w, lane_step, lanes, buffer);
+                    // The next channel's.
+                    for lane in 0..lanes {
+                        s.prefetch(w.get(lane * lane_step + step + d.kernel - 1..).unwrap_or(&[]));
                     }
                     fft::forward(s, tables, buffer);
                     let at = layout.pair(chunk) + channel * layout.width(chunk);
@@ -298,12 +295,12 @@ impl Task for Analyse<'_> {
                 for lane in (0..CHUNK).step_by(S::LANES) {
                     let channel = chunk * CHUNK + lane;
                     let width = channels.saturating_sub(channel).min(S::LANES);
-                    if inside.len() < n || width == 0 {
-                        buffer.fill(s.splat(0.0));
-                    }
+                    let inside = if width > 0 && inside.start < inside.end { inside.clone() } else { 0..0 };
+                    clear(s, tables, 0..inside.start, buffer);
+                    clear(s, tables, inside.end..n, buffer);
                     let mut at = (origin + inside.start as isize) * channels as isize + channel as isize;
                     // No places if the tile lies outside.
-                    let places = tables.order().get(inside.clone()).filter(|_| width > 0).unwrap_or(&[]);
+                    let places = tables.order().get(inside.clone()).unwrap_or(&[]);
                     for &place in places {
                         let from = &data[at as usize..];
                         s.prefetch(from.get(ahead..).unwrap_or(&[]));
@@ -322,6 +319,16 @@ impl Task for Analyse<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// 0 at these elements of a transform's input.
+#[inline(always)]
+fn clear<S: Simd>(s: S, tables: &Tables, elements: Range<usize>, x: &mut [S::V]) {
+    for &place in tables.order().get(elements).unwrap_or(&[]) {
+        if let Some(x) = x.get_mut(usize::from(place)) {
+            *x = s.splat(0.0);
         }
     }
 }
@@ -508,6 +515,52 @@ impl Task for WeightGradient<'_> {
     }
 }
 
+/// Lanes of vectors to vectors of lanes, as many vectors as lanes.
+#[inline(always)]
+fn transpose<S: Simd>(s: S, v: &mut [S::V; CHUNK]) {
+    let mut step = 1;
+    while step < S::LANES {
+        let old = *v;
+        for i in 0..S::LANES / 2 {
+            (v[2 * i], v[2 * i + 1]) = s.zip(old[i], old[i + S::LANES / 2]);
+        }
+        step *= 2;
+    }
+}
+
+/// The taps of `lanes` channels, `step` apart in w, to their places in bit-reversed order; the other lanes are 0.
+#[inline(always)]
+fn spread_taps<S: Simd>(
+    s: S,
+    taps: usize,
+    tables: &Tables,
+    w: &[f32],
+    step: usize,
+    lanes: usize,
+    x: &mut [S::V],
+) {
+    let order = &tables.order()[..taps];
+    let square = order.chunks_exact(S::LANES);
+    let rest = square.remainder();
+    for (block, order) in square.enumerate() {
+        let mut v = [s.splat(0.0); CHUNK];
+        for (lane, v) in v.iter_mut().enumerate().take(lanes) {
+            *v = s.load(&w[lane * step + block * S::LANES..]);
+        }
+        transpose(s, &mut v);
+        for (v, place) in v.into_iter().zip(order) {
+            x[usize::from(*place)] = v;
+        }
+    }
+    for (i, place) in rest.iter().enumerate() {
+        let mut tap = [0.0; CHUNK];
+        for (lane, tap) in tap.iter_mut().enumerate().take(lanes) {
+            *tap = w[lane * step + taps - rest.len() + i];
+        }
+        x[usize::from(*place)] = s.load(&tap);
+    }
+}
+
 /// dw `[lane, tap]` += scale x of the first taps, x in bit-reversed order.
 #[inline(always)]
 fn add_taps<S: Simd>(s: S, taps: usize, tables: &Tables, scale: S::V, x: &[S::V], dw: &mut [f32]) {
@@ -516,19 +569,11 @@ fn add_taps<S: Simd>(s: S, taps: usize, tables: &Tables, scale: S::V, x: &[S::V]
     let square = order.chunks_exact(S::LANES);
     let rest = square.remainder();
     for (block, order) in square.enumerate() {
-        // Taps by lanes to lanes by taps.
         let mut v = [s.splat(0.0); CHUNK];
         for (v, place) in v.iter_mut().zip(order) {
             *v = get(place);
         }
-        let mut step = 1;
-        while step < S::LANES {
-            let old = v;
-            for i in 0..S::LANES / 2 {
-                (v[2 * i], v[2 * i + 1]) = s.zip(old[i], old[i + S::LANES / 2]);
-            }
-            step *= 2;
-        }
+        transpose(s, &mut v);
         for (v, dw) in v.into_iter().zip(dw.chunks_exact_mut(taps)) {
             let dw = &mut dw[block * S::LANES..];
             s.store(s.add(s.load(dw), v), dw);
