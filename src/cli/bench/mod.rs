@@ -314,10 +314,14 @@ fn training_run(args: &Args) -> Run {
 fn machine(isa: Isa, limit: Duration) -> Machine {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let peak = measure::fma_peak(isa, limit);
-    let peak_all = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| measure::fma_peak(isa, limit))).collect();
-        threads.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
-    });
+    let together = || {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| measure::fma_peak(isa, limit))).collect();
+            threads.into_iter().map(|t| t.join().unwrap_or(0.0)).sum::<f64>()
+        })
+    };
+    // The best of three: new threads may spend their first milliseconds on one core, in turn.
+    let peak_all = (0..3).map(|_| together()).fold(0.0, f64::max);
     let (dot_peak, int8_peak) = (measure::bf16_dot_peak(isa, limit), measure::int8_dot_peak(isa, limit));
     Machine { isa, cores, peak, peak_all, dot_peak, int8_peak, bandwidth: measure::bandwidth(isa, limit) }
 }
