@@ -113,6 +113,7 @@ def to_int8(path):
     """Quantises the file in place for ONNX Runtime: products with weights, these by channel, activations as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    logging.getLogger().setLevel(logging.ERROR)  # else it advises a preparation that changes nothing here
     # Convolutions stay f32, as in heartlore.
     quantize_dynamic(
         path, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8

@@ -81,8 +81,8 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
         .has_headers(false)
         .flexible(true)
         .delimiter(delimiter)
+        // Fields are trimmed where they are looked at: the crate's own trimming makes every record anew.
         .comment(Some(b'#'))
-        .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
     let mut columns: Vec<Column> = match &known {
         Some(header) => header.columns.iter().map(|label| Column::named(label)).collect(),
@@ -107,7 +107,7 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
                 .remedy("a recording has a sample per row; is the table turned on its side?"));
         }
         // OpenSignals ends its lines with a tab.
-        if known.is_some() && record.len() == columns.len() + 1 && record[columns.len()].is_empty() {
+        if known.is_some() && record.len() == columns.len() + 1 && record[columns.len()].trim().is_empty() {
             record.truncate(columns.len());
         }
         if columns.is_empty() {
@@ -127,7 +127,7 @@ fn parse(text: &str, path: &Path, options: &ReadOptions) -> Result<Recording> {
         }
         for (field, column) in record.iter().zip(&mut columns) {
             let value = parse_field(field, delimiter).ok_or_else(|| {
-                let shown: String = field.chars().take(40).collect();
+                let shown: String = field.trim().chars().take(40).collect();
                 Error::format(format!("'{shown}' is no finite number"))
                     .at(format!("line {line}, column '{}'", column.label))
                     .remedy("leave missing values empty or write nan")
@@ -226,18 +226,16 @@ impl Column {
 /// A number, NaN for a missing value, None for anything else.
 fn parse_field(field: &str, delimiter: u8) -> Option<f64> {
     let field = field.trim();
+    let number = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite());
+    if let Some(value) = number(field) {
+        return Some(value);
+    }
     let missing = ["", "nan", "na", "n/a", "null", "none"];
     if missing.iter().any(|m| field.eq_ignore_ascii_case(m)) {
         return Some(f64::NAN);
     }
-    let value = match field.parse::<f64>() {
-        Ok(value) => value,
-        Err(_) if delimiter != b',' && field.matches(',').count() == 1 => {
-            field.replace(',', ".").parse().ok()?
-        }
-        Err(_) => return None,
-    };
-    value.is_finite().then_some(value)
+    let decimal_comma = delimiter != b',' && field.matches(',').count() == 1;
+    decimal_comma.then(|| number(&field.replace(',', "."))).flatten()
 }
 
 fn detect_delimiter(text: &str) -> u8 {
