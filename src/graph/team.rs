@@ -11,8 +11,8 @@
 //!
 //! Handing a pass to a team of two allocates twice (the pool's lists, `tests/no_alloc.rs`); handing out parts does not.
 //! Measured with `heartlore bench --what predict --batch 1 --threads 1,2 --precision f32,bf16` on two cores of an AMD EPYC
-//! (Zen 5) VM: a window of the paper's model takes 17.9 ms on one thread and 9.3 ms on two, in bf16 10.5 and 5.5: 1.9 times
-//! as fast, where bare FMA loops gain 1.94 to 2.0.
+//! (Zen 5) VM: a window of the paper's model takes 17.6 to 18.2 ms on one thread and 9.1 to 9.7 on two, in bf16 10.3 to 10.6
+//! and 5.3 to 5.9: 1.83 to 1.94 times as fast, where bare FMA loops gain 1.98 to 2.01.
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
