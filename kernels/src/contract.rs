@@ -71,6 +71,15 @@ pub fn require(op: &str, rule: &str, value: usize, holds: bool) {
     }
 }
 
+/// Panics with `op` and `rule` unless `holds`.
+#[inline(always)]
+#[track_caller]
+pub fn allow(op: &str, rule: &str, holds: bool) {
+    if !holds {
+        bad_call(op, rule);
+    }
+}
+
 /// The product of `sizes`, or a panic that prints them when it overflows.
 #[inline]
 #[track_caller]
@@ -104,6 +113,13 @@ fn bad_at_least(op: &str, what: &str, needed: usize, actual: usize) -> ! {
 #[track_caller]
 fn bad_rule(op: &str, rule: &str, value: usize) -> ! {
     panic!("{op}: {rule}, got {value}")
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn bad_call(op: &str, rule: &str) -> ! {
+    panic!("{op}: {rule}")
 }
 
 #[cold]

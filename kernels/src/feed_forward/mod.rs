@@ -33,7 +33,7 @@ use crate::contract::{at_least, len, product, require};
 use crate::gemm::{self, Epilogue, MatmulPrecision};
 use crate::linear;
 use crate::rng::{Dropout, Key};
-use crate::{Beta, GradMut, Isa, Real, real};
+use crate::{Beta, GradMut, Isa, Real};
 use std::ops::Range;
 
 mod hidden;
@@ -219,6 +219,14 @@ pub fn forward<T: Real>(
     }
 }
 
+/// What both halves of a row's pass ask for.
+#[track_caller]
+fn check_row<T: Real>(op: &str, d: Dims, prepared: &[T], scratch: &[T]) {
+    require(op, "there must be one row", d.all_rows(), d.all_rows() == 1);
+    at_least(op, "prepared", prepared_len::<T>(d, false), prepared.len());
+    at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
+}
+
 /// The first half of [`forward`] without dropout for a single row, for several threads: `g`, h at some `columns` of the
 /// hidden layer, from the weights as [`prepare`] leaves them. Columns begin and end at multiples of
 /// [`gemm::column_grain`] or at the end. A row's time is that of reading the weights, which rows cannot share.
@@ -238,13 +246,11 @@ pub fn hidden_of_row<T: Real>(
     scratch: &mut [T],
 ) {
     let op = "feed_forward hidden";
-    require(op, "there must be one row", d.all_rows(), d.all_rows() == 1);
+    check_row::<T>(op, d, prepared, scratch);
     require(op, "columns must end within the hidden layer", columns.end, columns.end <= d.hidden);
     len(op, "x", d.width, x.len());
     len(op, "b1", d.hidden, b1.len());
     len(op, "g", columns.len(), g.len());
-    at_least(op, "prepared", prepared_len::<T>(d, false), prepared.len());
-    at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
     let (z, scratch) = scratch.split_at_mut(columns.len());
     let relu = act == Activation::Relu;
     let epilogue = Epilogue { bias: Some(&b1[columns.clone()]), relu };
@@ -288,13 +294,11 @@ pub fn row_of_hidden<T: Real>(
     scratch: &mut [T],
 ) {
     let op = "feed_forward of hidden";
-    require(op, "there must be one row", d.all_rows(), d.all_rows() == 1);
+    check_row::<T>(op, d, prepared, scratch);
     require(op, "columns must end within the width", columns.end, columns.end <= d.width);
     len(op, "g", d.hidden, g.len());
     len(op, "b2", d.width, b2.len());
     len(op, "y", columns.len(), y.len());
-    at_least(op, "prepared", prepared_len::<T>(d, false), prepared.len());
-    at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
     let epilogue = Epilogue { bias: Some(&b2[columns.clone()]), relu: false };
     let (shape, strides, width) = ((1, d.width, d.hidden), (d.hidden, 1), columns.len());
     let packed = &prepared[gemm::packed_len::<T>(d.width, d.hidden)..];
@@ -318,7 +322,7 @@ pub fn row_of_hidden<T: Real>(
 /// with `backward` leaves them, or empty.
 ///
 /// # Panics
-/// If a size does not fit.
+/// If a size does not fit, or in int8, which has no derivative.
 #[track_caller]
 pub fn backward<T: Real>(
     isa: Isa,
@@ -342,8 +346,7 @@ pub fn backward<T: Real>(
 ) {
     let op = "feed_forward backward";
     check(op, d, x, w1, b1, w2, dy);
-    let exact = !real::is_f32::<T>() || d.precision != MatmulPrecision::Int8;
-    require(op, "a product in int8 has no derivative; its rows are", d.rows, exact);
+    gemm::differentiable::<T>(op, d.precision);
     at_least(op, "saved", saved_len(d), saved.len());
     for (what, expected, actual) in [
         ("dx", x.len(), dx.as_ref().map(|g| g.data.len())),

@@ -19,7 +19,7 @@
 //! **MatmulPrecision.** Operands may be rounded to bfloat16 or to 8-bit integers when they are packed ([`MatmulPrecision`],
 //! `bf16.rs`, `int8.rs`).
 
-use crate::contract::{at_least, len, product, require};
+use crate::contract::{allow, at_least, len, product, require};
 use crate::{Beta, Isa, Real, real};
 use std::ops::Range;
 
@@ -181,12 +181,7 @@ pub fn gemm_with<T: Real>(
         ) {
             return;
         }
-        require(
-            "gemm",
-            "a product in int8 needs a packed B; its rows are",
-            m,
-            precision != MatmulPrecision::Int8,
-        );
+        allow("gemm", "a product in int8 needs a packed B", precision != MatmulPrecision::Int8);
         if precision == MatmulPrecision::Bf16 {
             let (a, b) = (Strided { data: af, strides: a_strides }, Strided { data: bf, strides: b_strides });
             let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
@@ -211,6 +206,13 @@ pub fn row_grain<T: Real>(isa: Isa) -> usize {
 /// Columns by multiples of which [`gemm_packed_columns`] may be asked for parts.
 pub fn column_grain() -> usize {
     blocked::NR_MAX
+}
+
+/// Panics if a product of `T` in this precision has no derivative.
+#[track_caller]
+pub(crate) fn differentiable<T: Real>(op: &str, precision: MatmulPrecision) {
+    let exact = precision != MatmulPrecision::Int8 || !real::is_f32::<T>();
+    allow(op, "a product in int8 has no derivative", exact);
 }
 
 /// Panels packed before, or, if `prepared` is empty, made by `pack` at the front of `scratch`; and the scratch left.
@@ -314,11 +316,9 @@ pub fn gemm_packed_columns<T: Real>(
         let (a, packed) = (Strided { data: real::same(a), strides }, (real::same(packed), columns));
         let epilogue = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
         let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
-        if precision == MatmulPrecision::Int8 {
-            int8::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
-        } else {
-            bf16::multiply_packed(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
-        }
+        let rounded =
+            if precision == MatmulPrecision::Int8 { int8::multiply_packed } else { bf16::multiply_packed };
+        rounded(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
         return;
     }
     let (a, packed) = (pack::Elements(Strided { data: a, strides }), (packed, columns));

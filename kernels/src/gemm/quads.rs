@@ -286,7 +286,7 @@ fn store_whole<D: Int8, const M: usize>(
             None => s.splat(0.0),
         };
         for r in 0..M {
-            let x = s.mul(d.to_f32(acc[r][v]), s.mul(step, s.splat(t.a[(i + r) * KS + STEP])));
+            let x = scaled(d, acc[r][v], step, t.a[(i + r) * KS + STEP]);
             let c = &mut t.c[(i + r) * t.rsc + at..][..lanes];
             let x = if t.beta == Beta::One { s.add(s.load(c), x) } else { x };
             s.store(finish(s, x, bias, t.epilogue.relu), c);
@@ -319,12 +319,19 @@ fn store_part<D: Int8, const M: usize>(
                 Some(bias) => s.load_partial(&bias[at..at + width]),
                 None => s.splat(0.0),
             };
-            let x = s.mul(d.to_f32(acc[r][v]), s.mul(step, s.splat(t.a[(i + r) * KS + STEP])));
+            let x = scaled(d, acc[r][v], step, t.a[(i + r) * KS + STEP]);
             let c = &mut t.c[(i + r) * t.rsc + at..][..width];
             let x = if t.beta == Beta::One { s.add(s.load_partial(c), x) } else { x };
             s.store_partial(finish(s, x, bias, t.epilogue.relu), c);
         }
     }
+}
+
+/// Sums in f32, times the steps of their columns and of their row.
+#[inline(always)]
+fn scaled<D: Int8>(d: D, sums: <D::S as Simd>::U, steps: <D::S as Simd>::V, row: f32) -> <D::S as Simd>::V {
+    let s = d.simd();
+    s.mul(d.to_f32(sums), s.mul(steps, s.splat(row)))
 }
 
 /// Bias and ReLU.

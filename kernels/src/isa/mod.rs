@@ -319,8 +319,8 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             sets.extend(Avx2::detect().map(|t| Isa(Set::Avx2(t, AvxVnni::detect()))));
-            let dots = || (Avx512Bf16::detect_fast(), Avx512Vnni::detect());
-            sets.extend(Avx512::detect().map(|t| Isa(Set::Avx512(t, dots().0, dots().1))));
+            let with_dots = |t| Isa(Set::Avx512(t, Avx512Bf16::detect_fast(), Avx512Vnni::detect()));
+            sets.extend(Avx512::detect().map(with_dots));
         }
         #[cfg(target_arch = "aarch64")]
         sets.extend(Neon::detect().map(|t| Isa(Set::Neon(t))));

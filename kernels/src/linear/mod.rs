@@ -19,9 +19,9 @@
 //! db are f32; db sums dz as it was before rounding. [`MatmulPrecision::Int8`] is for the forward pass alone.
 
 use crate::activation::{self, Activation};
-use crate::contract::{at_least, len, product, require};
+use crate::contract::{at_least, len, product};
 use crate::gemm::{self, Epilogue, MatmulPrecision};
-use crate::{Beta, GradMut, Isa, Real, real};
+use crate::{Beta, GradMut, Isa, Real};
 
 mod reference;
 #[cfg(test)]
@@ -195,7 +195,7 @@ pub fn forward<T: Real>(
 /// `backward` leaves it, or empty.
 ///
 /// # Panics
-/// If a size does not fit.
+/// If a size does not fit, or in int8, which has no derivative.
 #[track_caller]
 pub fn backward<T: Real>(
     isa: Isa,
@@ -214,12 +214,7 @@ pub fn backward<T: Real>(
 ) {
     let Dims { rows, inputs, outputs, precision } = d;
     check("linear backward", d, x, w, dy);
-    require(
-        "linear backward",
-        "a product in int8 has no derivative; its rows are",
-        rows,
-        !real::is_f32::<T>() || precision != MatmulPrecision::Int8,
-    );
+    gemm::differentiable::<T>("linear backward", precision);
     if act == Some(Activation::Relu) {
         len("linear backward", "y", dy.len(), y.len());
     }
