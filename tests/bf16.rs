@@ -3,11 +3,12 @@
 
 mod common;
 
-use common::{Encoder, Given, Outcome, Sizes, bits, run_in, transformer, uniform};
+use common::{
+    Encoder, Given, Outcome, Sizes, bits, distance, people_of_two_classes, run_in, transformer, uniform,
+};
 use heartlore::Model;
 use heartlore::data::batch::Sampling;
 use heartlore::data::source::MemoryWindows;
-use heartlore::data::split::{Group, Keys, Protocol, Split};
 use heartlore::error::Kind;
 use heartlore::graph::{AttentionSpec, Graph, Id, Layout, MatmulPrecision};
 use heartlore::kernels::Isa;
@@ -16,8 +17,8 @@ use heartlore::model::Task;
 use heartlore::nn::{self, MaskConfig, ModelConfig};
 use heartlore::optim::Schedule;
 use heartlore::train::{
-    AdamSettings, Augment, Control, Event, FinetuneSettings, Labelled, Observer, PretrainData,
-    PretrainSettings, Run, Silent, Weights, classify, finetune, pretrain,
+    AdamSettings, Augment, Control, Event, FinetuneSettings, Observer, PretrainData, PretrainSettings, Run,
+    Silent, Weights, classify, finetune, pretrain,
 };
 use std::path::Path;
 
@@ -37,13 +38,6 @@ fn program() -> (Graph, Id, Given) {
         given.tensors.insert(p.name.clone(), start[p.range()].to_vec());
     }
     (m.graph, m.loss, given)
-}
-
-/// |a - b| / |b| as vectors.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-    let apart = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b)));
-    apart / norm(&mut b.iter().map(|&b| b.into()))
 }
 
 #[test]
@@ -245,20 +239,7 @@ fn fine_tuning_and_its_test_windows_take_the_precision() {
         (t * if w % 2 == 0 { 0.3 } else { 0.5 } + w as f32).sin()
     });
     let source = MemoryWindows::new(waves.collect(), 128).unwrap();
-    let keys = Keys {
-        subject: (0..40).map(|i| i / 4).collect(),
-        trial: (0..40).map(|i| i / 2).collect(),
-        stimulus: vec![],
-        class: (0..40).map(|i| i % 2).collect(),
-    };
-    let protocol = Protocol::KFold { group: Group::Subject, k: 2 };
-    let data = Labelled {
-        source: &source,
-        windows: (0..40).collect(),
-        labels: (0..40).map(|i| i % 2 == 1).collect(),
-        split: Split::new(&keys, protocol, 0.2, 1).unwrap(),
-        fingerprint: "waves".into(),
-    };
+    let data = people_of_two_classes(&source);
     let fine_tuned = |precision| {
         let settings = FinetuneSettings {
             model: model(),

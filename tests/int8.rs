@@ -1,10 +1,12 @@
 //! Products of 8-bit integers in prediction: how far a model's outputs move, that they do move, on any CPU and any number of
 //! threads, and that training refuses them.
 
+mod common;
+
+use common::{distance, people_of_two_classes};
 use heartlore::Model;
 use heartlore::data::batch::Sampling;
 use heartlore::data::source::MemoryWindows;
-use heartlore::data::split::{Group, Keys, Protocol, Split};
 use heartlore::error::Kind;
 use heartlore::graph::{Exec, Layout, MatmulPrecision, Plan, Want};
 use heartlore::kernels::Isa;
@@ -12,8 +14,7 @@ use heartlore::model::Task;
 use heartlore::nn::{self, MaskConfig, ModelConfig};
 use heartlore::optim::Schedule;
 use heartlore::train::{
-    AdamSettings, Augment, FinetuneSettings, Labelled, PretrainData, PretrainSettings, Run, Silent, finetune,
-    pretrain,
+    AdamSettings, Augment, FinetuneSettings, PretrainData, PretrainSettings, Run, Silent, finetune, pretrain,
 };
 use std::sync::Arc;
 
@@ -58,13 +59,6 @@ fn waves(n: usize) -> Vec<f32> {
             1.4 * (t * (0.1 + 0.03 * w) + w).sin()
         })
         .collect()
-}
-
-/// |a - b| / |b| as vectors.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-    let apart = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b)));
-    apart / norm(&mut b.iter().map(|&b| b.into()))
 }
 
 #[test]
@@ -132,20 +126,7 @@ fn training_refuses_int8_and_test_windows_may_be_predicted_in_it() {
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.to_string().contains("int8 has no derivative"), "{error}");
 
-    let keys = Keys {
-        subject: (0..40).map(|i| i / 4).collect(),
-        trial: (0..40).map(|i| i / 2).collect(),
-        stimulus: vec![],
-        class: (0..40).map(|i| i % 2).collect(),
-    };
-    let protocol = Protocol::KFold { group: Group::Subject, k: 2 };
-    let data = Labelled {
-        source: &source,
-        windows: (0..40).collect(),
-        labels: (0..40).map(|i| i % 2 == 1).collect(),
-        split: Split::new(&keys, protocol, 0.2, 1).unwrap(),
-        fingerprint: "waves".into(),
-    };
+    let data = people_of_two_classes(&source);
     let tuned = |name: &str, resume: bool, test_precision| {
         let settings = FinetuneSettings {
             model: model(),

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 use heartlore::Result;
+use heartlore::data::source::MemoryWindows;
+use heartlore::data::split::{Group, Keys, Protocol, Split};
 use heartlore::graph::{
     AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, MatmulPrecision, Plan, Precision,
     Want,
@@ -12,6 +14,7 @@ use heartlore::kernels::pool::Pool;
 use heartlore::kernels::rng::Key;
 use heartlore::kernels::{Isa, Real};
 use heartlore::tensor::Init;
+use heartlore::train::Labelled;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,6 +36,31 @@ pub(crate) fn cast<T: Real>(x: &[f64]) -> Vec<T> {
 /// The bits, for comparisons in which NaN equals NaN and 0 differs from -0.
 pub(crate) fn bits<T: Real>(x: &[T]) -> Vec<u64> {
     x.iter().map(|v| v.f64().to_bits()).collect()
+}
+
+/// |a - b| / |b| as vectors.
+pub(crate) fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let apart = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b)));
+    apart / norm(&mut b.iter().map(|&b| b.into()))
+}
+
+/// The first forty windows of a source as those of ten people, their classes in turn, in two folds of people.
+pub(crate) fn people_of_two_classes(source: &MemoryWindows) -> Labelled<'_> {
+    let keys = Keys {
+        subject: (0..40).map(|i| i / 4).collect(),
+        trial: (0..40).map(|i| i / 2).collect(),
+        stimulus: vec![],
+        class: (0..40).map(|i| i % 2).collect(),
+    };
+    let protocol = Protocol::KFold { group: Group::Subject, k: 2 };
+    Labelled {
+        source,
+        windows: (0..40).collect(),
+        labels: (0..40).map(|i| i % 2 == 1).collect(),
+        split: Split::new(&keys, protocol, 0.2, 1).unwrap(),
+        fingerprint: "waves".into(),
+    }
 }
 
 /// What is put into a program, by the names of its leaves.
