@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard};
 const CHUNK: usize = 1 << 14;
 
 /// A pool of threads, each with a worker (executors and buffers) of its own. One worker works on the caller's thread: to
-/// hand a few milliseconds' step of a small model to another takes 4 % of it (`tiny`, 0.376 to 0.360 ms a window).
+/// hand a few milliseconds' step of a small model to another took 4 % of it (`tiny`, by turns in a program that is not kept).
 pub struct Workers<W> {
     pool: Option<rayon::ThreadPool>,
     workers: Vec<Mutex<W>>,
