@@ -344,6 +344,23 @@ fn neither_batch_nor_threads_change_a_bit() {
 }
 
 #[test]
+fn warming_up_leaves_no_trace_in_the_numbers_and_refuses_what_a_run_would() {
+    let c = small();
+    let cold = Model::init(c.clone(), classifier(), 5).unwrap();
+    let x = windows(3, c.window, 2);
+    for threads in [1, 2] {
+        let warm = cold.clone().with_threads(threads);
+        warm.warm(Output::Logit).unwrap();
+        warm.warm(Output::Features).unwrap();
+        assert_eq!(bits(&warm.logits(&x).unwrap()), bits(&cold.logits(&x).unwrap()));
+        assert_eq!(bits(&warm.embed(&x).unwrap()), bits(&cold.embed(&x).unwrap()));
+    }
+    let (now, later) =
+        (cold.warm(Output::Reconstruction).unwrap_err(), cold.reconstruct(&x, &[]).unwrap_err());
+    assert_eq!(now.to_string(), later.to_string());
+}
+
+#[test]
 fn hidden_points_do_not_reach_the_reconstruction() {
     let c = small();
     let model = Model::init(c.clone(), Task::Pretrained, 5).unwrap();

@@ -238,12 +238,22 @@ impl<S: Read + Seek> Reader<S> {
     /// [`Kind::Shape`] if the tensor is missing or not of the `expected` shape, [`Kind::Format`] if it holds no
     /// floats, [`Kind::Io`].
     pub fn get_f32(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
+        let mut out = Vec::new();
+        self.append_f32(name, expected, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`Reader::get_f32`] to the end of `out`, which an error leaves as it was.
+    ///
+    /// # Errors
+    /// As [`Reader::get_f32`].
+    pub fn append_f32(&mut self, name: &str, expected: &[usize], out: &mut Vec<f32>) -> Result<()> {
         let dtype = self.info(name, expected)?.dtype;
         match dtype {
-            Dtype::F32 => self.convert(name, f32::from_le),
-            Dtype::F64 => self.convert(name, |b| f64::from_le(b) as f32),
-            Dtype::F16 => self.convert(name, |b| f16_to_f32(u16::from_le_bytes([b[0], b[1]]))),
-            Dtype::Bf16 => self.convert(name, |b| bf16_to_f32(u16::from_le_bytes([b[0], b[1]]))),
+            Dtype::F32 => self.convert(name, f32::from_le, out),
+            Dtype::F64 => self.convert(name, |b| f64::from_le(b) as f32, out),
+            Dtype::F16 => self.convert(name, |b| f16_to_f32(u16::from_le_bytes([b[0], b[1]])), out),
+            Dtype::Bf16 => self.convert(name, |b| bf16_to_f32(u16::from_le_bytes([b[0], b[1]])), out),
             other => Err(self.wrong_type(name, other, "a float type")),
         }
     }
@@ -257,7 +267,9 @@ impl<S: Read + Seek> Reader<S> {
         if dtype != T::DTYPE {
             return Err(self.wrong_type(name, dtype, T::DTYPE.name()));
         }
-        self.convert(name, T::from_le)
+        let mut out = Vec::new();
+        self.convert(name, T::from_le, &mut out)?;
+        Ok(out)
     }
 
     fn wrong_type(&self, name: &str, found: Dtype, wanted: &str) -> Error {
@@ -310,8 +322,8 @@ impl<S: Read + Seek> Reader<S> {
         }
     }
 
-    /// Reads a tensor in chunks and converts its elements.
-    fn convert<T>(&mut self, name: &str, element: impl Fn(&[u8]) -> T) -> Result<Vec<T>> {
+    /// Reads a tensor in chunks and appends its elements, converted, to `out`, which an error leaves as it was.
+    fn convert<T>(&mut self, name: &str, element: impl Fn(&[u8]) -> T, out: &mut Vec<T>) -> Result<()> {
         let Some(info) = self.tensors.get(name) else {
             return Err(self.name_file(Error::shape("no such tensor in the file").at(place(name))));
         };
@@ -319,7 +331,7 @@ impl<S: Read + Seek> Reader<S> {
         let size = info.dtype.size();
         let mut left = usize::try_from(end - begin)
             .map_err(|_| self.name_file(Error::shape("does not fit memory").at(place(name))))?;
-        let mut out = Vec::new();
+        let before = out.len();
         out.try_reserve_exact(left / size).map_err(|e| {
             self.name_file(Error::new(Kind::Io, "not enough memory").at(place(name)).caused_by(e))
         })?;
@@ -334,8 +346,11 @@ impl<S: Read + Seek> Reader<S> {
             left -= chunk.len();
         }
         match result {
-            Ok(()) => Ok(out),
-            Err(e) => Err(self.name_file(io(e).at(place(name)))),
+            Ok(()) => Ok(()),
+            Err(e) => {
+                out.truncate(before);
+                Err(self.name_file(io(e).at(place(name))))
+            }
         }
     }
 }

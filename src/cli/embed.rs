@@ -8,6 +8,7 @@ use crate::cli::Context;
 use crate::data::npy::Writer;
 use crate::data::store::Store;
 use crate::graph::MatmulPrecision;
+use crate::model::Output;
 use crate::{Error, Model, Result};
 
 /// Windows that are read and run at a time.
@@ -154,8 +155,9 @@ fn of_store(
 fn of_recordings(args: &Args, context: &Context, model: &Model, writer: &mut Writer) -> Result<Vec<u8>> {
     let bar = context.progress(args.inputs.len() as u64, "embed");
     let mut lines = Vec::new();
-    for file in &args.inputs {
-        let prepared = windows::of_recording(model, file, &args.recording, None)?;
+    for (i, file) in args.inputs.iter().enumerate() {
+        let read = || windows::of_recording(model, file, &args.recording, None);
+        let prepared = if i == 0 { windows::while_warming(model, Output::Features, read)? } else { read() }?;
         let (name, cut) = (file.display().to_string(), &prepared.cut);
         cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
         if cut.windows.is_empty() {

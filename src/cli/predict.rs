@@ -10,7 +10,7 @@ use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::Kind;
 use crate::graph::MatmulPrecision;
-use crate::model::Task;
+use crate::model::{Output, Task};
 use crate::{Error, Model, Result};
 
 /// Flags of `predict`.
@@ -126,7 +126,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let (mut done, mut skipped) = (Vec::new(), Vec::new());
     for (file, record) in &files {
         let flags = RecordingArgs { record: record.clone(), ..args.recording.clone() };
-        match windows::of_recording(&model, file, &flags, args.hop_s) {
+        let read = || windows::of_recording(&model, file, &flags, args.hop_s);
+        let first = done.is_empty() && skipped.is_empty();
+        match if first { windows::while_warming(&model, Output::Logit, read)? } else { read() } {
             Ok(prepared) => {
                 let name = file.display();
                 prepared.cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));

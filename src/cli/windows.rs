@@ -11,7 +11,7 @@ use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::recording::Unit;
 use crate::data::table::Item;
 use crate::error::{IoContext, Kind};
-use crate::model::Preprocessing;
+use crate::model::{Output, Preprocessing};
 use crate::signal::{Normalisation, Scaler};
 use crate::{Error, Model, Result};
 
@@ -102,6 +102,27 @@ pub fn of_recording(
         values,
         window_s: p.window as f64 / p.rate_hz,
         rate_hz: p.rate_hz,
+    })
+}
+
+/// Runs `read`, which brings the first windows for `output`, while another thread prepares the model's weights, if it may
+/// have two threads: of the ten minutes of `heartlore bench --what start` either takes some 15 ms.
+///
+/// # Errors
+/// What the model refuses, as its first run would.
+pub fn while_warming<R>(model: &Model, output: Output, read: impl FnOnce() -> R) -> Result<R> {
+    if model.threads() == 1 {
+        return Ok(read());
+    }
+    std::thread::scope(|scope| {
+        // Without another thread the first run prepares them.
+        let warming = std::thread::Builder::new().spawn_scoped(scope, || model.warm(output));
+        let result = read();
+        match warming.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Ok(Ok(warm)) => warm.map(|()| result),
+            Err(_) => Ok(result),
+        }
     })
 }
 

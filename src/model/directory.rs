@@ -118,7 +118,7 @@ impl Model {
         compare_shapes(&shapes(&layout), &reader.shapes()).map_err(|e| e.in_file(&weights_path))?;
         let mut weights = Vec::with_capacity(layout.len());
         for entry in layout.entries() {
-            weights.extend(reader.get_f32(&entry.name, entry.shape.dims())?);
+            reader.append_f32(&entry.name, entry.shape.dims(), &mut weights)?;
         }
         let mut model =
             Self::assemble(config, task, layout, weights).map_err(|e| e.in_file(&weights_path))?;

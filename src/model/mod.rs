@@ -37,6 +37,8 @@ pub use directory::{CONFIG, PREPROCESSOR, README, WEIGHTS};
 pub use preprocessing::{BandPass, Preprocessing};
 pub use session::{Output, Session};
 
+use std::sync::Arc;
+
 use crate::checkpoint::compare_shapes;
 use crate::graph::{Layout, MatmulPrecision};
 use crate::nn::{self, ModelConfig};
@@ -116,7 +118,7 @@ pub struct Model {
     /// What the model card says.
     pub card: Card,
     layout: Layout,
-    weights: Vec<f32>,
+    weights: Arc<Vec<f32>>,
     threads: usize,
     precision: MatmulPrecision,
     idle: session::Idle,
@@ -208,7 +210,7 @@ impl Model {
             preprocessing: None,
             card: Card::default(),
             layout,
-            weights,
+            weights: Arc::new(weights),
             threads: 0,
             precision: MatmulPrecision::F32,
             idle: session::Idle::default(),
@@ -277,6 +279,15 @@ impl Model {
     /// [`crate::error::Kind::Shape`] that names the parameters of `layout` which this model has not or has in another shape.
     pub fn weights_for(&self, layout: &Layout) -> Result<Vec<f32>> {
         pick(layout, &self.layout, &self.weights)
+    }
+
+    /// [`Model::weights_for`], shared with the model if it has them in this order.
+    fn shared_weights_for(&self, layout: &Layout) -> Result<Arc<Vec<f32>>> {
+        if *layout == self.layout {
+            Ok(Arc::clone(&self.weights))
+        } else {
+            self.weights_for(layout).map(Arc::new)
+        }
     }
 
     /// As [`Model::weights_for`], but what the model has not starts from its initialisation with `seed`: the first step

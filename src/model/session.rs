@@ -36,7 +36,7 @@ pub struct Session {
 /// Parameters, flat and as the kernels want them.
 #[derive(Debug)]
 struct Weights {
-    values: Vec<f32>,
+    values: Arc<Vec<f32>>,
     prepared: Prepared<f32>,
 }
 
@@ -80,7 +80,7 @@ impl Session {
             ))
             .remedy("use a shorter window or longer strides"));
         }
-        let values = model.weights_for(graph.layout())?;
+        let values = model.shared_weights_for(graph.layout())?;
         let exec = Exec::new(graph, Arc::new(plan));
         let mut prepared = Prepared::new(exec.graph(), exec.plan(), exec.isa());
         prepared.update(&values);
@@ -202,6 +202,24 @@ fn shared_out(n: usize, threads: usize, share: f64) -> usize {
 }
 
 impl Model {
+    /// Prepares the weights for `output` now, which its first run would do.
+    ///
+    /// # Errors
+    /// As [`Model::session`].
+    pub fn warm(&self, output: Output) -> Result<()> {
+        let session = self.session(output)?;
+        self.idle.get().1.push(session);
+        Ok(())
+    }
+
+    /// How many threads [`Model::with_threads`] stands for.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            t => t,
+        }
+    }
+
     /// Runs all `windows`: whole rounds shared out, each thread a contiguous part; what is left, one window after the
     /// other, on all threads.
     ///
@@ -213,10 +231,7 @@ impl Model {
                 .remedy("hand over [n, window] values, row by row"));
         }
         let n = windows.len() / samples;
-        let threads = match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            t => t,
-        };
+        let threads = self.threads();
         let (team, mut sessions) = {
             let mut idle = self.idle.get();
             let team = idle.0.take_if(|team| team.threads() == threads);

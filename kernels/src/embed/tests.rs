@@ -154,7 +154,18 @@ fn the_sinusoidal_table_is_the_papers() {
         ],
     ];
     crate::testing::assert_close("table", &out, want.as_flattened(), 0.0, 2e-15);
-    // sin^2 + cos^2 = 1 for every pair, and an odd width ends with a sine.
+    // Far down, in widths that end within a group of columns, and in an odd one, which ends with a sine.
+    for (rows, cols) in [(1300, 22), (33, 7), (20_481, 2), (1, 1)] {
+        let mut out = vec![f64::NAN; rows * cols];
+        sinusoidal_table(rows, cols, &mut out);
+        for (i, x) in out.iter().enumerate() {
+            let (pos, c) = ((i / cols) as f64, i % cols);
+            let angle = pos / 10_000f64.powf((c - c % 2) as f64 / cols as f64);
+            let want = if c % 2 == 0 { angle.sin() } else { angle.cos() };
+            assert!((x - want).abs() <= f64::EPSILON * (pos + 4.0), "{rows} x {cols}, {i}: {x}, not {want}");
+        }
+    }
+    // sin^2 + cos^2 = 1 for every pair.
     let mut out = vec![f32::NAN; 50 * 7];
     sinusoidal_table(50, 7, &mut out);
     for (pos, row) in out.chunks(7).enumerate() {

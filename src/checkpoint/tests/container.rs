@@ -169,6 +169,11 @@ fn reads_and_rewrites_the_file_of_the_python_package() {
     assert_eq!(reader.get::<i64>("ids", &[2]).unwrap(), [-1, 1 << 40]);
     assert_eq!(reader.get_f32("norm.bias", &[0]).unwrap(), [0f32; 0]);
     assert_eq!(reader.get_f32("scalar", &[]).unwrap(), [3.5]);
+    let mut all = vec![7.0];
+    reader.append_f32("half", &[3], &mut all).unwrap();
+    reader.append_f32("ids", &[2], &mut all).unwrap_err();
+    reader.append_f32("scalar", &[], &mut all).unwrap();
+    assert_eq!(all, [7.0, 1.0, -0.5, 65504.0, 3.5]);
     let half: Vec<u8> = [0x3c00u16, 0xb800, 0x7bff].iter().flat_map(|h| h.to_le_bytes()).collect();
     let tensors = [
         TensorView::new("conv.weight", &[1, 2, 3], &w),
