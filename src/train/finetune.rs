@@ -373,14 +373,15 @@ struct Program {
 impl Program {
     /// `test`: the precision of predictions.
     fn new(model: &ModelConfig, run: &Run, pos_weight: f64, test: MatmulPrecision) -> Result<Self> {
-        let c = nn::classify(model, run.group, pos_weight)?;
+        let group = run.windows_of_pass();
+        let c = nn::classify(model, group, pos_weight)?;
         let plan = |want, precision| Plan::new(&c.graph, want).map(|p| Arc::new(p.with_precision(precision)));
         Ok(Self {
             train: plan(Want::training(c.loss), run.precision)?,
             validate: plan(Want::values(&[c.loss]), run.precision)?,
             predict: plan(Want::values(&[c.logits]), test)?,
             c,
-            group: run.group,
+            group,
             window: model.window,
         })
     }

@@ -169,7 +169,7 @@ impl Masked<'_> {
         if let Some(program) = programs.get(&picks) {
             return Ok(Arc::clone(program));
         }
-        let p = nn::pretrain(&self.settings.model, self.settings.run.group, picks)?;
+        let p = nn::pretrain(&self.settings.model, self.settings.run.windows_of_pass(), picks)?;
         let plan =
             |want| Ok(Arc::new(Plan::new(&p.graph, want)?.with_precision(self.settings.run.precision)));
         let (train, validate) = (plan(Want::training(p.loss))?, plan(Want::values(&[p.loss]))?);
@@ -198,7 +198,8 @@ impl Masked<'_> {
         part: Range<usize>,
         mut out: Option<&mut [f32]>,
     ) -> Result<f64> {
-        let (c, group, seed) = (&self.settings.model, self.settings.run.group, self.settings.run.seed);
+        let (c, group, seed) =
+            (&self.settings.model, self.settings.run.windows_of_pass(), self.settings.run.seed);
         let (window, patch) = (c.window, c.patch());
         let share = 1.0 / batch.points.max(1) as f64;
         let mut loss = 0.0;
