@@ -1,4 +1,10 @@
 //! Several disjoint slices of one arena at once, without `unsafe` and without allocation.
+//!
+//! In a training step of `tiny` on one window this takes 1.2 % and the rest of an operation's way to its kernel 2.3 %. A
+//! good part is waiting for the lines of the plan, which the pass before has driven out of the first-level cache. Tried, and
+//! no faster in a profile or by turns: `get_disjoint_mut` on all ranges (arrays of ranges written in words and moved in
+//! vectors wait for the words), begins sorted as single words with the number of their slice, the calls of backward kernels
+//! made with the plan, references in place of counted ones.
 
 use std::ops::Range;
 
