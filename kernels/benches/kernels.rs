@@ -117,15 +117,12 @@ fn table() -> Vec<Entry> {
     }
     for act in [Activation::Relu, Activation::Gelu] {
         for dropout in [Dropout::NONE, Dropout::new(0.1)] {
-            let d = feed_forward::Dims {
-                samples: 1,
-                rows: 1281,
-                width: 256,
-                hidden: 1024,
-                precision: MatmulPrecision::F32,
-            };
-            t.push(ff_forward(d, act, dropout));
-            t.push(ff_backward(d, act, dropout));
+            for (rows, width, hidden) in [(1281, 256, 1024), (161, 128, 256), (81, 64, 128)] {
+                let precision = MatmulPrecision::F32;
+                let d = feed_forward::Dims { samples: 1, rows, width, hidden, precision };
+                t.push(ff_forward(d, act, dropout));
+                t.push(ff_backward(d, act, dropout));
+            }
         }
     }
     // The whole sequence, the masked half of it, a part, the class row alone; then the small and the tiny preset.
@@ -157,7 +154,10 @@ fn table() -> Vec<Entry> {
         }
     }
     for dropout in [None, Some(Dropout::NONE), Some(Dropout::new(0.1))] {
-        for (rows, cols) in [(1281, 256), (161, 128), (81, 64)] {
+        // The transformer's rows, and without a residual the encoder's, of the presets.
+        let encoder = [(1280, 64), (640, 32), (320, 16)];
+        let encoder = encoder.into_iter().filter(|_| dropout.is_none());
+        for (rows, cols) in [(1281, 256), (161, 128), (81, 64)].into_iter().chain(encoder) {
             let d = layer_norm::Dims { samples: 1, rows, cols };
             t.push(layer_norm_forward(d, dropout));
             t.push(layer_norm_backward(d, dropout));

@@ -50,10 +50,15 @@ impl<S: Simd> OnDropped<S> for Scale<'_, S> {
             if at >= self.x.len() {
                 return;
             }
+            let m = s.select(dropped[half], s.splat(0.0), self.scale);
             let (x, y) = (&self.x[at..], &mut self.y[at..]);
-            let product = s.mul(s.load_partial(x), s.select(dropped[half], s.splat(0.0), self.scale));
-            let sum = if self.add { s.add(s.load_partial(y), product) } else { product };
-            s.store_partial(sum, y);
+            if x.len() >= S::LANES {
+                let product = s.mul(s.load(x), m);
+                s.store(if self.add { s.add(s.load(y), product) } else { product }, y);
+            } else {
+                let product = s.mul(s.load_partial(x), m);
+                s.store_partial(if self.add { s.add(s.load_partial(y), product) } else { product }, y);
+            }
         }
     }
 }

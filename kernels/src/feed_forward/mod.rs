@@ -17,7 +17,10 @@
 //!
 //! **Method.** [`TILE`] rows at a time, so that the hidden tile (672 KiB at 1024) is made, used and forgotten in the
 //! second-level cache; twice as many rows were not faster, whether that cache has 1 or 2 MiB. What happens to the tile
-//! between the products is one pass (`hidden.rs`), db1 included.
+//! between the products is one pass (`hidden.rs`), db1 included; what dropout's decisions share between the rows of a sample
+//! is computed once for a block of columns (of the forward pass at 81 x 64 -> 128 with dropout 0.1, dropout took 1.9 us of
+//! 20.3, and takes 0.9; at 161 x 128 -> 256 7.5 us of 121.8, and 3.0; `cargo bench -p heartlore-kernels --bench kernels --
+//! feed_forward`, AMD EPYC (Zen 5), AVX-512).
 //! Both weight matrices are packed once per call, or once for many calls ([`prepare`]; packing costs 8 %; panels that
 //! begin at a cache line give another 3 %).
 //!

@@ -117,7 +117,7 @@ pub fn forward<T: Real>(
         return;
     }
     match as_f32_mut(y) {
-        Some(y) => isa.run(simd::Forward {
+        Some(y) => simd::Forward {
             d,
             eps: eps as f32,
             x: same(x),
@@ -126,7 +126,8 @@ pub fn forward<T: Real>(
             beta: same(beta),
             y,
             saved: same_mut(saved),
-        }),
+        }
+        .run(isa),
         None => reference::forward(d, eps, x, residual, gamma, beta, y, saved),
     }
 }
@@ -177,7 +178,7 @@ pub fn backward<T: Real>(
         return;
     }
     if is_f32::<T>() {
-        isa.run(simd::Backward {
+        simd::Backward {
             d,
             x: same(x),
             residual: residual.map(as_f32_residual),
@@ -189,7 +190,8 @@ pub fn backward<T: Real>(
             dgamma: dgamma.map(same_mut),
             dbeta: dbeta.map(same_mut),
             scratch: same_mut(scratch),
-        });
+        }
+        .run(isa);
     } else {
         reference::backward(d, x, residual, gamma, saved, dy, dx, dresidual, dgamma, dbeta);
     }

@@ -2,19 +2,28 @@
 //! backward): their sums are made together ([`Simd::fold_lanes`]) and their means and deviations in one vector. Row by row,
 //! two sums of lanes, three divisions and a root one after the other take longer than the arithmetic of 64 columns.
 //!
-//! With a residual and dropout, cycles for a row before (one row at a time, the first rounds of Philox for each row) and
-//! after, on one thread of an AMD EPYC (Zen 5) VM, AVX-512 (`cargo bench -p heartlore-kernels --bench kernels -- layer_norm`):
+//! Rows of the presets' widths have functions of their own, in which the number of columns is a constant: of a row of one to
+//! sixteen vectors, loops and checks of lengths are as long as the arithmetic. What is added to first is read in place
+//! if nothing is added.
 //!
-//! | columns | forward | backward |
-//! |---|---|---|
-//! | 64 | 219, 95 | 253, 150 |
-//! | 128 | 258, 132 | 345, 240 |
-//! | 256 | 391, 340 | 668, 540 |
+//! Cycles for a row on one thread of an AMD EPYC (Zen 5) VM, AVX-512 (`cargo bench -p heartlore-kernels --bench kernels --
+//! layer_norm`): one row at a time, with the first rounds of Philox for each row; in groups; with constant columns (where
+//! there are two figures, the last two).
+//!
+//! | columns | residual and dropout, forward | backward | neither, forward | backward |
+//! |---|---|---|---|---|
+//! | 16 | | | 35, 17 | 42, 27 |
+//! | 32 | | | 43, 21 | 64, 46 |
+//! | 64 | 219, 95, 65 | 253, 150, 127 | 62, 32 | 98, 78 |
+//! | 128 | 258, 132, 96 | 345, 240, 219 | 104, 55 | 174, 146 |
+//! | 256 | 391, 340, 312 | 668, 540, 462 | 290, 196 | 417, 294 |
+//!
+//! All sizes in one function, in place of one for each, lost part of it (64 columns with residual and dropout: 80).
 
 use super::{Dims, Residual};
 use crate::isa::{Simd, Task};
 use crate::rng::{BLOCK, OnDropped, RowDecisions};
-use crate::{Beta, GradMut};
+use crate::{Beta, GradMut, Isa};
 
 /// Most rows that are normalised together, and whose parameter gradients are summed before they are added to the total: the
 /// lanes of the widest vectors.
@@ -53,6 +62,31 @@ macro_rules! each_vector {
     }};
 }
 
+/// A number of columns that is known when the kernel runs only.
+const ANY: usize = 0;
+
+/// A task for rows of `COLS` elements, or [`ANY`]: a function of its own for each.
+struct Rows<const COLS: usize, A>(A);
+
+/// Runs a task for the number of columns it was compiled for: rows of a few vectors, whose loops then are no loops.
+macro_rules! run_sized {
+    ($isa:expr, $task:expr) => {
+        match $task.d.cols {
+            16 => $isa.run(Rows::<16, _>($task)),
+            32 => $isa.run(Rows::<32, _>($task)),
+            64 => $isa.run(Rows::<64, _>($task)),
+            128 => $isa.run(Rows::<128, _>($task)),
+            256 => $isa.run(Rows::<256, _>($task)),
+            _ => $isa.run(Rows::<ANY, _>($task)),
+        }
+    };
+}
+
+#[inline(always)]
+fn columns<const COLS: usize>(d: Dims) -> usize {
+    if COLS == ANY { d.cols } else { COLS }
+}
+
 /// The rows of the residual in turn.
 struct Branch<'a, S: Simd> {
     residual: Residual<'a, f32>,
@@ -71,28 +105,31 @@ impl<'a, S: Simd> Branch<'a, S> {
     }
 
     /// x + dropout(residual) of the next row into `out`; the multipliers, where there is dropout, into `multipliers`.
+    /// `COLS` as in [`Rows`].
     #[inline(always)]
-    fn add(&mut self, s: S, x: &[f32], out: &mut [f32], multipliers: Option<&mut [f32]>) {
+    fn add<const COLS: usize>(&mut self, s: S, x: &[f32], out: &mut [f32], multipliers: Option<&mut [f32]>) {
         let (sample, row, at) = self.next;
         let dropout = self.residual.dropout;
         if row == 0 && sample > 0 && !dropout.is_none() {
             self.decisions = RowDecisions::new(s, self.residual.key.sample(sample).stream(), dropout);
         }
-        let data = &self.residual.data[at..][..self.d.cols];
-        let (row, at) = (row + 1, at + self.d.cols);
+        let cols = columns::<COLS>(self.d);
+        let (x, data, out) = (&x[..cols], &self.residual.data[at..][..cols], &mut out[..cols]);
+        let (row, at) = (row + 1, at + cols);
         let at = if at == self.residual.data.len() { 0 } else { at };
         self.next = if row == self.d.rows { (sample + 1, 0, at) } else { (sample, row, at) };
         if dropout.is_none() {
-            each_vector!(S, x.len(), |at| {
+            each_vector!(S, cols, |at| {
                 store(s, s.add(load(s, x, at), load(s, data, at)), out, at);
             });
             return;
         }
         let scale = s.splat(dropout.scale());
+        let multipliers = multipliers.map(|m| &mut m[..cols]);
         let mut sum = DroppedSum { scale, first: 0, x, data, out, multipliers };
-        for (block, first) in (0..x.len()).step_by(BLOCK).enumerate() {
-            sum.first = first;
-            self.decisions.decide(s, row as u32 - 1, block, &mut sum);
+        while sum.first < cols {
+            self.decisions.decide(s, row as u32 - 1, sum.first / BLOCK, &mut sum);
+            sum.first += BLOCK;
         }
     }
 }
@@ -123,21 +160,6 @@ impl<S: Simd> OnDropped<S> for DroppedSum<'_, S> {
                 store(s, m, multipliers, at);
             }
         }
-    }
-}
-
-/// x + dropout(residual) of a row, see [`Branch::add`].
-#[inline(always)]
-fn input_row<S: Simd>(
-    s: S,
-    x: &[f32],
-    branch: &mut Option<Branch<'_, S>>,
-    out: &mut [f32],
-    multipliers: Option<&mut [f32]>,
-) {
-    match branch {
-        Some(branch) => branch.add(s, x, out, multipliers),
-        None => out.copy_from_slice(x),
     }
 }
 
@@ -186,13 +208,21 @@ pub(super) struct Forward<'a> {
     pub(super) saved: &'a mut [f32],
 }
 
-impl Task for Forward<'_> {
+impl Forward<'_> {
+    pub(super) fn run(self, isa: Isa) {
+        run_sized!(isa, self);
+    }
+}
+
+impl<const COLS: usize> Task for Rows<COLS, Forward<'_>> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { d, eps, x, residual, gamma, beta, y, saved } = self;
-        let (rows, cols, n) = (d.samples * d.rows, d.cols, d.cols as f32);
+        let Forward { d, eps, x, residual, gamma, beta, y, saved } = self.0;
+        let cols = columns::<COLS>(d);
+        let (rows, n) = (d.samples * d.rows, cols as f32);
         let (gamma, beta) = (&gamma[..cols], &beta[..cols]);
+        let added = residual.is_some();
         let mut branch = residual.map(|b| Branch::new(s, b, d));
         let together = rows_together(cols);
         for first in (0..rows).step_by(together) {
@@ -201,19 +231,26 @@ impl Task for Forward<'_> {
             // Two sums that take turns hide the latency of the additions.
             let mut sums = [s.splat(0.0); GROUP];
             for (sum, (x, y)) in sums.iter_mut().zip(x.chunks_exact(cols).zip(y.chunks_exact_mut(cols))) {
-                input_row(s, x, &mut branch, y, None);
+                let x = match &mut branch {
+                    Some(branch) => {
+                        branch.add::<COLS>(s, x, y, None);
+                        &*y
+                    }
+                    None => x,
+                };
                 let (mut even, mut odd) = (s.splat(0.0), s.splat(0.0));
                 each_vector!(S, cols, |at| {
-                    (even, odd) = (odd, s.add(even, load(s, y, at)));
+                    (even, odd) = (odd, s.add(even, load(s, x, at)));
                 });
                 *sum = s.add(even, odd);
             }
+            let input = if added { &*y } else { x };
             let mean = means(s, &sums, count, n);
-            for ((sum, y), &mean) in sums.iter_mut().zip(y.chunks_exact(cols)).zip(&mean) {
+            for ((sum, x), &mean) in sums.iter_mut().zip(input.chunks_exact(cols)).zip(&mean) {
                 let m = s.splat(mean);
                 let (mut even, mut odd) = (s.splat(0.0), s.splat(0.0));
                 each_vector!(S, cols, |at| {
-                    let c = s.sub(load(s, y, at), m);
+                    let c = s.sub(load(s, x, at), m);
                     let c = match at {
                         At::Full(_) => c,
                         // The lanes past the end would add mean^2.
@@ -230,10 +267,12 @@ impl Task for Forward<'_> {
                 let root = s.sqrt(s.add(s.load(&rstd[at..]), s.splat(eps)));
                 s.store(s.div(s.splat(1.0), root), &mut rstd[at..]);
             }
-            for ((y, &mean), &rstd) in y.chunks_exact_mut(cols).zip(&mean).zip(&rstd) {
+            let both = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
+            for (((x, y), &mean), &rstd) in both.zip(&mean).zip(&rstd) {
                 let (m, scale) = (s.splat(mean), s.splat(rstd));
                 each_vector!(S, cols, |at| {
-                    let xhat = s.mul(s.sub(load(s, y, at), m), scale);
+                    let x = if added { load(s, y, at) } else { load(s, x, at) };
+                    let xhat = s.mul(s.sub(x, m), scale);
                     store(s, s.fma(load(s, gamma, at), xhat, load(s, beta, at)), y, at);
                 });
             }
@@ -259,16 +298,35 @@ pub(super) struct Backward<'a> {
     pub(super) scratch: &'a mut [f32],
 }
 
-impl Task for Backward<'_> {
+impl Backward<'_> {
+    pub(super) fn run(self, isa: Isa) {
+        run_sized!(isa, self);
+    }
+}
+
+impl<const COLS: usize> Task for Rows<COLS, Backward<'_>> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { d, x, residual, gamma, saved, dy, mut dx, mut dresidual, mut dgamma, mut dbeta, scratch } =
-            self;
-        let (rows, cols, n) = (d.samples * d.rows, d.cols, d.cols as f32);
+        let Backward {
+            d,
+            x,
+            residual,
+            gamma,
+            saved,
+            dy,
+            mut dx,
+            mut dresidual,
+            mut dgamma,
+            mut dbeta,
+            scratch,
+        } = self.0;
+        let cols = columns::<COLS>(d);
+        let (rows, n) = (d.samples * d.rows, cols as f32);
         let gamma = &gamma[..cols];
         let (xhat, multipliers) = scratch.split_at_mut(GROUP.min(rows) * cols);
         let mut branch = residual.map(|b| Branch::new(s, b, d));
+        let added = residual.is_some();
         let dropped = residual.is_some_and(|b| !b.dropout.is_none());
 
         let together = rows_together(cols);
@@ -282,10 +340,14 @@ impl Task for Backward<'_> {
                 let (mean, rstd) = (s.splat(mean[r]), s.splat(rstd[r]));
                 let (xhat, multipliers) =
                     (&mut xhat[r * cols..][..cols], &mut multipliers[r * cols..][..cols]);
-                input_row(s, &x[row..][..cols], &mut branch, xhat, Some(multipliers));
+                let x = &x[row..][..cols];
+                if let Some(branch) = &mut branch {
+                    branch.add::<COLS>(s, x, xhat, Some(multipliers));
+                }
                 let (mut sum_g, mut sum_gx) = (s.splat(0.0), s.splat(0.0));
                 each_vector!(S, cols, |at| {
-                    let h = s.mul(s.sub(load(s, xhat, at), mean), rstd);
+                    let x = if added { load(s, xhat, at) } else { load(s, x, at) };
+                    let h = s.mul(s.sub(x, mean), rstd);
                     // gamma and dy are zero past the end, so the sums need no mask.
                     let g = s.mul(load(s, gamma, at), load(s, dy, at));
                     sum_g = s.add(sum_g, g);

@@ -62,7 +62,9 @@ const BRANCHES: [fn() -> Option<Dropout>; 3] = [|| None, || Some(Dropout::NONE),
 
 #[test]
 fn every_instruction_set_agrees_with_the_reference() {
-    for (seed, cols) in [1usize, 2, 4, 7, 8, 9, 15, 16, 17, 33, 128, 130, 256, 300].into_iter().enumerate() {
+    for (seed, cols) in
+        [1usize, 2, 4, 7, 8, 9, 15, 16, 17, 32, 33, 64, 128, 130, 256, 300].into_iter().enumerate()
+    {
         for (samples, rows) in [(0, 3), (1, 0), (1, 1), (2, 3), (3, 11), (1, 70)] {
             let case = Case::new(seed as u64, Dims { samples, rows, cols });
             for branch in BRANCHES {
