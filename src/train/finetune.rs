@@ -192,7 +192,7 @@ pub fn classify(
     run: &Run,
 ) -> Result<Vec<f32>> {
     check_windows(source, model.window)?;
-    let program = Program::new(model, run, 1.0, run.precision)?;
+    let program = Program::new(model, run, run.group, 1.0, run.precision)?;
     let isa = run.isa()?;
     let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
     if weights.layout != *program.c.graph.layout() {
@@ -225,7 +225,7 @@ impl Job<'_> {
         }
         let pos_weight = if settings.balance { negatives as f64 / positives as f64 } else { 1.0 };
         let test = settings.test_precision.unwrap_or(run.precision);
-        let program = Program::new(model, run, pos_weight, test)?;
+        let program = Program::new(model, run, run.windows_of_pass(), pos_weight, test)?;
         let layout = program.c.graph.layout().clone();
         let mut essence = format!(
             "finetune {model:?}\n{}\n{:?} balance {} patience {:?} encoder {}\nfold {} of {:?}\n{}",
@@ -371,9 +371,14 @@ struct Program {
 }
 
 impl Program {
-    /// `test`: the precision of predictions.
-    fn new(model: &ModelConfig, run: &Run, pos_weight: f64, test: MatmulPrecision) -> Result<Self> {
-        let group = run.windows_of_pass();
+    /// `group`: windows of a pass; `test`: the precision of predictions.
+    fn new(
+        model: &ModelConfig,
+        run: &Run,
+        group: usize,
+        pos_weight: f64,
+        test: MatmulPrecision,
+    ) -> Result<Self> {
         let c = nn::classify(model, group, pos_weight)?;
         let plan = |want, precision| Plan::new(&c.graph, want).map(|p| Arc::new(p.with_precision(precision)));
         Ok(Self {

@@ -102,8 +102,7 @@ impl Run {
     /// Windows of a pass: as many of [`Run::group`] as a shard's windows fill evenly. A pass computes all its windows, those
     /// that are not there as well: 8 windows in 8 shards and groups of 4 took 3.5 times as long as in groups of 1 (`tiny`).
     fn windows_of_pass(&self) -> usize {
-        let most = self.batch.div_ceil(self.shards);
-        most.div_ceil(most.div_ceil(self.group))
+        evenly(self.batch.div_ceil(self.shards), self.group)
     }
 
     /// Checks that the numbers make sense.
@@ -177,5 +176,24 @@ impl Weights {
     /// The numbers of the parameter `name`.
     pub fn get(&self, name: &str) -> Option<&[f32]> {
         self.layout.find(name).map(|e| &self.values[e.range()])
+    }
+}
+
+/// `n` cut into as many parts as it takes for none to be longer than `most`: the length of the longest.
+fn evenly(n: usize, most: usize) -> usize {
+    n.div_ceil(n.div_ceil(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::evenly;
+
+    #[test]
+    fn passes_are_as_even_as_they_can_be() {
+        for (windows, group, pass) in
+            [(1, 4, 1), (2, 4, 2), (4, 4, 4), (5, 4, 3), (8, 4, 4), (9, 4, 3), (7, 1, 1)]
+        {
+            assert_eq!(evenly(windows, group), pass, "{windows} windows, at most {group}");
+        }
     }
 }
