@@ -6,6 +6,7 @@
 
 use crate::gemm::round_lanes;
 use crate::isa::{Bf16, Simd};
+use crate::vmath;
 
 /// Words of elements, and how they are multiplied. A word takes the room of an f32.
 pub(super) trait Operands: Copy {
@@ -13,8 +14,21 @@ pub(super) trait Operands: Copy {
     type S: Simd;
     /// Elements of a word.
     const PER_WORD: usize;
+    /// Whether elements are rounded.
+    const ROUNDED: bool;
+    /// What a unit of the scores is: ln 2, or 1 where they are rounded, as dk takes the packed queries too.
+    const UNIT: f64 = if Self::ROUNDED { 1.0 } else { std::f64::consts::LN_2 };
     /// The token of the vectors.
     fn simd(self) -> Self::S;
+    /// e^(UNIT x) for x that are no more than a rounding above 0.
+    #[inline(always)]
+    fn exp(self, x: <Self::S as Simd>::V) -> <Self::S as Simd>::V {
+        if Self::ROUNDED {
+            vmath::exp_nonpositive(self.simd(), x)
+        } else {
+            vmath::exp2_nonpositive(self.simd(), x)
+        }
+    }
     /// c + the products of the words' elements, lane by lane.
     fn fma(
         self,
@@ -52,6 +66,7 @@ impl<S: Simd, const ROUNDED: bool> Elements<S, ROUNDED> {
 impl<S: Simd, const ROUNDED: bool> Operands for Elements<S, ROUNDED> {
     type S = S;
     const PER_WORD: usize = 1;
+    const ROUNDED: bool = ROUNDED;
     #[inline(always)]
     fn simd(self) -> S {
         self.0
@@ -82,6 +97,7 @@ pub(super) struct Pairs<D>(pub(super) D);
 impl<D: Bf16> Operands for Pairs<D> {
     type S = D::S;
     const PER_WORD: usize = 2;
+    const ROUNDED: bool = true;
     #[inline(always)]
     fn simd(self) -> D::S {
         self.0.simd()

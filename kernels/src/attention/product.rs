@@ -368,7 +368,8 @@ fn from(row: &[f32], at: usize) -> &[f32] {
 }
 
 /// Rows `keys` of a head, transposed, as B: `[words / KEYS][panel of keys][word][NR]`, missing keys zero. The words lie
-/// along the rows.
+/// along the rows. Returns at least the largest sum of squares of a row, NaN if an element is not finite; 0 where elements
+/// are rounded.
 #[inline(always)]
 pub(super) fn pack_transposed<O: Operands, const V: usize>(
     ops: O,
@@ -376,16 +377,18 @@ pub(super) fn pack_transposed<O: Operands, const V: usize>(
     keys: &[usize],
     columns: usize,
     panels: &mut [f32],
-) {
-    let s = ops.simd();
+) -> f32 {
+    let (s, mut square) = (ops.simd(), 0.0);
     let (one, lanes, nr) = (s.splat(1.0), O::S::LANES, V * O::S::LANES);
     let (width, padded) = (words::<O>(columns), keys.len().next_multiple_of(nr));
     for first in (0..width).step_by(KEYS) {
         let depth = KEYS.min(width - first);
         let chunk = &mut panels[first * padded..][..depth * padded];
+        let (mut largest, mut all) = (s.splat(0.0), s.splat(0.0));
         for j in (0..padded).step_by(lanes) {
             let panel = &mut chunk[j / nr * nr * depth..][..nr * depth];
             let wanted = keys.get(j..keys.len().min(j + lanes)).unwrap_or(&[]);
+            let mut sums = [s.splat(0.0); 2];
             for c in (0..depth).step_by(lanes) {
                 let part = lanes.min(depth - c);
                 let at = (first + c) * O::PER_WORD;
@@ -410,12 +413,22 @@ pub(super) fn pack_transposed<O: Operands, const V: usize>(
                     stride *= 2;
                 }
                 let to = panel[c * nr..].chunks_exact_mut(nr).take(part);
-                for (to, t) in to.zip(t) {
+                for (i, (to, t)) in to.zip(t).enumerate() {
                     s.store(t, &mut to[j % nr..][..lanes]);
+                    if !O::ROUNDED {
+                        sums[i % 2] = s.fma(t, t, sums[i % 2]);
+                    }
                 }
             }
+            let sum = s.add(sums[0], sums[1]);
+            largest = s.max(largest, sum);
+            all = s.add(all, sum);
+        }
+        if !O::ROUNDED {
+            square += s.hmax(largest) + 0.0 * s.sum(all);
         }
     }
+    square
 }
 
 /// Rows of a head as A by rows: `[words / KEYS][rows][STRIDE]`, each element `factor` times as large; rows past `count`

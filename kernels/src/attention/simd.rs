@@ -19,6 +19,9 @@ const STEP: usize = 256;
 pub(super) const GRAIN: usize = 28;
 /// Up to this many queries past a multiple of [`GRAIN`] are done one by one, see [`one_query`].
 const FEW: usize = 2;
+/// Scores whose magnitude is at most this, by their vectors' lengths, have exponentials that need no largest score: sums of
+/// them times values overflow or vanish only where values do beyond 2^60 or below 2^-80.
+const BOUND: f64 = 27.0;
 /// Rows of a register block, in whole vectors.
 const PER_ROW: usize = MAX_ROWS + 2;
 /// One number per row of a register block.
@@ -123,9 +126,9 @@ fn panel_len(d: Dims) -> usize {
     Sizes::of(d, 1).block.next_multiple_of(LINE)
 }
 
-/// Elements of the packed keys and values of a block.
+/// Elements of the packed keys and values of a block, and what [`pack_transposed`] returns of the keys.
 pub(super) fn piece_len(d: Dims) -> usize {
-    2 * panel_len(d)
+    2 * panel_len(d) + LINE
 }
 
 /// The keys of a block that take part, as row numbers of sequence `n`.
@@ -246,6 +249,28 @@ fn next_pair<S: Simd>(at: usize) -> usize {
     next + next % 32 / 16 * 16
 }
 
+/// At least the largest sum of squares of `count` packed queries; NaN if one is not finite. It is the sum of the lanes'
+/// largest sums, about three times that of a query at head_dim 32 if queries are alike, twice at 128: summing the lanes of
+/// each query takes longer.
+#[inline(always)]
+fn largest_query<S: Simd>(s: S, count: usize, rows: usize, columns: usize, packed: &[f32]) -> f32 {
+    let (mut largest, mut all) = (s.splat(0.0), s.splat(0.0));
+    let packed = packed.as_chunks::<STRIDE>().0;
+    for r in 0..count {
+        let mut sum = s.splat(0.0);
+        for (chunk, first) in (0..columns).step_by(KEYS).enumerate() {
+            let row = &packed[chunk * rows + r][..KEYS.min(columns - first)];
+            for x in row.chunks(S::LANES) {
+                let x = if x.len() == S::LANES { s.load(x) } else { s.load_partial(x) };
+                sum = s.fma(x, x, sum);
+            }
+        }
+        largest = s.max(largest, sum);
+        all = s.add(all, sum);
+    }
+    s.sum(s.fma(all, s.splat(0.0), largest))
+}
+
 /// Whose largest lane is the largest element of these whole vectors; a NaN may or may not show.
 #[inline(always)]
 fn row_max<S: Simd>(s: S, row: &[f32]) -> S::V {
@@ -275,6 +300,30 @@ fn end_row<S: Simd>(s: S, keys: usize, row: &mut [f32; STRIDE]) -> S::V {
         s.store(last, vector);
     }
     last
+}
+
+/// Where a row of scores ends within a vector, and what stands for the scores past it.
+#[derive(Clone, Copy)]
+struct End<S: Simd> {
+    /// The first element of the vector that is not whole, if there is one.
+    last: usize,
+    kept: S::M,
+    value: S::V,
+}
+
+impl<S: Simd> End<S> {
+    #[inline(always)]
+    fn new(s: S, keys: usize, value: f32) -> Self {
+        let rest = keys % S::LANES;
+        let last = if rest > 0 { keys - rest } else { usize::MAX };
+        Self { last, kept: s.lt_u31(s.iota_u32(), s.splat_u32(rest as u32)), value: s.splat(value) }
+    }
+
+    /// The scores `x` of the elements `at ..`.
+    #[inline(always)]
+    fn of(&self, s: S, at: usize, x: S::V) -> S::V {
+        if at == self.last { s.select(self.kept, x, self.value) } else { x }
+    }
 }
 
 /// One step of the running softmax: turns the scores of `count` rows and `keys` columns into words of exp(s - m), 0 where
@@ -309,10 +358,11 @@ fn running_softmax<O: Operands>(
         let none = s.gt(s.splat(f32::MIN), new);
         let new = s.select(none, s.splat(0.0), new);
         s.store(new, &mut shift[at..]);
-        s.store(vmath::exp_nonpositive(s, s.sub(old, new)), &mut factor[at..]);
+        s.store(ops.exp(s.sub(old, new)), &mut factor[at..]);
     }
     for (r, (row, sum)) in rows.iter_mut().zip(&mut vectors).enumerate().take(count) {
-        let mut e = Exponentials { ops, width, from: s.splat(shift[r]), sums: [s.splat(0.0); 2], row };
+        let from = s.splat(shift[r]);
+        let mut e = Exponentials { ops, width, from, sums: [s.splat(0.0); 2], row };
         pass(s, source, first_row + r, width, &mut e);
         *sum = s.add(e.sums[0], e.sums[1]);
     }
@@ -324,6 +374,37 @@ fn running_softmax<O: Operands>(
         s.store(s.fma(s.load(&l[at..]), s.load(&factor[at..]), sum), &mut l[at..]);
     }
     factor
+}
+
+/// As [`running_softmax`], of f32 scores of at most [`BOUND`]: the exponentials are measured from 0.
+#[inline(always)]
+fn bounded_softmax<S: Simd>(
+    s: S,
+    count: usize,
+    keys: usize,
+    source: Option<&Source<'_, S>>,
+    first_row: usize,
+    p: &mut [f32],
+    m: &mut [f32],
+    l: &mut [f32],
+    begun: bool,
+) {
+    let width = keys.next_multiple_of(S::LANES);
+    // Of no weight in a sum of numbers from 2^-39 on.
+    let end = End::new(s, keys, -126.0);
+    let mut sums = [s.splat(0.0); PER_ROW];
+    let rows = p.as_chunks_mut::<STRIDE>().0;
+    for (r, (row, sum)) in rows.iter_mut().zip(&mut sums).enumerate().take(count) {
+        let mut e = Bounded { width, end, sums: [s.splat(0.0); 2], row };
+        pass(s, source, first_row + r, width, &mut e);
+        *sum = s.add(e.sums[0], e.sums[1]);
+    }
+    for at in (0..count).step_by(S::LANES) {
+        let sum = s.fold_lanes(&sums[at..], |a, b| s.add(a, b));
+        let sum = if begun { s.add(s.load(&l[at..]), sum) } else { sum };
+        s.store(sum, &mut l[at..]);
+    }
+    m[..count].fill(0.0);
 }
 
 /// Turns a row of scores into words of exponentials, 0 where dropped, and sums all of them.
@@ -342,11 +423,11 @@ impl<O: Operands> Pass<O::S> for Exponentials<'_, O> {
         let mut e = [zero; 2];
         if at + 16 < self.width {
             for i in 0..2 {
-                e[i] = vmath::exp_nonpositive(s, s.sub(s.load(&self.row[at + 16 * i..]), self.from));
+                e[i] = self.ops.exp(s.sub(s.load(&self.row[at + 16 * i..]), self.from));
                 self.sums[i] = s.add(self.sums[i], e[i]);
             }
         } else if at < self.width {
-            e[0] = vmath::exp_nonpositive(s, s.sub(s.load(&self.row[at..]), self.from));
+            e[0] = self.ops.exp(s.sub(s.load(&self.row[at..]), self.from));
             self.sums[0] = s.add(self.sums[0], e[0]);
         } else {
             return;
@@ -355,6 +436,45 @@ impl<O: Operands> Pass<O::S> for Exponentials<'_, O> {
             e = [s.select(dropped[0], zero, e[0]), s.select(dropped[1], zero, e[1])];
         }
         self.ops.put(e, at, self.row);
+    }
+}
+
+/// As [`Exponentials`], of bounded scores.
+struct Bounded<'a, S: Simd> {
+    width: usize,
+    end: End<S>,
+    sums: [S::V; 2],
+    row: &'a mut [f32; STRIDE],
+}
+
+impl<S: Simd> Bounded<'_, S> {
+    #[inline(always)]
+    fn vector(&self, s: S, at: usize) -> S::V {
+        vmath::exp2_bounded(s, self.end.of(s, at, s.load(&self.row[at..])))
+    }
+}
+
+impl<S: Simd> Pass<S> for Bounded<'_, S> {
+    #[inline(always)]
+    fn pair(&mut self, s: S, at: usize, dropped: Option<[S::M; 2]>) {
+        let zero = s.splat(0.0);
+        let mut e = [zero; 2];
+        if at + 16 < self.width {
+            for i in 0..2 {
+                e[i] = self.vector(s, at + 16 * i);
+                self.sums[i] = s.add(self.sums[i], e[i]);
+            }
+        } else if at < self.width {
+            e[0] = self.vector(s, at);
+            self.sums[0] = s.add(self.sums[0], e[0]);
+        } else {
+            return;
+        }
+        if let Some(dropped) = dropped {
+            e = [s.select(dropped[0], zero, e[0]), s.select(dropped[1], zero, e[1])];
+        }
+        s.store(e[0], &mut self.row[at..]);
+        s.store(e[1], &mut self.row[at + 16..]);
     }
 }
 
@@ -375,12 +495,13 @@ impl Body for PackKeys<'_> {
         let v = head_rows(x.v, n * d.tk, h, columns);
         let mut list = [0; KEYS];
         let keys = kept_keys(&x, n, start, block_len(d.tk - start), &mut list);
-        let (k_packed, v_packed) = out.split_at_mut(panel_len(d));
-        pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
+        let (k_packed, rest) = out.split_at_mut(panel_len(d));
+        let (v_packed, square) = rest.split_at_mut(panel_len(d));
+        square[0] = pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
     }
 }
 
-/// The keys and values that take part, as the forward products want them.
+/// The keys and values that take part, as the forward products want them. Returns what [`pack_transposed`] does of the keys.
 #[inline(always)]
 fn pack_block<O: Operands, const V: usize>(
     ops: O,
@@ -390,9 +511,10 @@ fn pack_block<O: Operands, const V: usize>(
     columns: usize,
     k_packed: &mut [f32],
     v_packed: &mut [f32],
-) {
-    pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
+) -> f32 {
+    let square = pack_transposed::<O, V>(ops, k, keys, columns, k_packed);
     pack_panels::<O, V>(ops, 1.0, v, |i| keys[i], keys.len(), columns, v_packed);
+    square
 }
 
 pub(super) struct Forward<'a> {
@@ -419,6 +541,8 @@ impl Body for Forward<'_> {
         let tiled = if d.tq % GRAIN <= FEW { d.tq / GRAIN * GRAIN } else { d.tq };
         // The last block's padding rows lie between the tiled queries' sums and the others'.
         let place = |i: usize| if i < tiled { i } else { i + HALF };
+        let factor = (x.scale / O::UNIT) as f32;
+        let limit = (BOUND / O::UNIT).powi(2) as f32;
         let mut list = [0; KEYS];
         for n in 0..d.batch {
             for h in 0..d.heads {
@@ -438,25 +562,41 @@ impl Body for Forward<'_> {
                     if keys.is_empty() {
                         continue;
                     }
-                    let (k_packed, v_packed) = match piece {
-                        Some(piece) => piece.split_at(panel_len(d)),
+                    let (k_packed, v_packed, square) = match piece {
+                        Some(piece) => {
+                            let (k_packed, rest) = piece.split_at(panel_len(d));
+                            let (v_packed, square) = rest.split_at(panel_len(d));
+                            (k_packed, v_packed, square[0])
+                        }
                         None => {
+                            let mut square = 0.0;
                             if tiled > 0 {
-                                pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
+                                square = pack_block::<O, V>(ops, k, v, keys, columns, k_packed, v_packed);
                             }
-                            (&*k_packed, &*v_packed)
+                            (&*k_packed, &*v_packed, square)
                         }
                     };
                     for i in (0..tiled).step_by(M) {
                         let count = M.min(tiled - i);
                         let rows = count.next_multiple_of(HALF);
-                        pack_rows(ops, x.scale as f32, q, i, count, rows, columns, q_rows);
+                        pack_rows(ops, factor, q, i, count, rows, columns, q_rows);
+                        // Where elements are rounded this gained nothing.
+                        let bounded = !O::ROUNDED
+                            && square * largest_query(s, count, rows, columns, q_rows) <= limit
+                            && (!begun || m[i..][..count].iter().all(|&m| m == 0.0));
                         let next = M.min(tiled - i - count);
                         let ahead = &mut Ahead::new(q, i + count, next, columns);
                         scores::<O, M, HALF, V>(ops, rows, keys.len(), columns, q_rows, k_packed, p, ahead);
                         let (m, l) = (&mut m[i..], &mut l[i..]);
-                        let factors = running_softmax(ops, count, keys.len(), source, h * d.tq + i, p, m, l);
-                        let into = if begun { Into::Rescale(&factors) } else { Into::Overwrite };
+                        let row = h * d.tq + i;
+                        let factors;
+                        let into = if bounded {
+                            bounded_softmax(s, count, keys.len(), source, row, p, m, l, begun);
+                            if begun { Into::Add } else { Into::Overwrite }
+                        } else {
+                            factors = running_softmax(ops, count, keys.len(), source, row, p, m, l);
+                            if begun { Into::Rescale(&factors) } else { Into::Overwrite }
+                        };
                         let (size, out) = ((rows, columns, words::<O>(keys.len())), &mut out[i * z.padded..]);
                         product::<O, M, HALF, V>(
                             ops,
@@ -471,7 +611,7 @@ impl Body for Forward<'_> {
                         );
                     }
                     for i in tiled..d.tq {
-                        row_words(ops, x.scale as f32, q.row(i, columns), &mut q_rows[..words::<O>(columns)]);
+                        row_words(ops, factor, q.row(i, columns), &mut q_rows[..words::<O>(columns)]);
                         let (m, l) = (&mut m[i..], &mut l[i..]);
                         let out = &mut out[place(i) * z.padded..][..columns];
                         one_query(ops, q_rows, k, v, keys, source, h * d.tq + i, p, m, l, begun, out);
@@ -487,7 +627,7 @@ impl Body for Forward<'_> {
                         y.fill(0.0);
                     }
                     if !saved.is_empty() {
-                        saved[(n * d.heads + h) * d.tq + i] = m[i] + l[i].ln();
+                        saved[(n * d.heads + h) * d.tq + i] = m[i] * O::UNIT as f32 + l[i].ln();
                     }
                 }
             }
@@ -648,6 +788,7 @@ impl<T: Real> Body for Backward<'_, '_, T> {
         let (p_across, ds_across) = (take(&mut rest, z.across), take(&mut rest, z.across));
         let ds_along = take(&mut rest, z.along);
         let mut list = [0; KEYS];
+        let factor = (x.scale / O::UNIT) as f32;
         // dy enters dv and dp with the factor of what is kept.
         let kept = x.dropout.scale::<f32>();
         for n in 0..d.batch {
@@ -700,7 +841,7 @@ impl<T: Real> Body for Backward<'_, '_, T> {
                             // Where the scores are the words, each block has its own place.
                             let place = if O::PER_WORD == 1 { i } else { 0 };
                             let (p, ds) = (&mut p[place * STRIDE..], &mut ds[place * STRIDE..]);
-                            pack_rows(ops, x.scale as f32, q, first + i, count, rows, columns, q_rows);
+                            pack_rows(ops, factor, q, first + i, count, rows, columns, q_rows);
                             pack_rows(ops, kept, dy, first + i, count, rows, columns, dy_rows);
                             let next = first + i + count;
                             for (rows_of, a, b, to) in
@@ -812,14 +953,15 @@ fn score_gradients<O: Operands>(
 ) {
     let s = ops.simd();
     let width = keys.next_multiple_of(O::S::LANES);
+    let end = End::new(s, keys, f32::NEG_INFINITY);
     let mut along = along.unwrap_or(&mut []).as_chunks_mut::<STRIDE>().0.iter_mut();
     let rows = p.as_chunks_mut::<STRIDE>().0.iter_mut().zip(ds.as_chunks_mut::<STRIDE>().0);
     for (r, (p, ds)) in rows.enumerate().take(count) {
-        end_row(s, keys, p);
         // A query without scores: exp(s - inf) = 0 makes all its probabilities 0.
-        let lse = s.splat(if lse[r] == f32::NEG_INFINITY { f32::INFINITY } else { lse[r] });
+        let lse = if lse[r] == f32::NEG_INFINITY { f32::INFINITY } else { lse[r] };
+        let lse = s.splat((f64::from(lse) / O::UNIT) as f32);
         let dot = s.splat(dot[r]);
-        let mut gradients = Gradients { ops, width, lse, dot, p, ds, along: along.next() };
+        let mut gradients = Gradients { ops, width, end, lse, dot, p, ds, along: along.next() };
         pass(s, source, first_row + r, width, &mut gradients);
     }
 }
@@ -828,6 +970,7 @@ fn score_gradients<O: Operands>(
 struct Gradients<'a, O: Operands> {
     ops: O,
     width: usize,
+    end: End<O::S>,
     lse: <O::S as Simd>::V,
     dot: <O::S as Simd>::V,
     p: &'a mut [f32; STRIDE],
@@ -845,8 +988,7 @@ impl<O: Operands> Gradients<'_, O> {
         dropped: Option<<O::S as Simd>::M>,
     ) -> (<O::S as Simd>::V, <O::S as Simd>::V) {
         let zero = s.splat(0.0);
-        // Rounding of lse may leave an exponent just above 0; NaN as the second operand stays.
-        let e = vmath::exp_nonpositive(s, s.min(zero, s.sub(s.load(&self.p[at..]), self.lse)));
+        let e = self.ops.exp(s.sub(self.end.of(s, at, s.load(&self.p[at..])), self.lse));
         let dp = s.load(&self.ds[at..]);
         let (p, dp) = match dropped {
             Some(dropped) => (s.select(dropped, zero, e), s.select(dropped, zero, dp)),

@@ -589,7 +589,9 @@ fn extreme_inputs_stay_in_their_row_and_do_not_overflow() {
         let got = case.run::<f32>(isa, 0, ALL, Beta::Zero);
         for i in 0..50 {
             let (y, want) = (&got.y[i * 8..][..8], &clean.y[i * 8..][..8]);
-            let fine = if i == 13 { y.iter().all(|v| v.is_nan()) } else { y == want };
+            // Rows done with it may be measured from elsewhere.
+            let near = y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5);
+            let fine = if i == 13 { y.iter().all(|v| v.is_nan()) } else { near && (i < 18 || y == want) };
             assert!(fine, "{isa} {precision:?} row {i}");
         }
         // Scores of about 1e4 and more: the largest one takes all, nothing overflows, the reference agrees.
@@ -605,6 +607,38 @@ fn extreme_inputs_stay_in_their_row_and_do_not_overflow() {
             assert!(case.columns(which, &got.grad).iter().all(|v| v.is_finite()), "{isa}");
         }
     });
+}
+
+#[test]
+fn blocks_of_keys_whose_scores_are_bounded_meet_others() {
+    // Per block of keys: whether its scores are large, in the first block of queries or in the others.
+    for (seed, large) in (0..8usize).map(|bits| [0, 1, 2].map(|i| bits >> i & 1 == 1)).enumerate() {
+        let (d, few) = (dims(1, 61, 600, 1, 20), seed % 2 == 1);
+        let mut case = Case::new(90 + seed as u64, d, false, Dropout::new(0.1));
+        let (stride, q, k) = (case.stride(), case.offset(0), case.offset(1));
+        for (i, row) in case.qkv.chunks_mut(stride).enumerate() {
+            if few && (14..31).contains(&i) {
+                row[q..q + 20].iter_mut().for_each(|x| *x /= 64.0);
+            }
+            // Scores of up to 100, and blocks of them all below 0: what comes before or after is larger.
+            if large[(i / 256).min(2)] {
+                row[k..k + 20].iter_mut().for_each(|x| *x *= 32.0);
+            }
+        }
+        let want = case.run::<f64>(Isa::best(), 0, ALL, Beta::Zero);
+        assert!(!large.contains(&true) || want.saved.iter().any(|l| *l > 50.0));
+        each_isa(|isa| {
+            let name = format!("{isa} {large:?}");
+            let got = case.run::<f32>(isa, 0, ALL, Beta::Zero);
+            assert_close(&format!("{name} y"), &got.y, &want.y, 6e-5, 2e-6);
+            assert_close(&format!("{name} lse"), &got.saved, &want.saved, 2e-5, 1e-6);
+            for which in 0..3 {
+                let (g, w) = (case.columns(which, &got.grad), case.columns(which, &want.grad));
+                let largest = w.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+                assert_close(&format!("{name} gradient {which}"), &g, &w, 6e-5 * largest, 2e-6);
+            }
+        });
+    }
 }
 
 fn refused(change: impl Fn(&mut Dims, &mut usize, &mut Vec<f32>)) -> String {

@@ -81,6 +81,37 @@ pub fn exp_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(e, s.from_bits(s.shl_u32::<23>(s.to_bits(t))))
 }
 
+/// 2^r for |r| <= 1/2: 1 + r P(r), P a minimax fit with a relative error of 2^r below 1.1e-7.
+#[inline(always)]
+fn exp2_near_zero<S: Simd>(s: S, r: S::V) -> S::V {
+    const P: [f32; 5] = [1.326_459_1e-3, 9.671_619e-3, 5.550_735e-2, 2.402_224_1e-1, 6.931_47e-1];
+    s.fma(horner(s, r, P), r, s.splat(1.0))
+}
+
+/// 2^x for x <= 0. From -126.5 down the result is 0.
+///
+/// Method: adding 1.5 2^23 + 127 rounds x to the integer n and leaves n + 127 in the low bits, which shifted up are 2^n,
+/// and 0 for n = -127.
+#[inline(always)]
+pub fn exp2_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
+    const MAGIC: f32 = 12_582_912.0 + 127.0;
+    // NaN as the second operand stays.
+    let x = s.max(s.splat(-127.0), x);
+    let t = s.add(x, s.splat(MAGIC));
+    let r = s.sub(x, s.sub(t, s.splat(MAGIC)));
+    s.mul(exp2_near_zero(s, r), s.from_bits(s.shl_u32::<23>(s.to_bits(t))))
+}
+
+/// 2^x for |x| <= 126: as [`exp2_nonpositive`], but n is added to the exponent.
+#[inline(always)]
+pub fn exp2_bounded<S: Simd>(s: S, x: S::V) -> S::V {
+    const MAGIC: f32 = 12_582_912.0;
+    let t = s.add(x, s.splat(MAGIC));
+    let r = s.sub(x, s.sub(t, s.splat(MAGIC)));
+    let n = s.shl_u32::<23>(s.to_bits(t));
+    s.from_bits(s.add_u32(s.to_bits(exp2_near_zero(s, r)), n))
+}
+
 /// tanh(x) = sign(x) e / (e + 2) with e = exp(2 |x|) - 1, which keeps its relative accuracy near 0.
 #[inline(always)]
 pub fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
