@@ -135,7 +135,7 @@ impl Stream {
     /// Tells `action` which of the elements `block * BLOCK ..` of `row` are dropped, two vectors at a time.
     #[inline(always)]
     pub fn decide<S: Simd>(&self, s: S, d: Dropout, row: u32, block: u32, action: &mut impl OnDropped<S>) {
-        self.decide_at(s, d, row, &self.places(s, block), action);
+        self.decide_at(s, d, row, &self.places(s, block), BLOCK, action);
     }
 
     /// What the decisions of a block share, whatever the row: rounds 1 and 2 and half of round 3.
@@ -162,7 +162,8 @@ impl Stream {
         Places { groups, sample: (sample >> 32) as u32 }
     }
 
-    /// [`Stream::decide`] for the block of these [`Stream::places`].
+    /// [`Stream::decide`] for the block of these [`Stream::places`]. Only the first `len` elements need be told of: a last
+    /// block of up to 64 is spared the second half of what comes out of the last round.
     ///
     /// The counters lie in the even lanes of two vectors (even and odd places), where a 32 by 32 bit product is one
     /// instruction and its halves are a word and its neighbour; the odd lanes carry rubbish until the end. A round waits
@@ -174,11 +175,12 @@ impl Stream {
         d: Dropout,
         row: u32,
         places: &Places<S>,
+        len: usize,
         action: &mut impl OnDropped<S>,
     ) {
-        let low = s.splat_u32(0xffff);
-        // number >= threshold as threshold - 1 < number.
+        // number >= threshold as threshold - 1 < number, of the higher half in place.
         let limit = s.splat_u32(d.threshold - 1);
+        let high_limit = s.splat_u32((d.threshold << 16).wrapping_sub(1));
         let (m0, m1) = (s.splat_u32(M0), s.splat_u32(M1));
         let p0 = u64::from(M0) * u64::from(places.sample ^ row ^ self.key[0]);
         let high = s.splat_u32((p0 >> 32) as u32 ^ self.round_key(1)[1]);
@@ -188,7 +190,7 @@ impl Stream {
                 let p1 = s.mul_even_u32(s.xor_u32(c[0], high), m1);
                 *c = [s.xor_u32(s.swap_u32(p1), c[1]), p1, s.xor_u32(c[2], low_word), c[3]];
             }
-            for round in 3..DECISION_ROUNDS {
+            for round in 3..DECISION_ROUNDS - 1 {
                 let keys = self.round_key(round as u32);
                 let keys = [s.splat_u32(keys[0]), s.splat_u32(keys[1])];
                 for c in &mut group {
@@ -201,11 +203,14 @@ impl Stream {
                     ];
                 }
             }
+            // The last round: words 0 and 1 come of c2, words 2 and 3 of c0.
+            let [k0, k1] = self.round_key(DECISION_ROUNDS as u32 - 1);
             let [even, odd] = group;
-            for w in 0..4 {
-                let c = s.blend_u32(even[w], s.swap_u32(odd[w]));
-                let dropped = [s.lt_u31(limit, s.and_u32(c, low)), s.lt_u31(limit, s.shr_u32::<16>(c))];
-                action.dropped(s, w * 32 + i * S::LANES, dropped);
+            let limits = [limit, high_limit];
+            let at = i * S::LANES;
+            tell(s, [even[2], even[1]], [odd[2], odd[1]], m1, k0, limits, at, action);
+            if len > BLOCK / 2 {
+                tell(s, [even[0], even[3]], [odd[0], odd[3]], m0, k1, limits, BLOCK / 2 + at, action);
             }
         }
     }
@@ -215,6 +220,29 @@ impl Stream {
     fn round_key(&self, round: u32) -> [u32; 2] {
         [self.key[0].wrapping_add(W0.wrapping_mul(round)), self.key[1].wrapping_add(W1.wrapping_mul(round))]
     }
+}
+
+/// Two words of a block's counters from two of before the last round, in even and odd places, and what they decide of the
+/// elements `at ..`.
+#[inline(always)]
+fn tell<S: Simd>(
+    s: S,
+    even: [S::U; 2],
+    odd: [S::U; 2],
+    multiplier: S::U,
+    key: u32,
+    limits: [S::U; 2],
+    at: usize,
+    action: &mut impl OnDropped<S>,
+) {
+    let (low, key) = (s.splat_u32(0xffff), s.splat_u32(key));
+    let (p, q) = (s.mul_even_u32(even[0], multiplier), s.mul_even_u32(odd[0], multiplier));
+    let first = s.xor_u32(s.xor_u32(s.swap_u32(p), even[1]), key);
+    let second = s.xor_u32(s.xor_u32(s.swap_u32(q), odd[1]), key);
+    let c = s.blend_u32(first, s.swap_u32(second));
+    action.dropped(s, at, [s.lt_u31(limits[0], s.and_u32(c, low)), s.lt_u32(limits[1], c)]);
+    let c = s.blend_u32(p, s.swap_u32(q));
+    action.dropped(s, at + 32, [s.lt_u31(limits[0], s.and_u32(c, low)), s.lt_u32(limits[1], c)]);
 }
 
 /// Most pairs of vectors that a block's 16 counters take.
@@ -256,7 +284,7 @@ impl<S: Simd> RowDecisions<S> {
     #[inline(always)]
     pub fn decide(&self, s: S, row: u32, block: usize, action: &mut impl OnDropped<S>) {
         match self.places.get(block) {
-            Some(places) => self.stream.decide_at(s, self.dropout, row, places, action),
+            Some(places) => self.stream.decide_at(s, self.dropout, row, places, BLOCK, action),
             None => self.stream.decide(s, self.dropout, row, block as u32, action),
         }
     }

@@ -186,7 +186,7 @@ impl<'a, S: Simd> Source<'a, S> {
             // Masked keys leave gaps: all decisions are drawn, some picked.
             let mut drawn = [[1.0; BLOCK]; DECISIONS];
             for (drawn, places) in drawn.iter_mut().zip(&self.places).take(self.len.div_ceil(BLOCK)) {
-                self.stream.decide_at(s, self.dropout, row as u32, places, &mut Zero(drawn));
+                self.stream.decide_at(s, self.dropout, row as u32, places, BLOCK, &mut Zero(drawn));
             }
             let mut kept = [1.0; STRIDE];
             for (kept, &j) in kept.iter_mut().zip(self.keys) {
@@ -202,7 +202,7 @@ impl<'a, S: Simd> Source<'a, S> {
         } else {
             for (i, places) in self.places.iter().enumerate().take(width.div_ceil(BLOCK)) {
                 let action = &mut InBlock { first: i * BLOCK, action: &mut *action };
-                self.stream.decide_at(s, self.dropout, row as u32, places, action);
+                self.stream.decide_at(s, self.dropout, row as u32, places, width - i * BLOCK, action);
             }
         }
     }

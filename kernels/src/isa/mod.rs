@@ -158,6 +158,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn blend_u32(self, even: Self::U, odd: Self::U) -> Self::U;
     /// a < b for values below 2^31.
     fn lt_u31(self, a: Self::U, b: Self::U) -> Self::M;
+    /// a < b.
+    fn lt_u32(self, a: Self::U, b: Self::U) -> Self::M;
     /// Stores all lanes; panics if `s` is shorter.
     fn store_u32(self, a: Self::U, s: &mut [u32]);
     /// The lanes' bits.

@@ -71,6 +71,7 @@ impl Simd for Neon {
         fn blend_u32(even: uint32x4_t, odd: uint32x4_t) -> uint32x4_t =
             vbslq_u32(vreinterpretq_u32_u64(vdupq_n_u64(0xffff_ffff)), even, odd);
         fn lt_u31(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vcltq_u32(a, b);
+        fn lt_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = vcltq_u32(a, b);
         fn to_bits(a: float32x4_t) -> uint32x4_t = vreinterpretq_u32_f32(a);
         fn from_bits(a: uint32x4_t) -> float32x4_t = vreinterpretq_f32_u32(a);
     }

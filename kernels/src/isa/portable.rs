@@ -163,6 +163,10 @@ impl Simd for Portable {
         zip(a, b, |x, y| x < y)
     }
     #[inline(always)]
+    fn lt_u32(self, a: [u32; L], b: [u32; L]) -> [bool; L] {
+        zip(a, b, |x, y| x < y)
+    }
+    #[inline(always)]
     fn store_u32(self, a: [u32; L], s: &mut [u32]) {
         s[..L].copy_from_slice(&a);
     }

@@ -114,6 +114,14 @@ impl Task for Checks {
         let half = s.splat_u32(S::LANES as u32 / 2);
         let below = lanes(s, s.select(s.lt_u31(s.iota_u32(), half), s.splat(1.0), s.splat(0.0)));
         assert_eq!(below.iter().sum::<f32>() as usize, S::LANES / 2);
+        for limit in [0, 1, 0x7fff_ffff, 0x8000_0000, a[S::LANES - 1], u32::MAX] {
+            let one_where = |m| lanes(s, s.select(m, s.splat(1.0), s.splat(0.0)));
+            let (more, less) =
+                (one_where(s.lt_u32(s.splat_u32(limit), av)), one_where(s.lt_u32(av, s.splat_u32(limit))));
+            for i in 0..S::LANES {
+                assert_eq!([more[i], less[i]], [limit < a[i], a[i] < limit].map(|x| f32::from(u8::from(x))));
+            }
+        }
 
         // Partial loads fill with zero, partial stores leave the rest alone, for every count and any alignment.
         let source: Vec<f32> = (0..S::LANES + 3).map(|i| i as f32 + 1.0).collect();

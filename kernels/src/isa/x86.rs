@@ -284,6 +284,11 @@ impl Simd for Avx2 {
         fn swap_u32(a: __m256i) -> __m256i = _mm256_shuffle_epi32::<0b10_11_00_01>(a);
         fn blend_u32(even: __m256i, odd: __m256i) -> __m256i = _mm256_blend_epi32::<0b1010_1010>(even, odd);
         fn lt_u31(a: __m256i, b: __m256i) -> __m256 = _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a));
+        fn lt_u32(a: __m256i, b: __m256i) -> __m256 = {
+            let sign = _mm256_set1_epi32(i32::MIN);
+            let (a, b) = (_mm256_xor_si256(a, sign), _mm256_xor_si256(b, sign));
+            _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a))
+        };
         fn to_bits(a: __m256) -> __m256i = _mm256_castps_si256(a);
         fn from_bits(a: __m256i) -> __m256 = _mm256_castsi256_ps(a);
     }
@@ -384,6 +389,7 @@ impl Simd for Avx512 {
         fn swap_u32(a: __m512i) -> __m512i = _mm512_shuffle_epi32::<0b10_11_00_01>(a);
         fn blend_u32(even: __m512i, odd: __m512i) -> __m512i = _mm512_mask_blend_epi32(0xaaaa, even, odd);
         fn lt_u31(a: __m512i, b: __m512i) -> __mmask16 = _mm512_cmplt_epi32_mask(a, b);
+        fn lt_u32(a: __m512i, b: __m512i) -> __mmask16 = _mm512_cmplt_epu32_mask(a, b);
         fn to_bits(a: __m512) -> __m512i = _mm512_castps_si512(a);
         fn from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
     }
