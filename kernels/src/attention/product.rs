@@ -221,6 +221,8 @@ fn block<O: Operands, const M: usize, const V: usize, const PV: usize>(
     ahead: &mut Ahead<'_>,
 ) {
     let s = ops.simd();
+    // One check for all rows where their length is a constant.
+    let c = &mut c[..(M - 1) * ldc + V * O::S::LANES];
     let mut acc = [[s.splat(0.0); V]; M];
     {
         // C's old content, or else what the caller will need next.

@@ -959,7 +959,7 @@ fn score_gradients<O: Operands>(
     for (r, (p, ds)) in rows.enumerate().take(count) {
         // A query without scores: exp(s - inf) = 0 makes all its probabilities 0.
         let lse = if lse[r] == f32::NEG_INFINITY { f32::INFINITY } else { lse[r] };
-        let lse = s.splat((f64::from(lse) / O::UNIT) as f32);
+        let lse = s.splat((f64::from(lse) * (1.0 / O::UNIT)) as f32);
         let dot = s.splat(dot[r]);
         let mut gradients = Gradients { ops, width, end, lse, dot, p, ds, along: along.next() };
         pass(s, source, first_row + r, width, &mut gradients);
