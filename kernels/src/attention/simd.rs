@@ -395,9 +395,9 @@ fn bounded_softmax<S: Simd>(
     let mut sums = [s.splat(0.0); PER_ROW];
     let rows = p.as_chunks_mut::<STRIDE>().0;
     for (r, (row, sum)) in rows.iter_mut().zip(&mut sums).enumerate().take(count) {
-        let mut e = Bounded { width, end, sums: [s.splat(0.0); 2], row };
-        pass(s, source, first_row + r, width, &mut e);
-        *sum = s.add(e.sums[0], e.sums[1]);
+        let mut bounded = Bounded { width, end, sums: [s.splat(0.0); 2], row };
+        pass(s, source, first_row + r, width, &mut bounded);
+        *sum = s.add(bounded.sums[0], bounded.sums[1]);
     }
     for at in (0..count).step_by(S::LANES) {
         let sum = s.fold_lanes(&sums[at..], |a, b| s.add(a, b));

@@ -84,6 +84,7 @@ pub fn exp_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
 /// 2^r for |r| <= 1/2: 1 + r P(r), P a minimax fit with a relative error of 2^r below 1.1e-7.
 #[inline(always)]
 fn exp2_near_zero<S: Simd>(s: S, r: S::V) -> S::V {
+    #[allow(clippy::approx_constant, reason = "the fit's coefficient, not ln 2")]
     const P: [f32; 5] = [1.326_459_1e-3, 9.671_619e-3, 5.550_735e-2, 2.402_224_1e-1, 6.931_47e-1];
     s.fma(horner(s, r, P), r, s.splat(1.0))
 }
