@@ -12,6 +12,10 @@
 //! raises the maximum, what was accumulated is multiplied by exp(M_old - M_new). Saved is the log of the sum,
 //! lse_i = M_i + ln L_i, one number per query, from which p_ij = exp(s_ij - lse_i) can be had again.
 //!
+//! Any M_i will do from which no exponential overflows and the largest does not vanish. By Cauchy and Schwarz, |s_ij| is at
+//! most |scale| |q_i| |k_j|; where that is at most 27 for a block of queries and all keys of a block, M_i is 0, and the
+//! largest score is not looked for.
+//!
 //! # Backward
 //! With D_i = dy_i . y_i (which equals sum_j p_ij dp_ij, dropout included):
 //!
@@ -30,8 +34,17 @@
 //!   first-level cache.
 //! * *Rows of keys.* The scores lie with keys as lanes, as Philox deals its decisions and as both kinds of product want
 //!   them (by rows and by columns), so nothing is transposed or gathered between products.
-//! * *exp.* [`crate::vmath::exp_nonpositive`] needs no test for special arguments. The factor 1 / keep of dropout is
-//!   applied to y and dy, not to every probability.
+//! * *Powers of 2.* In f32 the queries of the scores are packed with scale / ln 2, so that an exponential is
+//!   [`crate::vmath::exp2_nonpositive`], without a reduction by ln 2; dk takes queries packed with scale alone. lse stays a
+//!   natural logarithm. The factor 1 / keep of dropout is applied to y and dy, not to every probability.
+//! * *Bounded scores* (above): no pass for the largest score, no difference, no end of the range to look after, 11
+//!   instructions for [`crate::vmath::exp2_bounded`] in place of 18. The keys' squares are summed where they are transposed
+//!   in registers, lane by lane, and cost nothing; for the queries the sum of the lanes' largest sums stands, which is up to
+//!   three times the largest square at head_dim 32 and twice at 128. With the powers of 2 it takes 6 to 9 % off the forward
+//!   pass at head_dim 32 and 2 % at 128. In bf16 and with rounded operands it gained nothing.
+//! * *The end of a row* of keys is blended in a register: written to the row before it is read, the compiler makes it a
+//!   masked store, which the load that follows waits for. One check for all rows of a register block's C where their length
+//!   is a constant keeps 28 comparisons from between its stores. Both together take 2 to 7 % off every pass at head_dim 32.
 //! * *One pass.* A row's decisions, exponentials, sum and words (in the backward pass: p, ds and their words) are made
 //!   two vectors at a time, in registers, instead of in one pass each, and rows share the first rounds of Philox
 //!   ([`crate::rng::Stream::places`]). Both together take 4 % off the forward pass of 1281 x 1281, 2 x 128 with dropout and
@@ -92,8 +105,8 @@
 //! | 128 x 1281, 2 x 128 | 0.83, 0.47 | 2.04, 1.16 | 0.87, 0.50 | 2.07, 1.21 |
 //! | 16 x 1281, 2 x 128 | 0.20, 0.12 | 0.45, 0.29 | 0.20, 0.13 | 0.46, 0.30 |
 //! | 1 x 1281, 2 x 128 | 0.036, 0.036 | 0.29, 0.21 | 0.037, 0.037 | 0.29, 0.21 |
-//! | 161 x 161, 4 x 32 | 0.081 (61 %), 0.056 | 0.174 (71 %), 0.114 | 0.091 (55 %), 0.066 | 0.186 (67 %), 0.127 |
-//! | 81 x 81, 2 x 32 | 0.013 (48 %), 0.010 | 0.028 (57 %), 0.020 | 0.014 (44 %), 0.011 | 0.028 (55 %), 0.021 |
+//! | 161 x 161, 4 x 32 | 0.076 (65 %), 0.055 | 0.175 (71 %), 0.114 | 0.086 (58 %), 0.063 | 0.187 (66 %), 0.126 |
+//! | 81 x 81, 2 x 32 | 0.012 (53 %), 0.0095 | 0.027 (59 %), 0.019 | 0.013 (47 %), 0.011 | 0.028 (56 %), 0.020 |
 //!
 //! Rounded operands without dot products cost up to 3 % at head_dim 128 and 10 % at 32 over f32.
 //!
@@ -104,20 +117,24 @@
 //!
 //! | part | 161 x 161, 4 x 32 | 81 x 81, 2 x 32 |
 //! |---|---|---|
-//! | multiply-adds and C's blocks; of them for lanes and rows past the end | 33 (1.5) | 36 (4.2) |
-//! | exponentials and their sum, 18 instructions for a vector | 7 | 9 |
-//! | largest score, running maximum and sum | 4 | 7 |
-//! | packing q, k, v | 5 | 8 |
-//! | y, ln, calls | 3 | 6 |
-//! | decisions, with dropout; of them for keys past the end | 6 (2.3) | 7 (2.5) |
+//! | multiply-adds and C's blocks; of them for lanes and rows past the end | 34 (1.5) | 39 (4.2) |
+//! | exponentials and their sum, 12 instructions for a vector | 6 | 6 |
+//! | the bound of the scores | 1 | 2 |
+//! | packing q, k, v | 4 | 9 |
+//! | y, ln, calls | 3 | 5 |
+//! | decisions, with dropout | 6 | 7 |
 //!
-//! The products run at the peak, within what a profile can tell, so 55 % of it with dropout at 161 and 44 % at 81 are the
-//! share of products among the instructions. The last key of 161 or 81 takes a vector of its own; its scores as dot
-//! products along head_dim gained nothing.
+//! The products run near the peak, so 58 % of it with dropout at 161 and 47 % at 81 are about the share of products among
+//! the instructions. The last key of 161 or 81 takes a vector of its own; its scores as dot products along head_dim gained
+//! nothing. Tried and not kept: lengths of keys and queries summed in passes of their own, each query's lanes folded (takes
+//! what the bound saves); the bound in bf16; a loop over the two vectors of a pair in place of both written out (5 %).
 //!
 //! # Numerics
-//! Exponents are at most 0, so no finite score overflows. A query without any key (all masked, tk = 0), or whose scores
-//! are all -inf, has y = 0, lse = -inf and gradients 0. A NaN in q reaches the row of y it belongs to and no other;
+//! Exponents are at most 0, so no finite score overflows, or, where scores are bounded, between -27 and 27 = 39 ln 2: sums
+//! of p v then overflow from |v| = 2^88 / tk on, and lose bits where all |v| are below 2^-87. An exponential errs by
+//! 2.5 ULP at most. A query without any key (all masked, tk = 0), or whose scores
+//! are all -inf, has y = 0, lse = -inf and gradients 0. A NaN in q reaches the row of y it belongs to and no other (of the
+//! rows of its register block, at most 13, last bits may change: their exponentials are measured from the largest);
 //! a NaN in an unmasked key or value reaches every row of its head. A score of +inf gives NaN.
 //! In bf16, beside what f32 errs: with S_ij = scale sum_c |q_ic k_jc|, rounding moves a score by at most 2^-7 (1 + 2^-9)
 //! S_ij, and so p_ij by a factor of exp(+-2^-6 max_j S_ij) at most; given the scores, y_i is off by at most 2^-7 (1 + 2^-9)
@@ -125,8 +142,9 @@
 //! magnitudes of their terms, given p and ds. The tests hold every body to these formulas on rounded operands in f64 (at
 //! most 2.6e-4 apart as vectors: an exponential whose last bits differ may round to the next bf16), and what rounding
 //! exponentials and ds adds to its bound of 2^-8 of the terms.
-//! The order of summation depends on the dimensions, the instruction set and which keys are masked, on nothing else; a row
-//! of y depends on how many queries there are only as [`row_grain`] says.
+//! The order of summation depends on the dimensions, the instruction set and which keys are masked, on nothing else (what
+//! the exponentials are measured from also depends on the queries of a register block and the keys of a block); a row of y
+//! depends on how many queries there are only as [`row_grain`] says.
 //!
 //! Sources: Vaswani et al. 2017 (arXiv:1706.03762); Milakov & Gimelshein 2018 (arXiv:1805.02867) for the running sum;
 //! Dao, Fu, Ermon, Rudra, Re 2022 (arXiv:2205.14135) for the tiles and the backward pass.

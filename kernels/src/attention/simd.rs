@@ -19,8 +19,8 @@ const STEP: usize = 256;
 pub(super) const GRAIN: usize = 28;
 /// Up to this many queries past a multiple of [`GRAIN`] are done one by one, see [`one_query`].
 const FEW: usize = 2;
-/// Scores whose magnitude is at most this, by their vectors' lengths, have exponentials that need no largest score: sums of
-/// them times values overflow or vanish only where values do beyond 2^60 or below 2^-80.
+/// Scores whose magnitude is at most this, by their vectors' lengths, have exponentials that need no largest score: between
+/// 2^-39 and 2^39.
 const BOUND: f64 = 27.0;
 /// Rows of a register block, in whole vectors.
 const PER_ROW: usize = MAX_ROWS + 2;
