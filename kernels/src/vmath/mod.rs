@@ -62,8 +62,8 @@ pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.select(s.gt(x, s.splat(HIGH)), s.splat(f32::INFINITY), y)
 }
 
-/// e^x for x <= 0, with fewer instructions than [`exp`]. From -87.68 down the result is 0; above 0 (up to 88) it is good
-/// but not tested.
+/// e^x for x <= 0, with fewer instructions than [`exp`]. From -87.68 down the result is 0; above 0.5 (up to 88) it is
+/// good but not tested.
 ///
 /// Method: as [`exp`]; adding 1.5 2^23 + 127 rounds x / ln 2 to the integer n and leaves n + 127 in the low bits, which
 /// shifted up are 2^n, and 0 for n = -127. e^r is 1 + r + r^2 P(r), P a minimax fit with a relative error of e^r below
