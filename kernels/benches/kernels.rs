@@ -94,25 +94,26 @@ fn table() -> Vec<Entry> {
         t.push(linear_forward(d, act));
         t.push(linear_backward(d, act));
     }
-    for (in_channels, out_channels, kernel) in [(1, 64, 65), (64, 128, 33), (128, 256, 17)] {
-        let (padding, stride, dilation) = (kernel / 2, 1, 1);
-        let d = conv1d::Dims {
-            batch: 1,
-            length: 1280,
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding,
-            dilation,
-        };
-        for path in [Path::Chosen, Path::Prepared, Path::Direct] {
+    let paper = [(1280, 1, 64, 65, 1), (1280, 64, 128, 33, 1), (1280, 128, 256, 17, 1)];
+    let small = [(1280, 1, 32, 17, 2), (640, 32, 64, 9, 2), (320, 64, 128, 9, 2)];
+    let tiny = [(1280, 1, 16, 17, 4), (320, 16, 32, 9, 2), (160, 32, 64, 5, 2)];
+    for (length, in_channels, out_channels, kernel, stride) in [paper, small, tiny].concat() {
+        let (padding, dilation) = (kernel / 2, 1);
+        let d =
+            conv1d::Dims { batch: 1, length, in_channels, out_channels, kernel, stride, padding, dilation };
+        let paths = [Path::Chosen, Path::Prepared, Path::Direct];
+        // The others are the implicit product's anyway.
+        let paths = if stride == 1 { &paths[..] } else { &paths[1..2] };
+        for &path in paths {
             t.push(conv_forward(d, path));
             // The signal itself needs no gradient.
             if in_channels > 1 {
                 t.push(conv_backward(d, path, "dx", true, false));
             }
             t.push(conv_backward(d, path, "dw", false, true));
+            if in_channels > 1 {
+                t.push(conv_backward(d, path, "dx dw", true, true));
+            }
         }
     }
     for act in [Activation::Relu, Activation::Gelu] {

@@ -66,7 +66,7 @@ mod steps;
 mod tests;
 
 use overlap_save::{Direction, OutputGradient, Plan};
-use patches::{Patches, Phase};
+use patches::{Patches, Phase, Transposed};
 pub use reference::{backward as backward_reference, forward as forward_reference};
 pub use steps::Steps;
 
@@ -161,17 +161,37 @@ pub fn scratch_len_direct<T: Real>(d: Dims, act: Option<Activation>) -> usize {
 
 #[track_caller]
 fn scratch_by<T: Real>(plan: Option<Plan>, d: Dims, act: Option<Activation>) -> usize {
-    let (_, weights, y, out) = d.sizes("conv1d");
+    let op = "conv1d";
+    let (_, weights, _, out) = d.sizes(op);
     if let Some(plan) = plan {
         let forward = plan.weights_len(Direction::Forward) + plan.forward_len().max(CHUNK);
         return forward.max(plan.weights_len(Direction::Backward) + plan.backward_len(act.is_some()));
     }
-    let (taps, rows) = (d.kernel * d.in_channels, d.batch * out);
-    let forward = there_len::<T>(d) + weights + gemm::packed_scratch_len::<T>(rows).max(CHUNK);
-    let dz = if act.is_some() { y } else { 0 };
-    let dx = back_len::<T>(d) + weights + gemm::packed_scratch_len::<T>(d.length);
-    let dw = weights + gemm::scratch_len::<T>(d.out_channels, taps, rows);
-    forward.max(dz + dx.max(dw))
+    let taps = d.kernel * d.in_channels;
+    let x = if d.dilation == 1 { product(op, &[d.length + 2 * d.padding, d.in_channels]) } else { 0 };
+    let forward = there_len::<T>(d) + weights + (x + gemm::packed_scratch_len::<T>(out)).max(CHUNK);
+    let dz = product(op, &[Margins::of(d, out).total, d.out_channels]);
+    let dx = gemm::packed_scratch_len::<T>(d.length);
+    let dw = x + gemm::scratch_len::<T>(taps, d.out_channels, out);
+    forward.max(dz + weights + back_len::<T>(d) + dx.max(dw))
+}
+
+/// Positions of dz with the zeros around it that dx reads.
+struct Margins {
+    before: usize,
+    total: usize,
+}
+
+impl Margins {
+    fn of(d: Dims, out: usize) -> Self {
+        let (mut begin, mut end) = (0, out as isize);
+        for (residue, phase) in phases(d).filter(|(_, phase)| phase.in_place()) {
+            let rows = (d.length - residue).div_ceil(d.stride);
+            begin = begin.min(phase.offset);
+            end = end.max(phase.offset + (rows - 1 + phase.taps) as isize);
+        }
+        Self { before: begin.unsigned_abs(), total: (end - begin) as usize }
+    }
 }
 
 /// How the frequency domain serves this convolution, if it does: a matter of f32 and of sizes.
@@ -434,9 +454,28 @@ fn rows_of_z<T: Real>(
     let (rearranged, scratch) = scratch.split_at_mut(w.len());
     let pack = |panels: &mut [T]| pack_there(isa, d, w, rearranged, panels);
     let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
-    let patches = Patches::of_input(d, x, d.out_length().unwrap_or(0)).starting_at(rows.start);
-    let epilogue = Epilogue { bias: b, relu };
-    gemm::multiply_packed(isa, (rows.len(), n, taps), patches, packed, Beta::Zero, z, n, epilogue, scratch);
+    let (out, step, epilogue) =
+        (d.out_length().unwrap_or(0), d.stride * d.in_channels, Epilogue { bias: b, relu });
+    let mut z = z;
+    for (sample, x) in x.chunks_exact((d.length * d.in_channels).max(1)).enumerate() {
+        let rows = rows.start.max(sample * out)..rows.end.min((sample + 1) * out);
+        if rows.is_empty() {
+            continue;
+        }
+        let (mine, rest) = z.split_at_mut(rows.len() * n);
+        z = rest;
+        let (shape, first) = ((rows.len(), n, taps), rows.start - sample * out);
+        if d.dilation == 1 {
+            let positions = (rows.len() - 1) * d.stride + d.kernel;
+            let (buffer, scratch) = scratch.split_at_mut(positions * d.in_channels);
+            let start = (first * d.stride) as isize - d.padding as isize;
+            let a = patches::overlapping(patches::padded(x, start, d.in_channels, buffer), step);
+            gemm::multiply_packed(isa, shape, a, packed, Beta::Zero, mine, n, epilogue, scratch);
+        } else {
+            let a = Patches::of_input(d, x).starting_at(first);
+            gemm::multiply_packed(isa, shape, a, packed, Beta::Zero, mine, n, epilogue, scratch);
+        }
+    }
 }
 
 /// An activation other than ReLU, in place.
@@ -565,61 +604,123 @@ fn backward_by<T: Real>(
         );
         return;
     }
-    let (dz_buffer, scratch) = scratch.split_at_mut(if act.is_some() { dy.len() } else { 0 });
-    let dz: &[T] = match act {
-        None => dy,
-        Some(kind) => {
-            let z = if keeps_z(act) { &saved[..dy.len()] } else { y };
-            activation::backward(isa, kind, z, dy, GradMut::overwrite(dz_buffer));
-            dz_buffer
-        }
-    };
-    if let Some(dx) = dx {
-        input_gradient(isa, d, out, w, prepared, dz, dx, scratch);
-    }
-    if let Some(dw) = dw {
-        let (rows, taps, m) = (d.batch * out, d.kernel * d.in_channels, d.out_channels);
-        let (sums, scratch) = scratch.split_at_mut(w.len());
-        let (a, b) = (Strided { data: dz, strides: (1, m) }, Patches::of_input(d, x, out));
-        if !w.is_empty() {
-            gemm::multiply(isa, (m, taps, rows), a, b, Beta::Zero, sums, taps, Epilogue::NONE, scratch);
-            patches::add_weights(d, sums, dw);
-        }
-    }
-    if let Some(db) = db {
-        gemm::add_column_sums(isa, d.batch * out, d.out_channels, dz, db);
-    }
+    by_products(isa, d, out, act, x, w, prepared, y, saved, dy, dx, dw, db, scratch);
 }
 
-/// dx: one product for each residue of the position modulo the stride.
-fn input_gradient<T: Real>(
+/// [`backward`] by the implicit product, one sample after the other.
+fn by_products<T: Real>(
     isa: Isa,
     d: Dims,
     out: usize,
+    act: Option<Activation>,
+    x: &[T],
     w: &[T],
     prepared: &[T],
+    y: &[T],
+    saved: &[T],
+    dy: &[T],
+    mut dx: Option<GradMut<'_, T>>,
+    mut dw: Option<&mut [T]>,
+    mut db: Option<&mut [T]>,
+    scratch: &mut [T],
+) {
+    let m = d.out_channels;
+    let (margins, rows) = (Margins::of(d, out), out * m);
+    let (dz_buffer, scratch) = scratch.split_at_mut(margins.total * m);
+    let (sums, scratch) = scratch.split_at_mut(w.len());
+    // The sums are not there before the weights are packed.
+    let panels_len = if dx.is_some() { back_len::<T>(d) } else { 0 };
+    let (panels, scratch) = gemm::panels(prepared, panels_len, scratch, |panels| {
+        if !panels.is_empty() {
+            pack_back(isa, d, w, sums, panels)
+        }
+    });
+    dz_buffer.fill(T::ZERO);
+    for sample in 0..d.batch {
+        let x = &x[sample * d.length * d.in_channels..][..d.length * d.in_channels];
+        let range = sample * rows..(sample + 1) * rows;
+        let inside = &mut dz_buffer[margins.before * m..][..rows];
+        match act {
+            None if dx.is_none() => {}
+            None => inside.copy_from_slice(&dy[range.clone()]),
+            Some(kind) => {
+                let z = if keeps_z(act) { saved } else { y };
+                let (z, dy) = (&z[range.clone()], &dy[range.clone()]);
+                activation::backward(isa, kind, z, dy, GradMut::overwrite(inside));
+            }
+        }
+        let dz = if act.is_none() && dx.is_none() { &dy[range] } else { &*inside };
+        if let Some(db) = &mut db {
+            gemm::add_column_sums(isa, out, m, dz, db);
+        }
+        if dw.is_some() && !w.is_empty() {
+            let beta = if sample == 0 { Beta::Zero } else { Beta::One };
+            weight_sums(isa, d, out, x, dz, beta, sums, scratch);
+        }
+        if let Some(dx) = &mut dx {
+            let dx = GradMut { data: &mut dx.data[sample * x.len()..][..x.len()], beta: dx.beta };
+            input_gradient(isa, d, &margins, out, panels, dz_buffer, dx, scratch);
+        }
+    }
+    if let Some(dw) = dw.as_deref_mut().filter(|dw| !dw.is_empty() && d.batch > 0) {
+        patches::add_weights(isa, d, sums, dw);
+    }
+}
+
+/// sums `[(kernel, in), out]` (+)= the weights' gradient of one sample: the transposed patches times dz, so that it is the
+/// patches that are read in place, and the many rows that are cut into tiles.
+fn weight_sums<T: Real>(
+    isa: Isa,
+    d: Dims,
+    out: usize,
+    x: &[T],
+    dz: &[T],
+    beta: Beta,
+    sums: &mut [T],
+    scratch: &mut [T],
+) {
+    let (taps, n, none) = (d.kernel * d.in_channels, d.out_channels, Epilogue::NONE);
+    let (shape, b) = ((taps, n, out), Strided { data: dz, strides: (n, 1) });
+    if d.dilation == 1 {
+        let positions = (out - 1) * d.stride + d.kernel;
+        let (buffer, scratch) = scratch.split_at_mut(positions * d.in_channels);
+        let x = patches::padded(x, -(d.padding as isize), d.in_channels, buffer);
+        let a = patches::overlapping_columns(x, d.stride * d.in_channels);
+        gemm::multiply(isa, shape, a, b, beta, sums, n, none, scratch);
+    } else {
+        let a = Transposed(Patches::of_input(d, x));
+        gemm::multiply(isa, shape, a, b, beta, sums, n, none, scratch);
+    }
+}
+
+/// dx of one sample: one product for each residue of the position modulo the stride.
+fn input_gradient<T: Real>(
+    isa: Isa,
+    d: Dims,
+    margins: &Margins,
+    out: usize,
+    mut panels: &[T],
     dz: &[T],
     dx: GradMut<'_, T>,
     scratch: &mut [T],
 ) {
-    let n = d.in_channels;
+    let (n, m, none) = (d.in_channels, d.out_channels, Epilogue::NONE);
     if dx.data.is_empty() {
         return;
     }
-    let (rearranged, scratch) = scratch.split_at_mut(w.len());
-    let pack = |panels: &mut [T]| pack_back(isa, d, w, rearranged, panels);
-    let (mut panels, scratch) = gemm::panels(prepared, back_len::<T>(d), scratch, pack);
     for (residue, phase) in phases(d) {
-        let taps = phase.taps * d.out_channels;
+        let taps = phase.taps * m;
         let rows = (d.length - residue).div_ceil(d.stride);
         let (packed, rest) = panels.split_at(gemm::packed_len::<T>(taps, n));
         panels = rest;
-        for sample in 0..d.batch {
-            let dz = &dz[sample * out * d.out_channels..][..out * d.out_channels];
-            let a = Patches::of_gradient(d, phase, dz, out, rows);
-            let c = &mut dx.data[(sample * d.length + residue) * n..(sample + 1) * d.length * n];
-            let (shape, none) = ((rows, n, taps), Epilogue::NONE);
-            gemm::multiply_packed(isa, shape, a, packed, dx.beta, c, d.stride * n, none, scratch);
+        let (shape, c, rsc) = ((rows, n, taps), &mut dx.data[residue * n..], d.stride * n);
+        if phase.in_place() {
+            let start = (margins.before as isize + phase.offset) as usize;
+            let a = patches::overlapping(&dz[start * m..], m);
+            gemm::multiply_packed(isa, shape, a, packed, dx.beta, c, rsc, none, scratch);
+        } else {
+            let a = Patches::of_gradient(d, phase, &dz[margins.before * m..][..out * m]);
+            gemm::multiply_packed(isa, shape, a, packed, dx.beta, c, rsc, none, scratch);
         }
     }
 }

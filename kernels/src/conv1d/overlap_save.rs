@@ -517,7 +517,7 @@ impl Task for WeightGradient<'_> {
 
 /// Lanes of vectors to vectors of lanes, as many vectors as lanes.
 #[inline(always)]
-fn transpose<S: Simd>(s: S, v: &mut [S::V; CHUNK]) {
+pub(super) fn transpose<S: Simd>(s: S, v: &mut [S::V; CHUNK]) {
     let mut step = 1;
     while step < S::LANES {
         let old = *v;

@@ -1,17 +1,50 @@
-//! The patch matrix as a rule, and the orders of the weights that go with it.
+//! The patch matrix as a rule, or, without dilation, as overlapping rows of padded memory; and the orders of the weights
+//! that go with it.
 
 use super::Dims;
-use crate::Real;
-use crate::gemm::{Matrix, copy};
+use super::overlap_save::transpose;
+use super::spectrum::CHUNK;
+use crate::gemm::{InPlace, Matrix, Strided, copy};
+use crate::isa::{Simd, Task};
+use crate::{Isa, Real, real};
 
-/// Row r is the stretch of `data` (`[samples, length, channels]`) that starts at position `(r % rows) step + offset` of
-/// sample `r / rows` and takes `taps` positions `dilation` apart; column `tap * channels + channel`. 0 outside.
+/// Positions from `start` on of `data` `[length, channels]`, with zeros before and after it: as many as `buffer` holds, in
+/// `buffer` unless all of them are there.
+pub(super) fn padded<'a, T: Real>(
+    data: &'a [T],
+    start: isize,
+    channels: usize,
+    buffer: &'a mut [T],
+) -> &'a [T] {
+    let start = start * channels as isize;
+    if start >= 0 && start as usize + buffer.len() <= data.len() {
+        return &data[start as usize..][..buffer.len()];
+    }
+    let before = (-start).clamp(0, buffer.len() as isize) as usize;
+    let from = (start.max(0) as usize).min(data.len());
+    let inside = (buffer.len() - before).min(data.len() - from);
+    buffer[..before].fill(T::ZERO);
+    buffer[before..before + inside].copy_from_slice(&data[from..from + inside]);
+    buffer[before + inside..].fill(T::ZERO);
+    buffer
+}
+
+/// The patch matrix of padded memory: rows that begin `step` elements apart.
+pub(super) fn overlapping<T>(padded: &[T], step: usize) -> InPlace<'_, T> {
+    InPlace(Strided { data: padded, strides: (step, 1) })
+}
+
+/// Its transpose.
+pub(super) fn overlapping_columns<T>(padded: &[T], step: usize) -> InPlace<'_, T> {
+    InPlace(Strided { data: padded, strides: (1, step) })
+}
+
+/// Row r is the stretch of `data` (`[length, channels]`, one sample) that starts at position `r step + offset` and takes
+/// `taps` positions `dilation` apart; column `tap * channels + channel`. 0 outside.
 #[derive(Clone, Copy)]
 pub(super) struct Patches<'a, T> {
     data: &'a [T],
-    length: usize,
     channels: usize,
-    rows: usize,
     step: usize,
     offset: isize,
     dilation: usize,
@@ -19,54 +52,37 @@ pub(super) struct Patches<'a, T> {
 
 impl<'a, T: Real> Patches<'a, T> {
     /// What the kernel sees of x at each output position.
-    pub(super) fn of_input(d: Dims, x: &'a [T], out: usize) -> Self {
+    pub(super) fn of_input(d: Dims, x: &'a [T]) -> Self {
         Self {
             data: x,
-            length: d.length,
             channels: d.in_channels,
-            rows: out,
             step: d.stride,
             offset: -(d.padding as isize),
             dilation: d.dilation,
         }
     }
 
-    /// The rows of a single sample from `row` on.
+    /// The rows from `row` on.
     pub(super) fn starting_at(self, row: usize) -> Self {
         Self { offset: self.offset + (row * self.step) as isize, ..self }
     }
 
-    /// The output gradients of one sample that each input position of a phase contributed to.
-    pub(super) fn of_gradient(d: Dims, phase: Phase, dz: &'a [T], out: usize, rows: usize) -> Self {
-        Self {
-            data: dz,
-            length: out,
-            channels: d.out_channels,
-            rows,
-            step: 1,
-            offset: phase.offset,
-            dilation: phase.dilation,
-        }
+    /// The output gradients that each input position of a phase contributed to.
+    pub(super) fn of_gradient(d: Dims, phase: Phase, dz: &'a [T]) -> Self {
+        Self { data: dz, channels: d.out_channels, step: 1, offset: phase.offset, dilation: phase.dilation }
     }
 }
 
 impl<T: Real> Matrix<T> for Patches<'_, T> {
     #[inline(always)]
     fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
-        // A division per run would show in the profile; most calls are in the first sample.
-        let (sample, r) = if row < self.rows { (0, row) } else { (row / self.rows, row % self.rows) };
-        let data = &self.data[sample * self.length * self.channels..][..self.length * self.channels];
-        let start = (r * self.step) as isize + self.offset;
-        if self.dilation == 1 {
-            stretch(data, start * self.channels as isize + col as isize, out);
-            return;
-        }
+        let start = (row * self.step) as isize + self.offset;
         let (mut tap, mut channel, mut out) = (col / self.channels, col % self.channels, out);
         while !out.is_empty() {
             let n = (self.channels - channel).min(out.len());
             let (head, tail) = out.split_at_mut(n);
             let at = start + (tap * self.dilation) as isize;
-            stretch(data, at * self.channels as isize + channel as isize, head);
+            stretch(self.data, at * self.channels as isize + channel as isize, head);
             (tap, channel, out) = (tap + 1, 0, tail);
         }
     }
@@ -79,6 +95,25 @@ impl<T: Real> Matrix<T> for Patches<'_, T> {
     #[inline(always)]
     fn by_columns(&self) -> bool {
         false
+    }
+}
+
+/// The transpose.
+#[derive(Clone, Copy)]
+pub(super) struct Transposed<M>(pub(super) M);
+
+impl<T: Real, M: Matrix<T>> Matrix<T> for Transposed<M> {
+    #[inline(always)]
+    fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
+        self.0.along_column(col, row, out);
+    }
+    #[inline(always)]
+    fn along_column(&self, row: usize, col: usize, out: &mut [T]) {
+        self.0.along_row(col, row, out);
+    }
+    #[inline(always)]
+    fn by_columns(&self) -> bool {
+        true
     }
 }
 
@@ -104,8 +139,8 @@ pub(super) struct Phase {
     first: usize,
     every: usize,
     pub(super) taps: usize,
-    offset: isize,
-    dilation: usize,
+    pub(super) offset: isize,
+    pub(super) dilation: usize,
 }
 
 impl Phase {
@@ -123,6 +158,13 @@ impl Phase {
                 Self { first, every, taps, offset: last, dilation }
             }
         }
+    }
+}
+
+impl Phase {
+    /// Whether its patches are stretches of padded memory.
+    pub(super) fn in_place(&self) -> bool {
+        self.taps > 0 && self.dilation == 1
     }
 }
 
@@ -166,14 +208,61 @@ pub(super) fn weights_backward<T: Real>(d: Dims, phase: Phase, w: &[T], to: &mut
     }
 }
 
-/// dw `[out, in, kernel]` += sums `[out, (kernel, in)]`.
-pub(super) fn add_weights<T: Real>(d: Dims, sums: &[T], dw: &mut [T]) {
-    let (cin, taps) = (d.in_channels, d.kernel);
-    for (sums, dw) in sums.chunks_exact(cin * taps).zip(dw.chunks_exact_mut(cin * taps)) {
-        for c in (0..cin).step_by(EDGE) {
-            for k in 0..taps {
-                for c in c..(c + EDGE).min(cin) {
-                    dw[c * taps + k] += sums[k * cin + c];
+/// dw `[out, in, kernel]` += sums `[(kernel, in), out]`.
+pub(super) fn add_weights<T: Real>(isa: Isa, d: Dims, sums: &[T], dw: &mut [T]) {
+    if real::is_f32::<T>() {
+        isa.run(AddWeights { d, sums: real::same(sums), dw: real::same_mut(dw) });
+        return;
+    }
+    let (cin, cout, taps) = (d.in_channels, d.out_channels, d.kernel);
+    for (o, dw) in dw.chunks_exact_mut(cin * taps).enumerate() {
+        for (q, dw) in dw.iter_mut().enumerate() {
+            *dw += sums[((q % taps) * cin + q / taps) * cout + o];
+        }
+    }
+}
+
+/// [`add_weights`] by squares that are transposed in registers.
+struct AddWeights<'a> {
+    d: Dims,
+    sums: &'a [f32],
+    dw: &'a mut [f32],
+}
+
+impl Task for AddWeights<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { d, sums, dw } = self;
+        let (cin, cout, taps) = (d.in_channels, d.out_channels, d.kernel);
+        let line = cin * taps;
+        // The tap and channel that the rows of the next square begin with.
+        let (mut tap, mut channel) = (0, 0);
+        for q in (0..line).step_by(S::LANES) {
+            let wide = S::LANES.min(line - q);
+            let mut rows = [0; CHUNK];
+            for row in &mut rows[..wide] {
+                *row = (tap * cin + channel) * cout;
+                tap += 1;
+                if tap == taps {
+                    (tap, channel) = (0, channel + 1);
+                }
+            }
+            for o in (0..cout).step_by(S::LANES) {
+                let high = S::LANES.min(cout - o);
+                let mut v = [s.splat(0.0); CHUNK];
+                for (v, row) in v.iter_mut().zip(&rows[..wide]) {
+                    let sums = &sums[row + o..][..high];
+                    *v = if high == S::LANES { s.load(sums) } else { s.load_partial(sums) };
+                }
+                transpose(s, &mut v);
+                for (i, v) in v.into_iter().enumerate().take(high) {
+                    let dw = &mut dw[(o + i) * line + q..][..wide];
+                    if wide == S::LANES {
+                        s.store(s.add(s.load(dw), v), dw);
+                    } else {
+                        s.store_partial(s.add(s.load_partial(dw), v), dw);
+                    }
                 }
             }
         }

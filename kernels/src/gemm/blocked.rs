@@ -58,13 +58,26 @@ pub(super) fn b_len(n: usize, k: usize) -> usize {
     len(k).max(len(k.div_ceil(2)))
 }
 
+/// How the elements of a block of A lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Packed rows, [`KS`] apart.
+    Rows,
+    /// Packed panels `[k][mr]`.
+    Panels,
+    /// In place, each row contiguous and so far from the next. Only for whole tiles.
+    RowsInPlace(usize),
+    /// In place, each column contiguous and so far from the next. Only for whole tiles.
+    ColumnsInPlace(usize),
+}
+
 /// One packed block times another: C (+)= A B.
 pub(super) struct Block<'a, T> {
     pub(super) m: usize,
     pub(super) n: usize,
     pub(super) k: usize,
     pub(super) a: &'a [T],
-    pub(super) a_by_rows: bool,
+    pub(super) form: Form,
     pub(super) b: &'a [T],
     pub(super) beta: Beta,
     pub(super) c: &'a mut [T],
@@ -81,7 +94,7 @@ impl<'a, T: Real> Block<'a, T> {
             n: self.n,
             k: self.k,
             a: real::same(self.a),
-            a_by_rows: self.a_by_rows,
+            form: self.form,
             b: real::same(self.b),
             beta: self.beta,
             c: real::same_mut(self.c),
@@ -185,24 +198,30 @@ pub(super) fn multiply_packed_with<T: Real>(
         let mb = mc.min(m - ic);
         for pc in (0..k.max(1)).step_by(kc) {
             let kb = kc.min(k - pc);
-            a.pack_a(isa, Part { row: ic, col: col + pc, rows: mb, cols: kb }, mr, a_pack);
-            let block = Block {
-                m: mb,
-                n,
-                k: kb,
-                a: a_pack,
-                a_by_rows: !a.by_columns(),
-                b: &packed[pc * columns + first * kb..][..kb * n.next_multiple_of(nr)],
-                beta: if pc == 0 { beta } else { Beta::One },
-                c: &mut c[ic * rsc..],
-                rsc,
-                epilogue: last(epilogue, 0, pc + kb == k),
-            };
-            match dot {
-                None => isa.run(block),
-                Some(dot) => dot.run(block),
+            let b = &packed[pc * columns + first * kb..][..kb * n.next_multiple_of(nr)];
+            let (beta, epilogue) = (if pc == 0 { beta } else { Beta::One }, last(epilogue, 0, pc + kb == k));
+            let part = Part { row: ic, col: col + pc, rows: mb, cols: kb };
+            // Whole tiles may be read in place; rows that fill none are packed, with zeros for those that are not there.
+            let whole = a.in_place(part).map(|(a, form)| (a, form, mb - mb % mr));
+            if let Some((a, form, whole)) = whole.filter(|whole| whole.2 > 0) {
+                let c = &mut c[ic * rsc..];
+                run(isa, dot, Block { m: whole, n, k: kb, a, form, b, beta, c, rsc, epilogue });
+            }
+            let done = whole.map_or(0, |whole| whole.2);
+            if done < mb {
+                a.pack_a(isa, Part { row: ic + done, rows: mb - done, ..part }, mr, a_pack);
+                let form = if a.by_columns() { Form::Panels } else { Form::Rows };
+                let (m, a, c) = (mb - done, &*a_pack, &mut c[(ic + done) * rsc..]);
+                run(isa, dot, Block { m, n, k: kb, a, form, b, beta, c, rsc, epilogue });
             }
         }
+    }
+}
+
+fn run<T: Real>(isa: Isa, dot: Option<Bf16Dot>, block: Block<'_, T>) {
+    match dot {
+        None => isa.run(block),
+        Some(dot) => dot.run(block),
     }
 }
 

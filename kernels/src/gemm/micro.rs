@@ -6,7 +6,7 @@
 //! time for all panels of A (1 % faster alone, 1 to 2 slower in a feed-forward block), blocks of 192 and 256 along k
 //! (up to 5 % slower and within 2 % either way).
 
-use super::blocked::{Block, KS, first};
+use super::blocked::{Block, Form, KS, first};
 use crate::isa::{Bf16, DotTask, Portable, Simd, Task};
 use crate::{Beta, Real, real};
 use std::any::TypeId;
@@ -269,16 +269,35 @@ fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usi
 ) {
     let mut acc = [[l.splat(L::T::ZERO); V]; M];
     let b = b.chunks_exact(PV * L::N);
-    if t.a_by_rows {
-        // Arrays of constant length, so that the row offsets are constants and the index needs no check.
-        let a: &[[L::T; KS]; PM] = first(&t.a.as_chunks::<KS>().0[i..]);
-        for (p, b) in (0..KS).zip(b) {
-            step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
+    match t.form {
+        Form::Rows => {
+            // Arrays of constant length, so that the row offsets are constants and the index needs no check.
+            let a: &[[L::T; KS]; PM] = first(&t.a.as_chunks::<KS>().0[i..]);
+            for (p, b) in (0..KS).zip(b) {
+                step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
+            }
         }
-    } else {
-        let a = t.a[i * t.k..][..PM * t.k].as_chunks::<PM>().0;
-        for (a, b) in a.iter().zip(b) {
-            step::<L, M, V>(l, &mut acc, |r| a[r], b);
+        Form::Panels => {
+            let a = t.a[i * t.k..][..PM * t.k].as_chunks::<PM>().0;
+            for (a, b) in a.iter().zip(b) {
+                step::<L, M, V>(l, &mut acc, |r| a[r], b);
+            }
+        }
+        Form::RowsInPlace(apart) => {
+            // Slices of one length, so that the index needs no check.
+            let mut a = [&t.a[..0]; M];
+            for (r, a) in a.iter_mut().enumerate() {
+                *a = &t.a[(i + r) * apart..][..t.k];
+            }
+            for (p, b) in (0..t.k).zip(b) {
+                step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
+            }
+        }
+        Form::ColumnsInPlace(apart) => {
+            for (p, b) in (0..t.k).zip(b) {
+                let a: &[L::T; M] = first(&t.a[p * apart + i..]);
+                step::<L, M, V>(l, &mut acc, |r| a[r], b);
+            }
         }
     }
     if rows == M && cols == V * L::N {

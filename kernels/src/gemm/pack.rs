@@ -15,7 +15,7 @@
 //! back in the tiles: no difference).
 
 use super::Strides;
-use super::blocked::{KS, LINE, first};
+use super::blocked::{Form, KS, LINE, first};
 use crate::isa::{Simd, Task};
 use crate::{Isa, Real, real};
 
@@ -40,6 +40,37 @@ pub(crate) trait Matrix<T>: Copy {
     fn prefetch<S: Simd>(&self, _: S, _row: usize, _col: usize) {}
     /// True if columns are contiguous and rows are not.
     fn by_columns(&self) -> bool;
+    /// The part's elements from its first on, if the tiles may read them where they lie.
+    #[inline(always)]
+    fn in_place(&self, _part: Part) -> Option<(&[T], Form)> {
+        None
+    }
+}
+
+/// A matrix in a slice whose rows or columns are read where they lie: rows or columns may overlap, and lie close enough
+/// together not to evict each other.
+#[derive(Clone, Copy)]
+pub(crate) struct InPlace<'a, T>(pub(crate) Strided<'a, T>);
+
+impl<T: Real> Matrix<T> for InPlace<'_, T> {
+    #[inline(always)]
+    fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
+        self.0.along_row(row, col, out);
+    }
+    #[inline(always)]
+    fn along_column(&self, row: usize, col: usize, out: &mut [T]) {
+        self.0.along_column(row, col, out);
+    }
+    #[inline(always)]
+    fn by_columns(&self) -> bool {
+        self.0.strides.0 == 1
+    }
+    #[inline(always)]
+    fn in_place(&self, part: Part) -> Option<(&[T], Form)> {
+        let (rs, cs) = self.0.strides;
+        let form = if self.by_columns() { Form::ColumnsInPlace(cs) } else { Form::RowsInPlace(rs) };
+        Some((&self.0.data[part.row * rs + part.col * cs..], form))
+    }
 }
 
 /// A matrix in a slice.
@@ -112,7 +143,7 @@ pub(crate) fn copy<T: Real>(from: &[T], to: &mut [T]) {
 
 /// `rows x cols` of an operand from (row, col).
 #[derive(Clone, Copy)]
-pub(super) struct Part {
+pub(crate) struct Part {
     pub(super) row: usize,
     pub(super) col: usize,
     pub(super) rows: usize,
@@ -127,6 +158,10 @@ pub(super) trait Operand<T>: Copy {
     fn pack_b(&self, isa: Isa, part: Part, nr: usize, out: &mut [T]);
     /// [`Matrix::by_columns`].
     fn by_columns(&self) -> bool;
+    /// [`Matrix::in_place`].
+    fn in_place(&self, _part: Part) -> Option<(&[T], Form)> {
+        None
+    }
 }
 
 /// A matrix packed element by element.
@@ -142,6 +177,9 @@ impl<T: Real, M: Matrix<T>> Operand<T> for Elements<M> {
     }
     fn by_columns(&self) -> bool {
         self.0.by_columns()
+    }
+    fn in_place(&self, part: Part) -> Option<(&[T], Form)> {
+        self.0.in_place(part)
     }
 }
 
