@@ -54,6 +54,11 @@ fn table() -> Vec<Entry> {
         ("ff2 dx", 1281, 1024, 256, Layout::Nn),
         ("qkv dw", 768, 256, 1281, Layout::Tn),
         ("ff1 dw", 1024, 256, 1281, Layout::Tn),
+        ("small qkv dw", 384, 128, 161, Layout::Tn),
+        ("small ff1 dw", 256, 128, 161, Layout::Tn),
+        ("small ff2 dw", 128, 256, 161, Layout::Tn),
+        ("tiny qkv dw", 192, 64, 81, Layout::Tn),
+        ("tiny dw", 64, 64, 81, Layout::Tn),
         ("scores", 1281, 1281, 128, Layout::Nt),
         ("context", 1281, 128, 1281, Layout::Nn),
         ("one row", 1, 1024, 256, Layout::Nt),
@@ -64,6 +69,17 @@ fn table() -> Vec<Entry> {
     ] {
         t.push(product(what, m, n, k, layout));
         t.push(yardstick(what, m, n, k, layout));
+    }
+    for (what, m, n, k) in [
+        ("linear y", 1281, 256, 256),
+        ("qkv y", 1281, 768, 256),
+        ("small qkv y", 161, 384, 128),
+        ("small qkv dx", 161, 128, 384),
+        ("small y", 161, 128, 128),
+        ("tiny qkv y", 81, 192, 64),
+        ("tiny y", 81, 64, 64),
+    ] {
+        t.push(packed_product(what, m, n, k, MatmulPrecision::F32));
     }
     let packed = [("ff1 y", 1281, 1024, 256), ("ff2 y", 1281, 256, 1024)];
     for (what, m, n, k) in packed {

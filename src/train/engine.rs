@@ -106,7 +106,7 @@ impl Engine {
     ) -> Result<Stepped> {
         let (shards, isa) = (self.shards, self.isa);
         let params = Params::prepare(workers, &mut self.prepared, &self.weights.values)?;
-        let loss = workers.sum(&mut self.gradients, shards, |worker, s, gradients| {
+        let loss = workers.sum(isa, &mut self.gradients, shards, |worker, s, gradients| {
             gradient(worker, params, part(items, s, shards), gradients)
         })?;
         let gradient_norm = workers.sum_chunks(&self.gradients.total, |c| clip::squared_norm(isa, c)).sqrt();

@@ -9,6 +9,7 @@
 //! stay in the third-level cache from one shard to the next.
 
 use crate::error::{Error, Result};
+use heartlore_kernels::{GradMut, Isa, elementwise};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,9 @@ use std::sync::{Mutex, MutexGuard};
 
 /// Elements of a flat vector that one task updates or sums: fixed, so that sums do not depend on threads.
 const CHUNK: usize = 1 << 14;
+
+/// Elements of a vector that are added and then cleared: a quarter of a first-level cache.
+const PIECE: usize = 1 << 11;
 
 /// A pool of threads, each with a worker (executors and buffers) of its own. One worker works on the caller's thread: to
 /// hand a few milliseconds' step of a small model to another took 4 % of it (`tiny`, by turns in a program that is not kept).
@@ -111,6 +115,7 @@ impl<W: Send> Workers<W> {
     /// The error of the first shard (in order) that failed; the sums are unspecified then.
     pub fn sum(
         &self,
+        isa: Isa,
         sums: &mut Sums,
         shards: usize,
         task: impl Fn(&mut W, usize, &mut [f32]) -> Result<f64> + Sync,
@@ -130,7 +135,7 @@ impl<W: Send> Workers<W> {
                 let waiting = lock(&spare).pop();
                 let mut vector = waiting.unwrap_or_else(|| vec![0.0; n]);
                 let result = task(&mut worker, shard, &mut vector).map(|value| (value, vector));
-                add_in_turn(&queue, &total, &spare, shard, result);
+                add_in_turn(isa, &queue, &total, &spare, shard, result);
             }
         };
         match &self.pool {
@@ -208,6 +213,7 @@ struct Queue {
 
 /// Leaves a finished shard, and adds all whose turn has come unless another thread is about it.
 fn add_in_turn(
+    isa: Isa,
     queue: &Mutex<Queue>,
     total: &Mutex<&mut Vec<f32>>,
     spare: &Mutex<&mut Vec<Vec<f32>>>,
@@ -230,13 +236,14 @@ fn add_in_turn(
         drop(q);
         let mut total = lock(total);
         // A vector is cleared for its next shard while it is at hand.
-        for (total, part) in total.chunks_mut(CHUNK).zip(vector.chunks_mut(CHUNK)) {
-            if turn == 0 {
-                total.copy_from_slice(part);
-            } else {
-                total.iter_mut().zip(&*part).for_each(|(a, b)| *a += *b);
+        if turn == 0 {
+            std::mem::swap(&mut **total, &mut vector);
+            vector.fill(0.0);
+        } else {
+            for (total, part) in total.chunks_mut(PIECE).zip(vector.chunks_mut(PIECE)) {
+                elementwise::add_backward(isa, part, Some(GradMut::accumulate(total)), None);
+                part.fill(0.0);
             }
-            part.fill(0.0);
         }
         drop(total);
         lock(spare).push(vector);
@@ -288,7 +295,10 @@ mod tests {
                     Ok((s + 1) as f64)
                 };
                 let shards = parts.len() - round;
-                assert_eq!(workers.sum(&mut sums, shards, add).unwrap(), (shards * (shards + 1) / 2) as f64);
+                assert_eq!(
+                    workers.sum(Isa::best(), &mut sums, shards, add).unwrap(),
+                    (shards * (shards + 1) / 2) as f64
+                );
             }
             assert!(sums.spare.len() <= parts.len() && sums.spare.iter().flatten().all(|x| *x == 0.0));
             let norm = workers.sum_chunks(&sums.total, |c| c.iter().map(|x| f64::from(x * x)).sum());
@@ -312,7 +322,7 @@ mod tests {
             let fail = |(): &mut (), s: usize, _: &mut [f32]| {
                 if s % 7 == 5 { Err(Error::data(format!("shard {s}"))) } else { Ok(1.0) }
             };
-            let error = workers.sum(&mut Sums::new(10), 20, fail);
+            let error = workers.sum(Isa::best(), &mut Sums::new(10), 20, fail);
             assert_eq!(error.unwrap_err().what(), "shard 5");
         }
     }

@@ -4,7 +4,7 @@
 use super::Dims;
 use super::overlap_save::transpose;
 use super::spectrum::CHUNK;
-use crate::gemm::{InPlace, Matrix, Strided, copy};
+use crate::gemm::{Matrix, Strided, copy};
 use crate::isa::{Simd, Task};
 use crate::{Isa, Real, real};
 
@@ -30,13 +30,13 @@ pub(super) fn padded<'a, T: Real>(
 }
 
 /// The patch matrix of padded memory: rows that begin `step` elements apart.
-pub(super) fn overlapping<T>(padded: &[T], step: usize) -> InPlace<'_, T> {
-    InPlace(Strided { data: padded, strides: (step, 1) })
+pub(super) fn overlapping<T>(padded: &[T], step: usize) -> Strided<'_, T> {
+    Strided { data: padded, strides: (step, 1) }
 }
 
 /// Its transpose.
-pub(super) fn overlapping_columns<T>(padded: &[T], step: usize) -> InPlace<'_, T> {
-    InPlace(Strided { data: padded, strides: (1, step) })
+pub(super) fn overlapping_columns<T>(padded: &[T], step: usize) -> Strided<'_, T> {
+    Strided { data: padded, strides: (1, step) }
 }
 
 /// Row r is the stretch of `data` (`[length, channels]`, one sample) that starts at position `r step + offset` and takes
@@ -251,18 +251,25 @@ impl Task for AddWeights<'_> {
             for o in (0..cout).step_by(S::LANES) {
                 let high = S::LANES.min(cout - o);
                 let mut v = [s.splat(0.0); CHUNK];
+                if wide == S::LANES && high == S::LANES {
+                    // Every bound a constant, so that the square stays in registers.
+                    for i in 0..S::LANES {
+                        v[i] = s.load(&sums[rows[i] + o..]);
+                    }
+                    transpose(s, &mut v);
+                    for i in 0..S::LANES {
+                        let dw = &mut dw[(o + i) * line + q..][..S::LANES];
+                        s.store(s.add(s.load(dw), v[i]), dw);
+                    }
+                    continue;
+                }
                 for (v, row) in v.iter_mut().zip(&rows[..wide]) {
-                    let sums = &sums[row + o..][..high];
-                    *v = if high == S::LANES { s.load(sums) } else { s.load_partial(sums) };
+                    *v = s.load_partial(&sums[row + o..][..high]);
                 }
                 transpose(s, &mut v);
                 for (i, v) in v.into_iter().enumerate().take(high) {
                     let dw = &mut dw[(o + i) * line + q..][..wide];
-                    if wide == S::LANES {
-                        s.store(s.add(s.load(dw), v), dw);
-                    } else {
-                        s.store_partial(s.add(s.load_partial(dw), v), dw);
-                    }
+                    s.store_partial(s.add(s.load_partial(dw), v), dw);
                 }
             }
         }

@@ -26,6 +26,7 @@ impl<T: Real> Task for ColumnSums<'_, T> {
         let Self { cols, x, sums } = self;
         let at = strips::<T, 256>(cols, x, sums, 0);
         let at = strips::<T, 64>(cols, x, sums, at);
+        let at = strips::<T, 16>(cols, x, sums, at);
         strips::<T, 1>(cols, x, sums, at);
     }
 }

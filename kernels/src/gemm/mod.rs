@@ -41,7 +41,7 @@ pub use bf16::{MatmulPrecision, round_to_bf16};
 pub use blocked::KC;
 pub(crate) use blocked::{multiply, multiply_packed, pack};
 pub(crate) use column_sums::add_column_sums;
-pub(crate) use pack::{InPlace, Matrix, Strided, copy};
+pub(crate) use pack::{Matrix, Strided, copy};
 pub use reference::gemm as gemm_reference;
 
 /// Strides of a matrix: (from row to row, from column to column), in elements.

@@ -15,7 +15,7 @@
 //! back in the tiles: no difference).
 
 use super::Strides;
-use super::blocked::{Form, KS, LINE, first};
+use super::blocked::{Form, KC, KS, LINE, first};
 use crate::isa::{Simd, Task};
 use crate::{Isa, Real, real};
 
@@ -44,32 +44,6 @@ pub(crate) trait Matrix<T>: Copy {
     #[inline(always)]
     fn in_place(&self, _part: Part) -> Option<(&[T], Form)> {
         None
-    }
-}
-
-/// A matrix in a slice whose rows or columns are read where they lie: rows or columns may overlap, and lie close enough
-/// together not to evict each other.
-#[derive(Clone, Copy)]
-pub(crate) struct InPlace<'a, T>(pub(crate) Strided<'a, T>);
-
-impl<T: Real> Matrix<T> for InPlace<'_, T> {
-    #[inline(always)]
-    fn along_row(&self, row: usize, col: usize, out: &mut [T]) {
-        self.0.along_row(row, col, out);
-    }
-    #[inline(always)]
-    fn along_column(&self, row: usize, col: usize, out: &mut [T]) {
-        self.0.along_column(row, col, out);
-    }
-    #[inline(always)]
-    fn by_columns(&self) -> bool {
-        self.0.strides.0 == 1
-    }
-    #[inline(always)]
-    fn in_place(&self, part: Part) -> Option<(&[T], Form)> {
-        let (rs, cs) = self.0.strides;
-        let form = if self.by_columns() { Form::ColumnsInPlace(cs) } else { Form::RowsInPlace(rs) };
-        Some((&self.0.data[part.row * rs + part.col * cs..], form))
     }
 }
 
@@ -114,6 +88,16 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
     #[inline(always)]
     fn by_columns(&self) -> bool {
         self.strides.1 != 1 && self.strides.0 == 1
+    }
+    #[inline(always)]
+    fn in_place(&self, part: Part) -> Option<(&[T], Form)> {
+        let (rs, cs) = self.strides;
+        let (form, fits) = if self.by_columns() {
+            (Form::ColumnsInPlace(cs), cs * part.cols <= NEAR)
+        } else {
+            (Form::RowsInPlace(rs), cs == 1 && rs <= KC)
+        };
+        fits.then(|| (&self.data[part.row * rs + part.col * cs..], form))
     }
 }
 
@@ -182,6 +166,9 @@ impl<T: Real, M: Matrix<T>> Operand<T> for Elements<M> {
         self.0.in_place(part)
     }
 }
+
+/// Most elements from the first to the last column of a block that is read in place: a quarter of a second-level cache.
+const NEAR: usize = 64 << 10;
 
 struct PackA<'a, T, A> {
     a: A,
