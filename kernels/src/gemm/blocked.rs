@@ -47,6 +47,14 @@ pub(super) fn aligned<T>(scratch: &mut [T]) -> &mut [T] {
     &mut scratch[if skip < LINE { skip } else { 0 }..]
 }
 
+/// Whether operands and result fill three quarters of a second-level cache of 1 MiB at most: then they may be read where they
+/// lie (see `pack.rs`).
+fn near((m, n, k): (usize, usize, usize)) -> bool {
+    const NEAR: usize = 192 << 10;
+    let (a, b, c) = (m.saturating_mul(k), k.saturating_mul(n), m.saturating_mul(n));
+    a.saturating_add(b).saturating_add(c) <= NEAR
+}
+
 /// Columns of B packed at a time.
 fn width(k: usize) -> usize {
     AREA / k.clamp(KC, DEPTH) / NR_MAX * NR_MAX
@@ -78,7 +86,10 @@ pub(super) struct Block<'a, T> {
     pub(super) k: usize,
     pub(super) a: &'a [T],
     pub(super) form: Form,
+    /// Panels of columns, [`Block::across`] apart, and their rows, [`Block::down`] apart.
     pub(super) b: &'a [T],
+    pub(super) across: usize,
+    pub(super) down: usize,
     pub(super) beta: Beta,
     pub(super) c: &'a mut [T],
     pub(super) rsc: usize,
@@ -96,6 +107,8 @@ impl<'a, T: Real> Block<'a, T> {
             a: real::same(self.a),
             form: self.form,
             b: real::same(self.b),
+            across: self.across,
+            down: self.down,
             beta: self.beta,
             c: real::same_mut(self.c),
             rsc: self.rsc,
@@ -132,6 +145,7 @@ pub(super) fn multiply_with<T: Real>(
     epilogue: Epilogue<'_, T>,
     scratch: &mut [T],
 ) {
+    let nr = tile::<T>(isa).nr;
     let (a_pack, b_pack) = aligned(scratch).split_at_mut(a_len(m) - LINE);
     for pc in (0..k.max(1)).step_by(DEPTH) {
         let kb = DEPTH.min(k - pc);
@@ -139,21 +153,16 @@ pub(super) fn multiply_with<T: Real>(
         for jc in (0..n).step_by(width(k)) {
             let nb = width(k).min(n - jc);
             let epilogue = last(epilogue, jc, pc + kb == k);
+            let (shape, c) = ((m, nb, kb), &mut c[jc..]);
+            let part = Part { row: pc, col: jc, rows: kb, cols: nb };
+            if let Some((b, down)) = b.panels_in_place(nr, part).filter(|_| near((m, n, k))) {
+                let columns = |p: usize, _| (&b[p * down..], nr, down);
+                by_blocks(isa, dot, shape, pc, a, columns, beta, c, rsc, epilogue, a_pack);
+                continue;
+            }
             pack_with(isa, (pc, jc), kb, nb, b, b_pack);
-            let c = &mut c[jc..];
-            multiply_packed_with(
-                isa,
-                dot,
-                (m, nb, kb),
-                pc,
-                a,
-                (b_pack, 0..nb),
-                beta,
-                c,
-                rsc,
-                epilogue,
-                a_pack,
-            );
+            let packed = (&*b_pack, 0..nb);
+            multiply_packed_with(isa, dot, shape, pc, a, packed, beta, c, rsc, epilogue, a_pack);
         }
     }
 }
@@ -190,29 +199,49 @@ pub(super) fn multiply_packed_with<T: Real>(
     epilogue: Epilogue<'_, T>,
     a_pack: &mut [T],
 ) {
-    let Tile { mr, nr } = tile::<T>(isa);
+    let nr = tile::<T>(isa).nr;
+    let (all, first, n) = (n.next_multiple_of(nr), part.start, part.len());
+    let columns = |p: usize, depth: usize| (&packed[p * all + first * depth..], nr * depth, nr);
+    by_blocks(isa, dot, (m, n, k), col, a, columns, beta, c, rsc, epilogue, a_pack);
+}
+
+/// The product block by block; `columns(p, depth)`: the panels of B of the block of this depth from row p on, as
+/// [`Block`] takes them.
+fn by_blocks<'a, T: Real>(
+    isa: Isa,
+    dot: Option<Bf16Dot>,
+    (m, n, k): (usize, usize, usize),
+    col: usize,
+    a: impl Operand<T>,
+    columns: impl Fn(usize, usize) -> (&'a [T], usize, usize),
+    beta: Beta,
+    c: &mut [T],
+    rsc: usize,
+    epilogue: Epilogue<'_, T>,
+    a_pack: &mut [T],
+) {
+    let Tile { mr, .. } = tile::<T>(isa);
     let a_pack = aligned(a_pack);
-    let (kc, mc, columns) = (depth(k), MC, n.next_multiple_of(nr));
-    let (first, n) = (part.start, part.len());
+    let (kc, mc) = (depth(k), MC);
     for ic in (0..m).step_by(mc) {
         let mb = mc.min(m - ic);
         for pc in (0..k.max(1)).step_by(kc) {
             let kb = kc.min(k - pc);
-            let b = &packed[pc * columns + first * kb..][..kb * n.next_multiple_of(nr)];
+            let (b, across, down) = columns(pc, kb);
             let (beta, epilogue) = (if pc == 0 { beta } else { Beta::One }, last(epilogue, 0, pc + kb == k));
             let part = Part { row: ic, col: col + pc, rows: mb, cols: kb };
             // Whole tiles may be read in place; rows that fill none are packed, with zeros for those that are not there.
-            let whole = a.in_place(part).map(|(a, form)| (a, form, mb - mb % mr));
+            let whole = a.in_place(part, near((m, n, k))).map(|(a, form)| (a, form, mb - mb % mr));
             if let Some((a, form, whole)) = whole.filter(|whole| whole.2 > 0) {
                 let c = &mut c[ic * rsc..];
-                run(isa, dot, Block { m: whole, n, k: kb, a, form, b, beta, c, rsc, epilogue });
+                run(isa, dot, Block { m: whole, n, k: kb, a, form, b, across, down, beta, c, rsc, epilogue });
             }
             let done = whole.map_or(0, |whole| whole.2);
             if done < mb {
                 a.pack_a(isa, Part { row: ic + done, rows: mb - done, ..part }, mr, a_pack);
                 let form = if a.by_columns() { Form::Panels } else { Form::Rows };
                 let (m, a, c) = (mb - done, &*a_pack, &mut c[(ic + done) * rsc..]);
-                run(isa, dot, Block { m, n, k: kb, a, form, b, beta, c, rsc, epilogue });
+                run(isa, dot, Block { m, n, k: kb, a, form, b, across, down, beta, c, rsc, epilogue });
             }
         }
     }

@@ -244,21 +244,21 @@ fn tiles<L: Lanes, const MR: usize, const HALF: usize, const NV: usize>(l: L, mu
     for i in (0..t.m).step_by(MR) {
         let rows = MR.min(t.m - i);
         for j in (0..t.n).step_by(nr) {
-            let b = &t.b[j * t.k..][..nr * t.k];
+            let b = &t.b[j / nr * t.across..];
             let cols = nr.min(t.n - j);
             match (rows <= HALF, cols <= L::N) {
-                (false, false) => tile::<L, MR, NV, MR, NV>(l, &mut t, b, i, rows, j, cols),
-                (true, false) => tile::<L, HALF, NV, MR, NV>(l, &mut t, b, i, rows, j, cols),
-                (false, true) => tile::<L, MR, 1, MR, NV>(l, &mut t, b, i, rows, j, cols),
-                (true, true) => tile::<L, HALF, 1, MR, NV>(l, &mut t, b, i, rows, j, cols),
+                (false, false) => tile::<L, MR, NV, MR>(l, &mut t, b, i, rows, j, cols),
+                (true, false) => tile::<L, HALF, NV, MR>(l, &mut t, b, i, rows, j, cols),
+                (false, true) => tile::<L, MR, 1, MR>(l, &mut t, b, i, rows, j, cols),
+                (true, true) => tile::<L, HALF, 1, MR>(l, &mut t, b, i, rows, j, cols),
             }
         }
     }
 }
 
-/// One tile of `M x V` vectors out of panels `PM` rows high and `PV` vectors wide; `rows x cols` of it are stored.
+/// One tile of `M x V` vectors out of panels `PM` rows high; `rows x cols` of it are stored.
 #[inline(always)]
-fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usize>(
+fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize>(
     l: L,
     t: &mut Block<'_, L::T>,
     b: &[L::T],
@@ -268,19 +268,19 @@ fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usi
     cols: usize,
 ) {
     let mut acc = [[l.splat(L::T::ZERO); V]; M];
-    let b = b.chunks_exact(PV * L::N);
+    let row = |p: usize| &b[p * t.down..][..V * L::N];
     match t.form {
         Form::Rows => {
             // Arrays of constant length, so that the row offsets are constants and the index needs no check.
             let a: &[[L::T; KS]; PM] = first(&t.a.as_chunks::<KS>().0[i..]);
-            for (p, b) in (0..KS).zip(b) {
-                step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
+            for p in 0..t.k.min(KS) {
+                step::<L, M, V>(l, &mut acc, |r| a[r][p], row(p));
             }
         }
         Form::Panels => {
             let a = t.a[i * t.k..][..PM * t.k].as_chunks::<PM>().0;
-            for (a, b) in a.iter().zip(b) {
-                step::<L, M, V>(l, &mut acc, |r| a[r], b);
+            for (p, a) in a.iter().enumerate() {
+                step::<L, M, V>(l, &mut acc, |r| a[r], row(p));
             }
         }
         Form::RowsInPlace(apart) => {
@@ -289,14 +289,14 @@ fn tile<L: Lanes, const M: usize, const V: usize, const PM: usize, const PV: usi
             for (r, a) in a.iter_mut().enumerate() {
                 *a = &t.a[(i + r) * apart..][..t.k];
             }
-            for (p, b) in (0..t.k).zip(b) {
-                step::<L, M, V>(l, &mut acc, |r| a[r][p], b);
+            for p in 0..t.k {
+                step::<L, M, V>(l, &mut acc, |r| a[r][p], row(p));
             }
         }
         Form::ColumnsInPlace(apart) => {
-            for (p, b) in (0..t.k).zip(b) {
+            for p in 0..t.k {
                 let a: &[L::T; M] = first(&t.a[p * apart + i..]);
-                step::<L, M, V>(l, &mut acc, |r| a[r], b);
+                step::<L, M, V>(l, &mut acc, |r| a[r], row(p));
             }
         }
     }

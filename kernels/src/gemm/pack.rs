@@ -40,9 +40,16 @@ pub(crate) trait Matrix<T>: Copy {
     fn prefetch<S: Simd>(&self, _: S, _row: usize, _col: usize) {}
     /// True if columns are contiguous and rows are not.
     fn by_columns(&self) -> bool;
-    /// The part's elements from its first on, if the tiles may read them where they lie.
+    /// As A: the part's elements from its first on, if the tiles may read them where they lie. `near`: whether the product's
+    /// matrices are likely in the second-level cache.
     #[inline(always)]
-    fn in_place(&self, _part: Part) -> Option<(&[T], Form)> {
+    fn in_place(&self, _part: Part, _near: bool) -> Option<(&[T], Form)> {
+        None
+    }
+    /// As B, in a near product: the part's elements from its first on, and how far its rows are apart, if the tiles may read
+    /// them where they lie: panels are whole.
+    #[inline(always)]
+    fn panels_in_place(&self, _nr: usize, _part: Part) -> Option<(&[T], usize)> {
         None
     }
 }
@@ -90,14 +97,22 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
         self.strides.1 != 1 && self.strides.0 == 1
     }
     #[inline(always)]
-    fn in_place(&self, part: Part) -> Option<(&[T], Form)> {
+    fn in_place(&self, part: Part, near: bool) -> Option<(&[T], Form)> {
         let (rs, cs) = self.strides;
+        // What overlaps would grow when it is packed.
         let (form, fits) = if self.by_columns() {
-            (Form::ColumnsInPlace(cs), cs * part.cols <= NEAR)
+            (Form::ColumnsInPlace(cs), near || cs < part.rows)
         } else {
-            (Form::RowsInPlace(rs), cs == 1 && rs <= KC)
+            (Form::RowsInPlace(rs), cs == 1 && rs <= KC && (near || rs < part.cols))
         };
+        let fits = fits && part.cols > 0;
         fits.then(|| (&self.data[part.row * rs + part.col * cs..], form))
+    }
+    #[inline(always)]
+    fn panels_in_place(&self, nr: usize, part: Part) -> Option<(&[T], usize)> {
+        let (rs, cs) = self.strides;
+        let fits = cs == 1 && part.cols.is_multiple_of(nr) && part.rows > 0;
+        fits.then(|| (&self.data[part.row * rs + part.col..], rs))
     }
 }
 
@@ -143,7 +158,13 @@ pub(super) trait Operand<T>: Copy {
     /// [`Matrix::by_columns`].
     fn by_columns(&self) -> bool;
     /// [`Matrix::in_place`].
-    fn in_place(&self, _part: Part) -> Option<(&[T], Form)> {
+    fn in_place(&self, _part: Part, _near: bool) -> Option<(&[T], Form)> {
+        None
+    }
+    /// As B, in a near product: the part's elements from its first on, and how far its rows are apart, if the tiles may read
+    /// them where they lie: panels are whole.
+    #[inline(always)]
+    fn panels_in_place(&self, _nr: usize, _part: Part) -> Option<(&[T], usize)> {
         None
     }
 }
@@ -162,13 +183,13 @@ impl<T: Real, M: Matrix<T>> Operand<T> for Elements<M> {
     fn by_columns(&self) -> bool {
         self.0.by_columns()
     }
-    fn in_place(&self, part: Part) -> Option<(&[T], Form)> {
-        self.0.in_place(part)
+    fn in_place(&self, part: Part, near: bool) -> Option<(&[T], Form)> {
+        self.0.in_place(part, near)
+    }
+    fn panels_in_place(&self, nr: usize, part: Part) -> Option<(&[T], usize)> {
+        self.0.panels_in_place(nr, part)
     }
 }
-
-/// Most elements from the first to the last column of a block that is read in place: a quarter of a second-level cache.
-const NEAR: usize = 64 << 10;
 
 struct PackA<'a, T, A> {
     a: A,
