@@ -49,7 +49,7 @@ pub(super) fn aligned<T>(scratch: &mut [T]) -> &mut [T] {
 
 /// Whether operands and result fill three quarters of a second-level cache of 1 MiB at most: then they may be read where they
 /// lie (see `pack.rs`).
-fn near((m, n, k): (usize, usize, usize)) -> bool {
+pub(super) fn near((m, n, k): (usize, usize, usize)) -> bool {
     const NEAR: usize = 192 << 10;
     let (a, b, c) = (m.saturating_mul(k), k.saturating_mul(n), m.saturating_mul(n));
     a.saturating_add(b).saturating_add(c) <= NEAR

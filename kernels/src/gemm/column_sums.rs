@@ -6,7 +6,8 @@ use crate::{Isa, Real};
 /// sums\[j\] += sum over i of x\[i, j\], x `[rows, cols]`. The rows are added in order.
 ///
 /// 256 columns go side by side, so that rows of a common width are read in one piece (dW and db of 1281 x 256 -> 256
-/// together take 2 % less than with 64, measured on Zen 5).
+/// together take 2 % less than with 64, measured on Zen 5). One at a time is for what is left: dW and db of a convolution
+/// with 32 output channels took 10 us in place of 18 once these went 16 at a time.
 pub(crate) fn add_column_sums<T: Real>(isa: Isa, rows: usize, cols: usize, x: &[T], sums: &mut [T]) {
     if rows > 0 && cols > 0 {
         isa.run(ColumnSums { cols, x: &x[..rows * cols], sums });

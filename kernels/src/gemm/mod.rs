@@ -7,7 +7,8 @@
 //! and BLIS (van Zee and van de Geijn, ACM TOMS 41(3), 2015): B is copied ("packed") into panels of `NR` columns, A into
 //! panels of `MR` rows, both cut into blocks of [`KC`] along k, and a micro-kernel keeps an `MR x NR` tile of C in
 //! registers. See `blocked.rs` (the loops), `pack.rs` (the copies), `words.rs` (those in bf16), `micro.rs` (the tile).
-//! Products with few rows or columns are read in place (`small.rs`).
+//! Small products are not packed but read in place by the same tiles (`pack.rs`), those of few rows or columns by loops of
+//! their own (`small.rs`).
 //!
 //! **Cost.** 2 m n k FLOPs; m k + k n + 2 m n elements at least.
 //!

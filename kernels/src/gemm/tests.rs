@@ -223,6 +223,35 @@ fn bf16_strides_of_neither_kind_and_overlapping_rows_work() {
     });
 }
 
+/// Some rows of a product too large to be read in place, and the same rows as a product of their own, which is.
+fn near_and_far<T: Real>(isa: Isa, rng: &mut Rng, by_columns: bool, n: usize) {
+    let (all, rows, k) = (600, 20..65, 400);
+    assert!(!blocked::near((all, n, k)) && blocked::near((rows.len(), n, k)));
+    let (a, b) = (laid(rng, all, k, by_columns, 2), laid(rng, k, n, false, 3));
+    let cast = |x: &[f64]| x.iter().map(|&v| T::of(v)).collect::<Vec<T>>();
+    let (at, bt) = (cast(&a.data), cast(&b.data));
+    let product = |m: usize, a_data: &[T]| {
+        let (mut c, mut scratch) = (vec![T::NAN; m * n], vec![T::NAN; scratch_len::<T>(m, n, k)]);
+        gemm(isa, m, n, k, a_data, a.strides, &bt, b.strides, Beta::Zero, &mut c, n, &mut scratch);
+        c
+    };
+    let far = product(all, &at);
+    let near = product(rows.len(), &at[rows.start * a.strides.0..]);
+    assert_eq!(near, far[rows.start * n..rows.end * n], "{isa} {} by columns {by_columns} {n}", T::NAME);
+}
+
+#[test]
+fn products_read_in_place_have_the_bits_of_packed_ones() {
+    each_isa(|isa| {
+        for by_columns in [false, true] {
+            for n in [64, 70] {
+                near_and_far::<f32>(isa, &mut Rng(33), by_columns, n);
+            }
+        }
+    });
+    near_and_far::<f64>(Isa::best(), &mut Rng(34), true, 64);
+}
+
 #[test]
 fn the_stride_of_a_single_line_does_not_matter() {
     each_isa(|isa| {
