@@ -633,7 +633,7 @@ fn by_products<T: Real>(
     saved: &[T],
     dy: &[T],
     mut dx: Option<GradMut<'_, T>>,
-    mut dw: Option<&mut [T]>,
+    dw: Option<&mut [T]>,
     mut db: Option<&mut [T]>,
     scratch: &mut [T],
 ) {
@@ -675,7 +675,7 @@ fn by_products<T: Real>(
             input_gradient(isa, d, &margins, out, panels, dz_buffer, dx, scratch);
         }
     }
-    if let Some(dw) = dw.as_deref_mut().filter(|dw| !dw.is_empty() && d.batch > 0) {
+    if let Some(dw) = dw.filter(|dw| !dw.is_empty() && d.batch > 0) {
         patches::add_weights(isa, d, sums, dw);
     }
 }
