@@ -6,11 +6,11 @@
 //!
 //! What need not be copied: a product whose matrices fit the second-level cache together ([`super::blocked::near`]) reads
 //! whole tiles of A and whole panels of B where they lie, whichever direction of A is contiguous. In place of copies dW of
-//! 161 x 128 -> 128 .. 384 takes 4 to 6 % less, of 81 x 64 -> 64 .. 192 12 to 15 % (`-- small tiny`, the rows below in a
-//! pass too); a rest of fewer rows than a tile is packed, with zeros. Rows or columns that overlap (a convolution's
-//! patches) are read in place at any size, since copies would multiply them. For other products too large for the cache A
-//! in place gains 1 to 2 % where all of it is in the third-level cache, but loses as much in a pre-training pass of 1281 x
-//! 256, where fourteen streams of rows come from memory instead of one.
+//! 161 x 128 -> 256 and 384 takes 4 to 6 % less, of 81 x 64 -> 64 and 192 about 12 % (Zen 5, `cargo bench -p
+//! heartlore-kernels --bench kernels -- small tiny`). A rest of fewer rows than a tile is packed, with zeros. Rows or
+//! columns that overlap (a convolution's patches) are read in place at any size, since copies would multiply them. In
+//! products too large for the cache, A in place gains 1 to 2 % where all is in the third-level cache, and loses as much in
+//! a pre-training pass (1281 x 256): not done.
 //!
 //! Tried for weight gradients without gain, on Zen 5 (dW of 1281 x 256 -> 256 and 768, 1024 x 256 x 168 and x 1281,
 //! operands in cache and in memory): B read in place where its rows are 256 floats apart (1 to 3 % less in cache, but
