@@ -187,7 +187,8 @@ impl Task for Drop<'_> {
                 for i in of_sample.clone() {
                     let h = &mut h[i * hidden..][columns.clone()];
                     let row = first + (i - next) as u32;
-                    stream.decide_at(s, tile.dropout, row, &places, &mut Drops { scale, h });
+                    let drops = &mut Drops { scale, h };
+                    stream.decide_at(s, tile.dropout, row, &places, columns.len(), drops);
                 }
             }
             next = of_sample.end;
