@@ -252,13 +252,10 @@ impl Model {
             row.copy_from_slice(values);
             Ok(())
         };
+        let all = shared_out(n, threads, sessions[0].exec.share_of_time(threads));
         let result = match &team {
-            None => {
-                let mut rows = out.chunks_exact_mut(width).enumerate();
-                rows.try_for_each(|(i, row)| work(&mut sessions[0], None, i, row))
-            }
-            Some(team) => {
-                let all = shared_out(n, threads, sessions[0].exec.share_of_time(threads));
+            // Waking a thread for a single window that is not cut would take as long as the window of a small model.
+            Some(team) if (n, all) != (1, 1) => {
                 let parts = threads.min(all);
                 while sessions.len() < parts {
                     let another = sessions[0].another();
@@ -284,6 +281,10 @@ impl Model {
                     let mut rows = (all..).zip(rest.chunks_exact_mut(width));
                     rows.try_for_each(|(i, row)| work(session, Some(team), i, row))
                 })
+            }
+            _ => {
+                let mut rows = out.chunks_exact_mut(width).enumerate();
+                rows.try_for_each(|(i, row)| work(&mut sessions[0], None, i, row))
             }
         };
         let mut idle = self.idle.get();
