@@ -16,7 +16,7 @@ use heartlore_kernels::{
 use std::sync::{Arc, Mutex};
 
 impl<T: Precision> Exec<T> {
-    /// Runs the program forward with the flat parameter vector `params` (in the order of [`Graph::layout`]).
+    /// Runs the program forward with the flat parameter vector `params` (in the order of [`Graph::layout`](crate::graph::Graph::layout)).
     ///
     /// # Panics
     /// If `params` has another length than the layout.
