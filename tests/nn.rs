@@ -544,3 +544,15 @@ fn nonsense_is_refused_with_the_setting_named() {
     let huge = ModelConfig { channels: vec![1 << 40, 1 << 40], heads: 1, ..mini() };
     assert_eq!(nn::embed(&huge, 1).unwrap_err().kind(), Kind::Shape);
 }
+
+#[test]
+fn a_window_of_paper_is_worth_a_team_and_one_of_tiny_is_not() {
+    let time_on_two = |config: ModelConfig| {
+        let p = nn::classify(&config.without_dropout(), 1, 1.0).unwrap();
+        let plan = Plan::new(&p.graph, Want::values(&[p.logits])).unwrap();
+        let exec = Exec::<f32>::new(p.graph, Arc::new(plan));
+        exec.share_of_time(2) + exec.waking_time()
+    };
+    let (paper, tiny) = (time_on_two(ModelConfig::paper()), time_on_two(ModelConfig::tiny()));
+    assert!(paper < 0.6 && tiny > 1.0, "{paper} {tiny}");
+}

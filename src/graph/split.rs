@@ -169,7 +169,13 @@ pub(super) fn share_of_time<T: Real>(graph: &Graph, plan: &Plan, isa: Isa, threa
             None => flops,
         };
     }
-    if alone > 0.0 { ((together + WAKING) / alone).min(1.0) } else { 1.0 }
+    if alone > 0.0 { together / alone } else { 1.0 }
+}
+
+/// The time a team takes to wake as a part of that of the forward pass on one thread.
+pub(super) fn waking_time(graph: &Graph, plan: &Plan) -> f64 {
+    let live = graph.ids().filter(|id| plan.steps[id.index()].live);
+    WAKING / live.map(|id| cost::executed_flops(graph, id).0 as f64).sum::<f64>()
 }
 
 /// Scratch of each thread of a team.

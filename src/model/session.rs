@@ -252,7 +252,8 @@ impl Model {
             row.copy_from_slice(values);
             Ok(())
         };
-        let all = shared_out(n, threads, sessions[0].exec.share_of_time(threads));
+        let exec = &sessions[0].exec;
+        let all = shared_out(n, threads, (exec.share_of_time(threads) + exec.waking_time()).min(1.0));
         let result = match &team {
             // Waking a thread for a single window that is not cut would take as long as the window of a small model.
             Some(team) if (n, all) != (1, 1) => {

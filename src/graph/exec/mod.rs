@@ -149,6 +149,11 @@ impl<T: Precision> Exec<T> {
     pub fn share_of_time(&self, threads: usize) -> f64 {
         split::share_of_time::<T>(&self.graph, &self.plan, self.isa, threads)
     }
+
+    /// The time that a team takes to wake for a forward pass, as a part of that of the pass on one thread.
+    pub fn waking_time(&self) -> f64 {
+        split::waking_time(&self.graph, &self.plan)
+    }
     /// Names the random numbers of the passes to come: seed, step, and the batch number of the program's first sample.
     pub fn set_key(&mut self, seed: u64, step: u64, first_sample: u32) {
         self.key = Key { seed, step, sample: first_sample, op: 0 };
