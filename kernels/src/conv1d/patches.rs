@@ -159,9 +159,7 @@ impl Phase {
             }
         }
     }
-}
 
-impl Phase {
     /// Whether its patches are stretches of padded memory.
     pub(super) fn in_place(&self) -> bool {
         self.taps > 0 && self.dilation == 1
