@@ -14,9 +14,9 @@
 //! | heart rate alone, for comparison | 0.661, 0.705 | 0.611, 0.681 |
 //!
 //! Nothing is better on both, so nothing was changed: the quickstart fine-tunes with the preset as it is.
-//! On the study of seed 1 it now gives 0.583 (95 % interval over people 0.531 to 0.640), AUC 0.591 (0.512, 0.540 and 0.569 with other
-//! dropout masks or last bits), heart rate alone 0.647 and 0.670; on those of seeds 2 to 4 0.613, 0.539, 0.567 and 0.679, 0.531, 0.653. The
-//! tiny model is a demonstration, and this one fails to beat a count of beats.
+//! On the study of seed 1 it now gives 0.583 (95 % interval over people 0.531 to 0.640), AUC 0.591 (0.512, 0.540 and 0.569
+//! with other dropout masks or last bits), heart rate alone 0.647 and 0.670; on those of seeds 2 to 4 0.613, 0.539, 0.567
+//! and heart rate 0.679, 0.531, 0.653. The tiny model is a demonstration, and this one fails to beat a count of beats.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
