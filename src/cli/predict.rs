@@ -124,11 +124,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let files = collect(args, context)?;
     let bar = context.progress(files.len() as u64, "predict");
     let (mut done, mut skipped) = (Vec::new(), Vec::new());
-    for (file, record) in &files {
+    for (i, (file, record)) in files.iter().enumerate() {
         let flags = RecordingArgs { record: record.clone(), ..args.recording.clone() };
         let read = || windows::of_recording(&model, file, &flags, args.hop_s);
-        let first = done.is_empty() && skipped.is_empty();
-        match if first { windows::while_warming(&model, Output::Logit, read)? } else { read() } {
+        match if i == 0 { windows::while_warming(&model, Output::Logit, read)? } else { read() } {
             Ok(prepared) => {
                 let name = file.display();
                 prepared.cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));

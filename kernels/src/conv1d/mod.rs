@@ -649,12 +649,14 @@ fn by_products<T: Real>(
         }
     });
     dz_buffer.fill(T::ZERO);
+    // dy is dz, and nothing reads zeros around it.
+    let in_place = act.is_none() && dx.is_none();
     for sample in 0..d.batch {
         let x = &x[sample * d.length * d.in_channels..][..d.length * d.in_channels];
         let range = sample * rows..(sample + 1) * rows;
         let inside = &mut dz_buffer[margins.before * m..][..rows];
         match act {
-            None if dx.is_none() => {}
+            None if in_place => {}
             None => inside.copy_from_slice(&dy[range.clone()]),
             Some(kind) => {
                 let z = if keeps_z(act) { saved } else { y };
@@ -662,7 +664,7 @@ fn by_products<T: Real>(
                 activation::backward(isa, kind, z, dy, GradMut::overwrite(inside));
             }
         }
-        let dz = if act.is_none() && dx.is_none() { &dy[range] } else { &*inside };
+        let dz = if in_place { &dy[range] } else { &*inside };
         if let Some(db) = &mut db {
             gemm::add_column_sums(isa, out, m, dz, db);
         }

@@ -169,9 +169,7 @@ pub(super) trait Operand<T>: Copy {
     fn in_place(&self, _part: Part, _near: bool) -> Option<(&[T], Form)> {
         None
     }
-    /// As B, in a near product: the part's elements from its first on, and how far its rows are apart, if the tiles may read
-    /// them where they lie: panels are whole.
-    #[inline(always)]
+    /// [`Matrix::panels_in_place`].
     fn panels_in_place(&self, _nr: usize, _part: Part) -> Option<(&[T], usize)> {
         None
     }
