@@ -153,6 +153,7 @@ mod operands;
 mod product;
 mod reference;
 mod simd;
+mod softmax;
 #[cfg(test)]
 mod tests;
 
