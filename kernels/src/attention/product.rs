@@ -404,16 +404,7 @@ pub(super) fn pack_transposed<O: Operands, const V: usize>(
                 for (t, &key) in t.iter_mut().zip(wanted) {
                     *t = ops.along(one, &rows.row(key, columns)[at..]);
                 }
-                // Transposed by log2(LANES) perfect shuffles: row i is interleaved with row i + LANES / 2.
-                let mut stride = 1;
-                while stride < lanes {
-                    let mut u = t;
-                    for i in 0..lanes / 2 {
-                        (u[2 * i], u[2 * i + 1]) = s.zip(t[i], t[i + lanes / 2]);
-                    }
-                    t = u;
-                    stride *= 2;
-                }
+                s.transpose(&mut t);
                 let to = panel[c * nr..].chunks_exact_mut(nr).take(part);
                 for (i, (to, t)) in to.zip(t).enumerate() {
                     s.store(t, &mut to[j % nr..][..lanes]);

@@ -515,19 +515,6 @@ impl Task for WeightGradient<'_> {
     }
 }
 
-/// Lanes of vectors to vectors of lanes, as many vectors as lanes.
-#[inline(always)]
-pub(super) fn transpose<S: Simd>(s: S, v: &mut [S::V; CHUNK]) {
-    let mut step = 1;
-    while step < S::LANES {
-        let old = *v;
-        for i in 0..S::LANES / 2 {
-            (v[2 * i], v[2 * i + 1]) = s.zip(old[i], old[i + S::LANES / 2]);
-        }
-        step *= 2;
-    }
-}
-
 /// The taps of `lanes` channels, `step` apart in w, to their places in bit-reversed order; the other lanes are 0.
 #[inline(always)]
 fn spread_taps<S: Simd>(
@@ -547,7 +534,7 @@ fn spread_taps<S: Simd>(
         for (lane, v) in v.iter_mut().enumerate().take(lanes) {
             *v = s.load(&w[lane * step + block * S::LANES..]);
         }
-        transpose(s, &mut v);
+        s.transpose(&mut v);
         for (v, place) in v.into_iter().zip(order) {
             x[usize::from(*place)] = v;
         }
@@ -573,7 +560,7 @@ fn add_taps<S: Simd>(s: S, taps: usize, tables: &Tables, scale: S::V, x: &[S::V]
         for (v, place) in v.iter_mut().zip(order) {
             *v = get(place);
         }
-        transpose(s, &mut v);
+        s.transpose(&mut v);
         for (v, dw) in v.into_iter().zip(dw.chunks_exact_mut(taps)) {
             let dw = &mut dw[block * S::LANES..];
             s.store(s.add(s.load(dw), v), dw);

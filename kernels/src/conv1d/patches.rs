@@ -2,7 +2,6 @@
 //! that go with it.
 
 use super::Dims;
-use super::overlap_save::transpose;
 use super::spectrum::CHUNK;
 use crate::gemm::{Matrix, Strided, copy};
 use crate::isa::{Simd, Task};
@@ -254,7 +253,7 @@ impl Task for AddWeights<'_> {
                     for i in 0..S::LANES {
                         v[i] = s.load(&sums[rows[i] + o..]);
                     }
-                    transpose(s, &mut v);
+                    s.transpose(&mut v);
                     for i in 0..S::LANES {
                         let dw = &mut dw[(o + i) * line + q..][..S::LANES];
                         s.store(s.add(s.load(dw), v[i]), dw);
@@ -264,7 +263,7 @@ impl Task for AddWeights<'_> {
                 for (v, row) in v.iter_mut().zip(&rows[..wide]) {
                     *v = s.load_partial(&sums[row + o..][..high]);
                 }
-                transpose(s, &mut v);
+                s.transpose(&mut v);
                 for (i, v) in v.into_iter().enumerate().take(high) {
                     let dw = &mut dw[(o + i) * line + q..][..wide];
                     s.store_partial(s.add(s.load_partial(dw), v), dw);

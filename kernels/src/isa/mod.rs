@@ -128,6 +128,19 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
         t[0]
     }
+    /// Lanes of vectors to vectors of lanes, of the first [`Simd::LANES`] vectors, by log2(LANES) perfect shuffles: each
+    /// interleaves vector i with vector i + LANES / 2.
+    #[inline(always)]
+    fn transpose(self, v: &mut [Self::V; 16]) {
+        let mut step = 1;
+        while step < Self::LANES {
+            let old = *v;
+            for i in 0..Self::LANES / 2 {
+                (v[2 * i], v[2 * i + 1]) = self.zip(old[i], old[i + Self::LANES / 2]);
+            }
+            step *= 2;
+        }
+    }
     /// Sum of the lanes, by halves (the order is fixed for an instruction set).
     fn sum(self, a: Self::V) -> f32;
     /// Largest lane; NaN as in [`Simd::max`].

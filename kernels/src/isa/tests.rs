@@ -67,6 +67,13 @@ impl Task for Checks {
             assert_eq!(sums[r], row(r).sum::<f32>(), "sum of row {r}");
             assert_eq!(maxima[r], row(r).fold(0.0, f32::max), "maximum of row {r}");
         }
+        let mut square = [s.splat(0.0); 16];
+        square[..S::LANES].copy_from_slice(&rows);
+        s.transpose(&mut square);
+        for (lane, v) in square.into_iter().enumerate().take(S::LANES) {
+            let column: Vec<f32> = (0..S::LANES).filter_map(|r| row(r).nth(lane)).collect();
+            assert_eq!(lanes(s, v), column, "column {lane}");
+        }
         assert_eq!(s.hmax(x), xs.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         // A NaN comparison is false.
         assert_eq!(lanes(s, s.select(s.gt(s.splat(f32::NAN), x), x, y)), ys);
