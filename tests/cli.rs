@@ -268,6 +268,12 @@ fn the_quickstart_ends_with_a_report_that_says_what_is_simulated() {
         assert!(report.contains(words), "{words}");
     }
     assert!(!report.contains("<script") && !report.contains("http-equiv"), "self-contained");
+    // As many threads as there were, not as many as were asked for (0: all).
+    let threads = match std::thread::available_parallelism().map_or(1, usize::from) {
+        1 => "on one thread".to_owned(),
+        n => format!("on {n} threads"),
+    };
+    assert!(report.contains(&threads), "{threads}");
     // One fold's curves, not one picture per fold.
     assert!(report.contains("Fine-tuning (simulated), first fold"));
     // Each step is a run of its own with its own configuration.

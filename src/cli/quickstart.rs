@@ -31,6 +31,7 @@ use crate::error::IoContext;
 use crate::report::plots::{PredictionTimeline, Trace, TrueSpan, WindowPrediction, prediction_timeline};
 use crate::report::{Figure, NoticeKind, Report, Section, Tile};
 use crate::signal::simulate::{SimulatedStudy, State};
+use crate::train::shard;
 use crate::{Error, Model, Result};
 
 const EXAMPLES: &str = "\
@@ -176,11 +177,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let first = &folds[..folds.len().min(1)];
     let wall_s = clock.elapsed().as_secs_f64();
     let mut tiles = evaluate::tiles(&judged);
-    tiles.push(Tile::new(
-        "Time",
-        format!("{wall_s:.0} s"),
-        format!("{} threads allowed (0 = all)", args.threads),
-    ));
+    let threads = match shard::threads(args.threads) {
+        1 => "on one thread".to_owned(),
+        n => format!("on {n} threads"),
+    };
+    tiles.push(Tile::new("Time", format!("{wall_s:.0} s"), threads));
     tiles.extend(
         peak_memory_bytes().map(|b| Tile::new("Memory", format!("{} MB", b / 1_000_000), "largest resident")),
     );
