@@ -233,12 +233,9 @@ impl<O: FileOps> Rotating<O> {
         fill: impl FnOnce(&mut dyn Write) -> Result<()>,
         verify: impl Fn(&Path) -> Result<()>,
     ) -> Result<()> {
+        self.finish_save(&verify)?;
         let Self { last, previous, new, ops, .. } = self;
         let at_last = |e: io::Error| explain(io_error(e), last);
-        // A kill between the two renames of an earlier save leaves `new` as the newest: finish that save first.
-        if !last.exists() && new.exists() && verify(new).is_ok() {
-            ops.rename(new, last).map_err(at_last)?;
-        }
         write_synced(ops, new, last, fill)?;
         if let Err(e) = verify(new) {
             let _ = ops.remove(new);
@@ -262,6 +259,19 @@ impl<O: FileOps> Rotating<O> {
         }
         ops.sync_dir(folder(last)).map_err(at_last)?;
         self.last_is_whole = true;
+        Ok(())
+    }
+
+    /// Finishes a save that was killed between its two renames, which left `new` as the newest: for a run that goes on, since
+    /// it may have nothing more to save.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] with file and remedy; all that is whole stays.
+    pub fn finish_save(&self, verify: impl Fn(&Path) -> Result<()>) -> Result<()> {
+        let Self { last, new, ops, .. } = self;
+        if !last.exists() && new.exists() && verify(new).is_ok() {
+            ops.rename(new, last).map_err(|e| explain(io_error(e), last))?;
+        }
         Ok(())
     }
 

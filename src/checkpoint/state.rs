@@ -189,6 +189,14 @@ impl State {
         rotating.save(|sink| self.write_to(sink), Self::verify)
     }
 
+    /// Finishes a save that a kill interrupted, if its file is whole.
+    ///
+    /// # Errors
+    /// As [`Rotating::finish_save`].
+    pub fn finish_save<O: FileOps>(rotating: &Rotating<O>) -> Result<()> {
+        rotating.finish_save(Self::verify)
+    }
+
     /// Loads the newest whole copy of a rotating checkpoint.
     ///
     /// # Errors

@@ -183,6 +183,10 @@ pub(crate) fn fit<T: Task>(
     let mut best_file = Rotating::new(folder.join("best.ckpt"))?;
     let early = EarlyStop::new(Goal::Lower, place.patience, 0.0);
     let mut progress = Progress { epochs_done: 0, loss_sum: 0.0, loss_count: 0, last_train: f64::NAN, early };
+    if place.resume {
+        State::finish_save(&last)?;
+        State::finish_save(&best_file)?;
+    }
     if place.resume && (last.last().exists() || last.previous().exists()) {
         let loaded = State::load(&last)?;
         if let Some(warning) = loaded.warning {

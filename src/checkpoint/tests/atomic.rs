@@ -230,6 +230,13 @@ fn a_kill_between_the_two_renames_loses_nothing() {
     let loaded = State::load(&r).unwrap();
     assert_eq!(loaded.value.number("step").unwrap(), 2);
     assert!(loaded.warning.unwrap().contains("last.ckpt: missing"));
+    // A run that has nothing more to save.
+    State::finish_save(&r).unwrap();
+    assert_eq!(names(dir.path()), ["last.ckpt", "last.prev.ckpt"]);
+    let loaded = State::load(&r).unwrap();
+    assert!(loaded.value.number("step").unwrap() == 2 && loaded.warning.is_none());
+    // One that has.
+    fs::rename(r.last(), r.staging()).unwrap();
     let mut again = Rotating::new(r.last()).unwrap();
     sample(3).save(&mut again).unwrap();
     assert_eq!(names(dir.path()), ["last.ckpt", "last.prev.ckpt"]);
