@@ -38,7 +38,7 @@
 //! overwrite, every later one must add. Getting this wrong is the commonest fault in hand-written backward passes, and a
 //! test whose values are all used once cannot see it.
 
-use heartlore::graph::{Exec, Graph, Plan, Want, trace};
+use heartlore::graph::{Exec, Graph, OutputRequest, Plan, trace};
 use heartlore::kernels::activation::Activation;
 use std::error::Error;
 use std::io::Write;
@@ -184,7 +184,7 @@ fn recorded(
 
     // Plan: decide what to keep and where it lies. We want to look at everything, so we ask for everything.
     let all = vec![a, b, u, v, y];
-    let want = Want { keep: all.clone(), root: Some(y), gradients: all, params: false };
+    let want = OutputRequest { keep: all.clone(), root: Some(y), gradients: all, params: false };
     let plan = Plan::new(&g, want)?;
 
     // Run: forward, then backward from dy = 1. The two empty slices are parameters and their gradients: there are none.
@@ -247,7 +247,7 @@ fn neuron(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let zi = g.add(product, bi)?;
     let si = g.activate(zi, Activation::Sigmoid)?;
     let li = g.mul(si, si)?;
-    let want = Want { keep: vec![li], root: Some(li), gradients: vec![xi, wi, bi], params: false };
+    let want = OutputRequest { keep: vec![li], root: Some(li), gradients: vec![xi, wi, bi], params: false };
     let plan = Plan::new(&g, want)?;
     let mut exec = Exec::<f64>::new(Arc::new(g), Arc::new(plan));
     for (id, value) in [(xi, x), (wi, w), (bi, b)] {

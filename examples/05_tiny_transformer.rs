@@ -30,7 +30,7 @@
 //! ([`heartlore::kernels::adam`]) against the gradient; and again. Every batch is new, so the accuracy printed during
 //! training is already an accuracy on sequences never seen before.
 
-use heartlore::graph::{AttentionSpec, Columns, Exec, FeedForwardParams, Graph, Id, Plan, Want};
+use heartlore::graph::{AttentionSpec, Columns, Exec, FeedForwardParams, Graph, Id, OutputRequest, Plan};
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::adam::{self, Adam, clip};
 use heartlore::kernels::losses::Reduction;
@@ -184,7 +184,7 @@ fn train(
     model: &Model,
     mut report: impl FnMut(u64, f64, f64) -> std::io::Result<()>,
 ) -> Result<Vec<f32>, Box<dyn Error>> {
-    let want = Want { keep: vec![model.logits], ..Want::training(model.loss) };
+    let want = OutputRequest { keep: vec![model.logits], ..OutputRequest::training(model.loss) };
     let plan = Plan::new(&model.graph, want)?;
     let mut exec = Exec::<f32>::new(Arc::clone(&model.graph), Arc::new(plan));
 
@@ -280,7 +280,7 @@ pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
 fn look_inside(out: &mut dyn Write, model: &Model, params: &[f32]) -> Result<(), Box<dyn Error>> {
     // An inference plan: forward only, nothing kept but what we ask for.
     let qkv = model.qkv.ok_or("this model has no attention")?;
-    let plan = Plan::new(&model.graph, Want::values(&[model.logits, qkv]))?;
+    let plan = Plan::new(&model.graph, OutputRequest::values(&[model.logits, qkv]))?;
     let mut exec = Exec::<f32>::new(Arc::clone(&model.graph), Arc::new(plan));
     let (mut right, mut all) = (0, 0);
     let mut shown = None;

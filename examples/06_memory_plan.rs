@@ -20,7 +20,9 @@
 //! Finding the best packing is NP-hard; "largest first, into the lowest gap" comes close to the bound below which nobody
 //! can get, the largest sum of buffers alive at one moment. The table prints both.
 
-use heartlore::graph::{AttentionSpec, Columns, Exec, FeedForwardParams, Graph, Id, Plan, Want, trace};
+use heartlore::graph::{
+    AttentionSpec, Columns, Exec, FeedForwardParams, Graph, Id, OutputRequest, Plan, trace,
+};
 use heartlore::graph::{Lifetime, Use};
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::losses::Reduction;
@@ -86,8 +88,8 @@ fn transformer(tokens: usize, layers: usize) -> heartlore::Result<(Graph, Id, Id
 pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     writeln!(out, "LESSON 6: WHAT THE PLAN DOES WITH MEMORY\n")?;
     let (g, prediction, loss) = transformer(TOKENS, 1)?;
-    let training = Plan::new(&g, Want::training(loss))?;
-    let inference = Plan::new(&g, Want::values(&[prediction]))?;
+    let training = Plan::new(&g, OutputRequest::training(loss))?;
+    let inference = Plan::new(&g, OutputRequest::values(&[prediction]))?;
 
     writeln!(
         out,
@@ -159,7 +161,7 @@ pub(crate) fn lesson(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     work(out)?;
 
     writeln!(out, "To see more, change this file:")?;
-    writeln!(out, "  - name another value in Want::values: until when must it live now?")?;
+    writeln!(out, "  - name another value in OutputRequest::values: until when must it live now?")?;
     writeln!(
         out,
         "  - pool with Pool::First: all rows but one of the last layer are computed for nothing. Put a"
@@ -310,7 +312,7 @@ fn same_numbers(
     let mut results = Vec::new();
     let mut sizes = Vec::new();
     // The training plan keeps the loss, not the prediction; ask for both.
-    let want = Want { keep: vec![prediction], ..training.want().clone() };
+    let want = OutputRequest { keep: vec![prediction], ..training.want().clone() };
     for plan in [Plan::new(&g, want)?, inference] {
         let mut exec = Exec::<f32>::new(Arc::clone(&g), Arc::new(plan));
         for (name, values) in [("x", x.as_slice()), ("target", &[0.0, 1.0])] {
@@ -344,8 +346,8 @@ fn depth(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let mut arenas = Vec::new();
     for layers in [1, 2, 4, 8] {
         let (g, prediction, loss) = transformer(TOKENS, layers)?;
-        let t = Plan::new(&g, Want::training(loss))?.memory();
-        let i = Plan::new(&g, Want::values(&[prediction]))?.memory();
+        let t = Plan::new(&g, OutputRequest::training(loss))?.memory();
+        let i = Plan::new(&g, OutputRequest::values(&[prediction]))?.memory();
         writeln!(
             out,
             "   {layers:>6}   {:>10.0} {:>10.0} {:>10.0}   {:>10.0} {:>10.0} {:>10.0}",
@@ -380,7 +382,7 @@ fn work(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let mut shares = Vec::new();
     for tokens in [64, 256, 1024, 4096] {
         let (g, _, loss) = transformer(tokens, 1)?;
-        let plan = Plan::new(&g, Want::training(loss))?;
+        let plan = Plan::new(&g, OutputRequest::training(loss))?;
         let (mut by_kind, mut forward, mut backward) = ([0u64; 4], 0, 0);
         for row in trace::rows(&g, &plan) {
             let kind = ["linear", "attention", "feed_forward"];

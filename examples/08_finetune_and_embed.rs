@@ -30,8 +30,8 @@ use heartlore::optim::Schedule;
 use heartlore::signal::simulate::{SimulatedStudy, State, StateShift};
 use heartlore::signal::{Band, Scaler, butterworth, sosfiltfilt, windows};
 use heartlore::train::{
-    AdamSettings, Augment, FinetuneSettings, Labelled, PretrainData, PretrainSettings, Run, Silent, finetune,
-    pretrain,
+    AdamSettings, Augment, FinetuneSettings, Labelled, NoopObserver, PretrainData, PretrainSettings, Run,
+    finetune, pretrain,
 };
 use std::error::Error;
 use std::io::Write;
@@ -144,7 +144,7 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
         validation: Vec::new(),
         fingerprint: "simulated".into(),
     };
-    let summary = pretrain(&settings, &unlabelled, &folder.join("pretrain"), false, &mut Silent)?;
+    let summary = pretrain(&settings, &unlabelled, &folder.join("pretrain"), false, &mut NoopObserver)?;
     let encoder = Model::from_weights(
         config.clone(),
         Task::Pretrained,
@@ -183,7 +183,7 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
         let (weights, report) = encoder.transfer(layout, 1)?;
         Ok((weights, report.taken))
     };
-    let tuned = finetune(&settings, &labelled, &initial, &folder.join("finetune"), false, &mut Silent)?;
+    let tuned = finetune(&settings, &labelled, &initial, &folder.join("finetune"), false, &mut NoopObserver)?;
     let pairs: Vec<(bool, f64)> = tuned.predictions.iter().map(|p| (p.label, p.probability)).collect();
     let accuracy = balanced_accuracy(&pairs);
     assert_eq!(pairs.len(), n, "every window is tested once, by a model that never saw its person");

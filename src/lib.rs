@@ -1,6 +1,6 @@
 //! heartlore learns emotion from the heartbeat: a hand-written numerical library and, on it, a complete system.
 //!
-//! Rooms, from the ground up (an arrow never runs backwards; `tests/rooms.rs` holds that):
+//! Rooms, from the ground up (an arrow never runs backwards; `tests/architecture.rs` holds that):
 //! `heartlore_kernels` <- [`tensor`] <- [`graph`] <- [`nn`] <- [`train`] <- `cli`, and beside them, knowing no graph,
 //! [`signal`], [`data`], [`optim`], [`metrics`], [`report`], [`checkpoint`].
 #![forbid(unsafe_code)]
@@ -10,6 +10,8 @@ pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod error;
+#[cfg(feature = "formats")]
+pub mod evaluate;
 pub mod graph;
 pub mod metrics;
 pub mod model;

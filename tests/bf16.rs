@@ -17,8 +17,8 @@ use heartlore::model::Task;
 use heartlore::nn::{self, MaskConfig, ModelConfig};
 use heartlore::optim::Schedule;
 use heartlore::train::{
-    AdamSettings, Augment, Control, Event, FinetuneSettings, Observer, PretrainData, PretrainSettings, Run,
-    Silent, Weights, classify, finetune, pretrain,
+    AdamSettings, Augment, Control, Event, FinetuneSettings, NoopObserver, Observer, PretrainData,
+    PretrainSettings, Run, Weights, classify, finetune, pretrain,
 };
 use std::path::Path;
 
@@ -253,7 +253,7 @@ fn fine_tuning_and_its_test_windows_take_the_precision() {
         };
         let initial = |layout: &Layout| Ok((layout.init(3), Vec::new()));
         let out = dir.path().join(format!("{precision:?}"));
-        let summary = finetune(&settings, &data, &initial, &out, false, &mut Silent).unwrap();
+        let summary = finetune(&settings, &data, &initial, &out, false, &mut NoopObserver).unwrap();
         let probabilities: Vec<f64> = summary.predictions.iter().map(|p| p.probability).collect();
         (summary.folds, probabilities)
     };

@@ -112,7 +112,7 @@ fn finetuning_says_whether_pretraining_saw_the_people_tested() {
         serde_json::json!(["simulated/sim03", "simulated/sim04", "simulated/sim05"])
     );
     assert!(p.json("seen/metrics.json")["warnings"][0].as_str().unwrap().contains("saw 3 of the 5"));
-    // Judged again from its files, it says so again.
+    // Evaluation again from its files, it says so again.
     let again = String::from_utf8(p.ok("evaluate seen --resamples 50").stdout).unwrap();
     assert!(again.contains("WARNING: Pre-training saw 3 of the 5"), "{again}");
     // The classifier has seen them all: those it was fitted on and those before.

@@ -7,8 +7,8 @@ mod common;
 
 use common::{Encoder, Given, Sizes, bits, fill, run, run_in, transformer};
 use heartlore::graph::{
-    Aids, AttentionSpec, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, MatmulPrecision, Plan, Precision,
-    Prepared, Team, Want,
+    AttentionSpec, Conv1dSpec, Exec, ExecContext, FeedForwardParams, Graph, Id, MatmulPrecision,
+    OutputRequest, PackedWeights, Plan, Precision, ThreadPool,
 };
 use heartlore::kernels::Isa;
 use heartlore::kernels::activation::Activation;
@@ -101,7 +101,7 @@ fn an_executor_has_no_memory_of_earlier_passes() {
     fn check<T: Precision>() {
         let (g, root) = model(2, 0.1);
         let graph = Arc::new(g);
-        let want = Want { keep: vec![root], root: Some(root), gradients: Vec::new(), params: true };
+        let want = OutputRequest { keep: vec![root], root: Some(root), gradients: Vec::new(), params: true };
         let plan = Arc::new(Plan::new(&graph, want).unwrap());
         sets(|isa| {
             let mut exec = Exec::<T>::with_isa(Arc::clone(&graph), Arc::clone(&plan), isa);
@@ -193,12 +193,12 @@ fn prepared_weights_change_no_bit() {
     fn check<T: Precision>(precision: MatmulPrecision) {
         let (g, root) = model(3, 0.2);
         let graph = Arc::new(g);
-        let want = Want { keep: vec![root], root: Some(root), gradients: Vec::new(), params: true };
+        let want = OutputRequest { keep: vec![root], root: Some(root), gradients: Vec::new(), params: true };
         let plan = Arc::new(Plan::new(&graph, want).unwrap().with_precision(precision));
         // A program of another batch and another purpose shares what was prepared for this one.
         let (other, other_root) = model(1, 0.0);
         let other = Arc::new(other);
-        let other_plan = Plan::new(&other, Want::values(&[other_root])).unwrap();
+        let other_plan = Plan::new(&other, OutputRequest::values(&[other_root])).unwrap();
         let other_plan = Arc::new(other_plan.with_precision(precision));
         let mut given = given(3, 4);
         given.dropout = Some((2, 1, 0));
@@ -208,10 +208,10 @@ fn prepared_weights_change_no_bit() {
             let mut small = Exec::<T>::with_isa(Arc::clone(&other), Arc::clone(&other_plan), isa);
             let params = fill(&mut exec, &given);
             fill(&mut small, &one);
-            let mut prepared = Prepared::new(&graph, &plan, isa);
+            let mut prepared = PackedWeights::new(&graph, &plan, isa);
             prepared.update(&params);
             assert!(prepared.bytes() > 0);
-            let mut run = |aids: Aids<'_, T>| {
+            let mut run = |aids: ExecContext<'_, T>| {
                 let mut grads = vec![T::ZERO; params.len()];
                 exec.poison();
                 exec.forward_with(&params, aids);
@@ -219,7 +219,7 @@ fn prepared_weights_change_no_bit() {
                 small.forward_with(&params, aids);
                 (bits(exec.value(root)), bits(&grads), bits(small.value(other_root)))
             };
-            assert_eq!(run(Aids::NONE), run(Aids::prepared(&prepared)), "{isa}");
+            assert_eq!(run(ExecContext::NONE), run(ExecContext::prepared(&prepared)), "{isa}");
         });
     }
     check::<f32>(MatmulPrecision::F32);
@@ -231,22 +231,22 @@ fn prepared_weights_change_no_bit() {
 #[should_panic(expected = "the prepared weights are not those of the parameters")]
 fn weights_prepared_before_a_step_are_refused_after_it() {
     let (g, root) = model(1, 0.0);
-    let plan = Plan::new(&g, Want::values(&[root])).unwrap();
-    let mut prepared = Prepared::new(&g, &plan, Isa::best());
+    let plan = Plan::new(&g, OutputRequest::values(&[root])).unwrap();
+    let mut prepared = PackedWeights::new(&g, &plan, Isa::best());
     let mut exec = Exec::<f32>::new(Arc::new(g), Arc::new(plan));
     let mut params = fill(&mut exec, &given(1, 6));
     prepared.update(&params);
-    exec.forward_with(&params, Aids::prepared(&prepared));
+    exec.forward_with(&params, ExecContext::prepared(&prepared));
     params.iter_mut().for_each(|p| *p *= 1.5);
-    exec.forward_with(&params, Aids::prepared(&prepared));
+    exec.forward_with(&params, ExecContext::prepared(&prepared));
 }
 
 /// A program's forward pass alone and on teams.
 fn check_teams<T: Precision>(g: &Graph, root: Id, isa: Isa, precision: MatmulPrecision) {
     let mut given = Given::random(g, root, 7);
     given.indices.clear();
-    let plan = Plan::new(g, Want::values(&[root])).unwrap().with_precision(precision);
-    let mut prepared = Prepared::new(g, &plan, isa);
+    let plan = Plan::new(g, OutputRequest::values(&[root])).unwrap().with_precision(precision);
+    let mut prepared = PackedWeights::new(g, &plan, isa);
     let mut exec = Exec::<T>::with_isa(Arc::new(g.clone()), Arc::new(plan), isa);
     let params = fill(&mut exec, &given);
     prepared.update(&params);
@@ -255,9 +255,11 @@ fn check_teams<T: Precision>(g: &Graph, root: Id, isa: Isa, precision: MatmulPre
     exec.forward(&params);
     let alone = bits(exec.value(root));
     for threads in [1, 2, 3, 8] {
-        let team = Team::new(threads).unwrap();
+        let team = ThreadPool::new(threads).unwrap();
         exec.poison();
-        team.lead(|| exec.forward_with(&params, Aids { prepared: Some(&prepared), team: Some(&team) }));
+        team.lead(|| {
+            exec.forward_with(&params, ExecContext { prepared: Some(&prepared), team: Some(&team) })
+        });
         let together = bits(exec.value(root));
         let first = alone.iter().zip(&together).position(|(a, b)| a != b);
         assert_eq!(first, None, "{isa} {}: {threads} threads", T::NAME);
@@ -340,7 +342,7 @@ fn every_operation_and_step_draws_its_own_mask() {
     let mut g = Graph::new();
     let x = g.input("x", [2, 4, 64]).unwrap();
     let (a, b) = (g.dropout(x, 0.5).unwrap(), g.dropout(x, 0.5).unwrap());
-    let plan = Arc::new(Plan::new(&g, Want::values(&[a, b])).unwrap());
+    let plan = Arc::new(Plan::new(&g, OutputRequest::values(&[a, b])).unwrap());
     for isa in Isa::available() {
         let mut exec = Exec::<f32>::with_isa(Arc::new(g.clone()), Arc::clone(&plan), isa);
         exec.set_input(x, &[1.0; 512]).unwrap();

@@ -55,7 +55,7 @@ fn check_case(case: &Case, seed: u64) -> Result<bool, String> {
     if report.passed() {
         return Ok(true);
     }
-    let plan = heartlore::graph::Plan::new(&case.graph, heartlore::graph::Want::training(case.root));
+    let plan = heartlore::graph::Plan::new(&case.graph, heartlore::graph::OutputRequest::training(case.root));
     let program = plan.map(|p| trace::program(&case.graph, &p, 8)).unwrap_or_default();
     Err(format!("{report}\nseed {seed}\n{program}"))
 }

@@ -8,13 +8,14 @@ use heartlore::Model;
 use heartlore::data::batch::Sampling;
 use heartlore::data::source::MemoryWindows;
 use heartlore::error::Kind;
-use heartlore::graph::{Exec, Layout, MatmulPrecision, Plan, Want};
+use heartlore::graph::{Exec, Layout, MatmulPrecision, OutputRequest, Plan};
 use heartlore::kernels::Isa;
 use heartlore::model::Task;
 use heartlore::nn::{self, MaskConfig, ModelConfig};
 use heartlore::optim::Schedule;
 use heartlore::train::{
-    AdamSettings, Augment, FinetuneSettings, PretrainData, PretrainSettings, Run, Silent, finetune, pretrain,
+    AdamSettings, Augment, FinetuneSettings, NoopObserver, PretrainData, PretrainSettings, Run, finetune,
+    pretrain,
 };
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ fn a_model_predicts_in_int8_near_f32_and_alike_for_any_batch_and_number_of_threa
 #[test]
 fn every_body_computes_the_same_function() {
     let c = nn::reconstruct(&model(), 1).unwrap();
-    let plan = Plan::new(&c.graph, Want::values(&[c.output])).unwrap();
+    let plan = Plan::new(&c.graph, OutputRequest::values(&[c.output])).unwrap();
     let plan = Arc::new(plan.with_precision(MatmulPrecision::Int8));
     let params: Vec<f32> = c.graph.layout().init(3);
     let windows = waves(1);
@@ -122,7 +123,7 @@ fn training_refuses_int8_and_test_windows_may_be_predicted_in_it() {
     };
     let settings =
         PretrainSettings { model: model(), run: run(MatmulPrecision::Int8), augment: Augment::default() };
-    let error = pretrain(&settings, &data, &dir.path().join("p"), false, &mut Silent).unwrap_err();
+    let error = pretrain(&settings, &data, &dir.path().join("p"), false, &mut NoopObserver).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.to_string().contains("int8 has no derivative"), "{error}");
 
@@ -139,7 +140,7 @@ fn training_refuses_int8_and_test_windows_may_be_predicted_in_it() {
             test_precision,
         };
         let initial = |layout: &Layout| Ok((layout.init(3), Vec::new()));
-        finetune(&settings, &data, &initial, &dir.path().join(name), resume, &mut Silent)
+        finetune(&settings, &data, &initial, &dir.path().join(name), resume, &mut NoopObserver)
     };
     let (a, b) =
         (tuned("f32", false, None).unwrap(), tuned("int8", false, Some(MatmulPrecision::Int8)).unwrap());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use heartlore::checkpoint::json::Value;
 use heartlore::checkpoint::{TensorView, safetensors};
 use heartlore::error::Kind;
-use heartlore::graph::{Exec, Plan, Want};
+use heartlore::graph::{Exec, OutputRequest, Plan};
 use heartlore::model::{BandPass, CONFIG, Card, Output, PREPROCESSOR, Preprocessing, README, Task, WEIGHTS};
 use heartlore::nn::{self, Activation, EncoderNorm, MaskConfig, ModelConfig, NormOrder, Pooling, Positions};
 use heartlore::signal::{Normalisation, Rng};
@@ -286,7 +286,7 @@ fn predictions_are_those_of_the_program() {
     let x = windows(n, c.window, 1);
     let run = |batch: usize| {
         let p = nn::classify(&c, batch, 2.0).unwrap();
-        let plan = Plan::new(&p.graph, Want::values(&[p.logits])).unwrap();
+        let plan = Plan::new(&p.graph, OutputRequest::values(&[p.logits])).unwrap();
         let weights = model.weights_for(p.graph.layout()).unwrap();
         let mut exec = Exec::<f32>::new(Arc::clone(&p.graph), Arc::new(plan));
         let mut logits = Vec::new();

@@ -4,7 +4,7 @@
 
 use heartlore::error::Kind;
 use heartlore::graph::check::{self, Point, Settings};
-use heartlore::graph::{Conv1dSpec, Exec, Graph, Id, Op, Plan, Want};
+use heartlore::graph::{Conv1dSpec, Exec, Graph, Id, Op, OutputRequest, Plan};
 use heartlore::kernels::pool::Pool;
 use heartlore::nn::{
     self, Activation, EncoderNorm, Key, MaskConfig, ModelConfig, NormOrder, Pooling, Positions,
@@ -64,7 +64,8 @@ fn configurations() -> Vec<(&'static str, ModelConfig)> {
 
 /// Runs a program at a point: the kept values, and the parameter gradients if there is a loss.
 fn run(graph: &Arc<Graph>, point: &Point, keep: &[Id], loss: Option<Id>) -> (Vec<Vec<f64>>, Vec<f64>) {
-    let want = Want { keep: keep.to_vec(), root: loss, gradients: Vec::new(), params: loss.is_some() };
+    let want =
+        OutputRequest { keep: keep.to_vec(), root: loss, gradients: Vec::new(), params: loss.is_some() };
     let plan = Plan::new(graph, want).unwrap();
     let mut exec = Exec::<f64>::new(graph.clone(), Arc::new(plan));
     for (&id, v) in &point.inputs {
@@ -395,7 +396,7 @@ fn dropout_draws_by_key_and_is_off_in_evaluation() {
     let c = ModelConfig { dropout: 0.3, attention_dropout: 0.2, ..ModelConfig::tiny() };
     for order in [NormOrder::Post, NormOrder::Pre] {
         let p = nn::classify(&ModelConfig { norm_order: order, ..c.clone() }, 2, 1.0).unwrap();
-        let plan = Plan::new(&p.graph, Want::values(&[p.logits])).unwrap();
+        let plan = Plan::new(&p.graph, OutputRequest::values(&[p.logits])).unwrap();
         let mut exec = Exec::<f32>::new(p.graph.clone(), Arc::new(plan));
         let params = p.graph.layout().init::<f32>(1);
         let at = Point::random(&p.graph, 2);
@@ -549,7 +550,7 @@ fn nonsense_is_refused_with_the_setting_named() {
 fn a_window_of_paper_is_worth_a_team_and_one_of_tiny_is_not() {
     let time_on_two = |config: ModelConfig| {
         let p = nn::classify(&config.without_dropout(), 1, 1.0).unwrap();
-        let plan = Plan::new(&p.graph, Want::values(&[p.logits])).unwrap();
+        let plan = Plan::new(&p.graph, OutputRequest::values(&[p.logits])).unwrap();
         let exec = Exec::<f32>::new(p.graph, Arc::new(plan));
         exec.share_of_time(2) + exec.waking_time()
     };

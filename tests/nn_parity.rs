@@ -4,7 +4,7 @@
 //! our f64 must agree to rounding, our f32 to what f32 can hold.
 #![allow(clippy::print_stdout, reason = "the errors measured are part of the result")]
 
-use heartlore::graph::{Exec, Graph, Id, Layout, Plan, Precision, Want};
+use heartlore::graph::{Exec, Graph, Id, Layout, OutputRequest, Plan, Precision};
 use heartlore::kernels::{Isa, Real, adam};
 use heartlore::nn::{self, Activation, EncoderNorm, ModelConfig, NormOrder, Pooling, Positions};
 use safetensors::SafeTensors;
@@ -97,13 +97,13 @@ fn from<T: Real>(v: &[T]) -> Vec<f64> {
     v.iter().map(|x| x.f64()).collect()
 }
 
-fn exec<T: Precision>(graph: &Arc<Graph>, want: Want) -> Exec<T> {
+fn exec<T: Precision>(graph: &Arc<Graph>, want: OutputRequest) -> Exec<T> {
     let plan = Plan::new(graph, want).unwrap();
     Exec::new(graph.clone(), Arc::new(plan))
 }
 
 fn training<T: Precision>(graph: &Arc<Graph>, loss: Id, keep: Id) -> Exec<T> {
-    exec(graph, Want { keep: vec![loss, keep], ..Want::training(loss) })
+    exec(graph, OutputRequest { keep: vec![loss, keep], ..OutputRequest::training(loss) })
 }
 
 /// Compares every parameter's gradient; the absolute tolerance is `tol` times the tensor's root mean square.
@@ -174,7 +174,7 @@ fn compare<T: Precision>(case: &str, c: &ModelConfig, batch: usize, tol: &Tolera
     let (x, mask) = data(c, batch);
     let hidden: Vec<f64> = x.iter().zip(&mask).map(|(x, m)| x * (1.0 - m)).collect();
     assert_eq!(r.graph.layout(), p.graph.layout());
-    let mut run = exec::<T>(&r.graph, Want::values(&[r.output]));
+    let mut run = exec::<T>(&r.graph, OutputRequest::values(&[r.output]));
     run.set_input(r.samples, &to(&hidden)).unwrap();
     run.forward(&params);
     let output = worst(&from(run.value(r.output)), &wanted, tol.output, tol.output);

@@ -8,7 +8,9 @@
 mod common;
 
 use common::{Model, Sizes, transformer, uniform};
-use heartlore::graph::{Aids, Exec, MatmulPrecision, Plan, Precision, Prepared, Team, Want};
+use heartlore::graph::{
+    Exec, ExecContext, MatmulPrecision, OutputRequest, PackedWeights, Plan, Precision, ThreadPool,
+};
 use heartlore::kernels::Isa;
 use heartlore::kernels::adam::{self, Adam, clip};
 use heartlore::nn::{self, ModelConfig};
@@ -77,8 +79,8 @@ fn allocations(f: impl FnOnce()) -> usize {
 fn training_steps<T: Precision>(sizes: Sizes, isa: Isa, precision: MatmulPrecision) -> (usize, usize) {
     let Model { graph, x, labels, loss, .. } = transformer(sizes);
     let graph = Arc::new(graph);
-    let plan = Arc::new(Plan::new(&graph, Want::training(loss)).unwrap().with_precision(precision));
-    let mut prepared = Prepared::new(&graph, &plan, isa);
+    let plan = Arc::new(Plan::new(&graph, OutputRequest::training(loss)).unwrap().with_precision(precision));
+    let mut prepared = PackedWeights::new(&graph, &plan, isa);
     let mut exec = Exec::<T>::with_isa(Arc::clone(&graph), plan, isa);
     exec.set_dropout(true);
     let mut params: Vec<T> = graph.layout().init(1);
@@ -94,7 +96,7 @@ fn training_steps<T: Precision>(sizes: Sizes, isa: Isa, precision: MatmulPrecisi
         if t > 2 {
             prepared.update(&params);
         }
-        let aids = if t > 2 { Aids::prepared(&prepared) } else { Aids::NONE };
+        let aids = if t > 2 { ExecContext::prepared(&prepared) } else { ExecContext::NONE };
         exec.forward_with(&params, aids);
         grads.fill(T::ZERO);
         exec.backward_with(&params, aids, &[T::ONE], &mut grads);
@@ -135,7 +137,7 @@ fn a_fine_tuning_step_allocates_nothing() {
     let _alone = alone();
     // The class row alone goes through the last layer, its keys and values absorbed.
     let program = nn::classify(&ModelConfig::tiny(), 2, 1.0).unwrap();
-    let plan = Arc::new(Plan::new(&program.graph, Want::training(program.loss)).unwrap());
+    let plan = Arc::new(Plan::new(&program.graph, OutputRequest::training(program.loss)).unwrap());
     let samples: Vec<f32> = common::cast(&uniform(program.graph.shape(program.samples).elements(), 5));
     let params: Vec<f32> = program.graph.layout().init(1);
     for isa in Isa::available() {
@@ -161,15 +163,15 @@ fn a_pass_on_a_team_allocates_a_few_words_only() {
     (sizes.encoder.width, sizes.encoder.hidden) = (64, 96);
     let Model { graph, x, logits, .. } = transformer(sizes);
     let graph = Arc::new(graph);
-    let plan = Arc::new(Plan::new(&graph, Want::values(&[logits])).unwrap());
-    let mut prepared = Prepared::new(&graph, &plan, Isa::best());
+    let plan = Arc::new(Plan::new(&graph, OutputRequest::values(&[logits])).unwrap());
+    let mut prepared = PackedWeights::new(&graph, &plan, Isa::best());
     let mut exec = Exec::<f32>::new(Arc::clone(&graph), plan);
     let params: Vec<f32> = graph.layout().init(1);
     prepared.update(&params);
     exec.set_input(x, &common::cast::<f32>(&uniform(graph.shape(x).elements(), 3))).unwrap();
     assert!(exec.share_of_time(2) < 0.6, "nothing is shared");
-    let team = Team::new(2).unwrap();
-    let aids = Aids { prepared: Some(&prepared), team: Some(&team) };
+    let team = ThreadPool::new(2).unwrap();
+    let aids = ExecContext { prepared: Some(&prepared), team: Some(&team) };
     let mut pass = || team.lead(|| exec.forward_with(&params, aids));
     pass();
     let before = ALL.load(Ordering::Relaxed);

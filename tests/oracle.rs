@@ -9,7 +9,7 @@ mod common;
 
 use common::{Encoder, Given, Outcome, Sizes, cast, encoder_layer, run};
 use heartlore::graph::{
-    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Plan, Precision, Want,
+    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, OutputRequest, Plan, Precision,
 };
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::adam::{self, Adam};
@@ -279,7 +279,7 @@ fn train<T: Precision>(start: &Case, end: &Case, adam: Adam, isa: Isa, tolerance
     let batch = start["xs"].dims[1];
     let model = common::transformer(Sizes::small(batch, 0.0));
     let graph = Arc::new(model.graph.clone());
-    let plan = Arc::new(Plan::new(&graph, Want::training(model.loss)).unwrap());
+    let plan = Arc::new(Plan::new(&graph, OutputRequest::training(model.loss)).unwrap());
     let mut exec = Exec::<T>::with_isa(Arc::clone(&graph), plan, isa);
     let mut params = vec![T::ZERO; graph.layout().len()];
     for p in graph.layout().entries() {

@@ -13,7 +13,7 @@ mod programs;
 
 use common::{Given, Sizes, bits, fill, transformer};
 use draw::{Case, Draw};
-use heartlore::graph::{Exec, Graph, Id, Op, OpKind, Plan, Precision, Want};
+use heartlore::graph::{Exec, Graph, Id, Op, OpKind, OutputRequest, Plan, Precision};
 use heartlore::kernels::Isa;
 use heartlore::tensor::Init;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,17 +26,17 @@ fn random_programs() -> impl Iterator<Item = (u64, Case)> {
 }
 
 /// Different things to ask of a program.
-fn wants(g: &Graph, root: Id, seed: u64) -> Vec<Want> {
+fn wants(g: &Graph, root: Id, seed: u64) -> Vec<OutputRequest> {
     let inputs: Vec<Id> = g.ids().filter(|&id| g.node(id).op == Op::Input).collect();
     let values: Vec<Id> = g.ids().filter(|&id| !g.node(id).op.kind().is_leaf()).collect();
     let mut draw = Draw::new(seed);
     let keep: Vec<Id> = (0..3).map(|_| draw.pick(&values)).collect();
     vec![
-        Want::training(root),
-        Want { keep: vec![root], root: Some(root), gradients: inputs, params: true },
-        Want { keep: keep.clone(), root: Some(root), gradients: keep.clone(), params: false },
-        Want::values(&keep),
-        Want::values(&[root]),
+        OutputRequest::training(root),
+        OutputRequest { keep: vec![root], root: Some(root), gradients: inputs, params: true },
+        OutputRequest { keep: keep.clone(), root: Some(root), gradients: keep.clone(), params: false },
+        OutputRequest::values(&keep),
+        OutputRequest::values(&[root]),
     ]
 }
 
@@ -78,7 +78,7 @@ fn live_ranges_never_overlap() {
 fn buffers_live_as_long_as_they_are_read() {
     for (seed, case) in random_programs().take(200) {
         let g = &case.graph;
-        let want = Want::training(case.root);
+        let want = OutputRequest::training(case.root);
         let plan = Plan::new(g, want).unwrap();
         let n = g.nodes().len();
         let storage = |mut id: Id| {
@@ -193,7 +193,7 @@ fn poison_reaches_the_values() {
     let mut g = Graph::new();
     let x = g.input("x", [2]).unwrap();
     let y = g.scale(x, 2.0).unwrap();
-    let plan = Arc::new(Plan::new(&g, Want::values(&[y])).unwrap());
+    let plan = Arc::new(Plan::new(&g, OutputRequest::values(&[y])).unwrap());
     let mut exec = Exec::<f32>::new(Arc::new(g), plan);
     exec.set_input(x, &[1.0, 2.0]).unwrap();
     exec.forward(&[]);
@@ -217,8 +217,8 @@ fn the_arena_is_near_its_lower_bound() {
     (paper.encoder.width, paper.encoder.hidden) = (256, 1024);
     for (name, sizes) in [("small", Sizes::small(3, 0.1)), ("1281 tokens, width 256, 8 layers", paper)] {
         let m = transformer(sizes);
-        let training = Plan::new(&m.graph, Want::training(m.loss)).unwrap().memory();
-        let inference = Plan::new(&m.graph, Want::values(&[m.logits])).unwrap().memory();
+        let training = Plan::new(&m.graph, OutputRequest::training(m.loss)).unwrap().memory();
+        let inference = Plan::new(&m.graph, OutputRequest::values(&[m.logits])).unwrap().memory();
         println!("{name}\n  training   {training}\n  inference  {inference}");
         for (what, memory) in [("training", training), ("inference", inference)] {
             assert!(memory.arena * 4 <= memory.bound * 5, "{name}, {what}: {memory}");
@@ -234,7 +234,7 @@ fn inference_plans_are_no_larger_and_give_the_same_values() {
         for (seed, case) in random_programs().take(200) {
             let graph = Arc::new(case.graph.clone());
             let given = Given::random(&graph, case.root, seed);
-            let value = |want: Want| {
+            let value = |want: OutputRequest| {
                 let plan = Arc::new(Plan::new(&graph, want).unwrap());
                 let arena = plan.memory().arena;
                 let mut exec = Exec::<T>::new(Arc::clone(&graph), plan);
@@ -242,8 +242,8 @@ fn inference_plans_are_no_larger_and_give_the_same_values() {
                 exec.forward(&params);
                 (bits(exec.value(case.root)), arena)
             };
-            let (trained, large) = value(Want::training(case.root));
-            let (inferred, small) = value(Want::values(&[case.root]));
+            let (trained, large) = value(OutputRequest::training(case.root));
+            let (inferred, small) = value(OutputRequest::values(&[case.root]));
             assert_eq!(trained, inferred, "seed {seed}");
             assert!(small <= large, "seed {seed}: inference {small}, training {large}");
         }
@@ -262,20 +262,20 @@ fn dead_branches_are_left_out() {
     let dead = g.mul(used, unused_input).unwrap();
     let deader = g.softmax(dead).unwrap();
     let root = g.reduce(used, heartlore::kernels::reduce::Reduce::Sum).unwrap();
-    let plan = Plan::new(&g, Want::training(root)).unwrap();
+    let plan = Plan::new(&g, OutputRequest::training(root)).unwrap();
     for id in [unused_input, dead, deader] {
         assert!(!plan.is_live(id) && !plan.is_differentiated(id), "{id}");
         assert!(plan.lifetimes().iter().all(|b| b.id != id), "{id} has memory");
     }
     assert!([x, w, used, root].into_iter().all(|id| plan.is_live(id)));
     // A live branch that no gradient passes through is computed, not differentiated.
-    let want = Want { keep: vec![root, deader], root: Some(root), gradients: vec![], params: true };
+    let want = OutputRequest { keep: vec![root, deader], root: Some(root), gradients: vec![], params: true };
     let plan = Plan::new(&g, want).unwrap();
     assert!(plan.is_live(deader) && !plan.is_differentiated(deader));
 
     // Random programs: live is exactly what the wanted values depend on.
     for (seed, case) in random_programs() {
-        let plan = Plan::new(&case.graph, Want::training(case.root)).unwrap();
+        let plan = Plan::new(&case.graph, OutputRequest::training(case.root)).unwrap();
         let mut needed = BTreeSet::from([case.root]);
         let mut left = vec![case.root];
         while let Some(id) = left.pop() {

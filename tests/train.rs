@@ -8,8 +8,8 @@ use heartlore::graph::MatmulPrecision;
 use heartlore::nn::{MaskConfig, ModelConfig};
 use heartlore::optim::Schedule;
 use heartlore::train::{
-    AdamSettings, Augment, Control, Event, FinetuneSettings, Labelled, Observer, PretrainData,
-    PretrainSettings, Run, Silent, Weights, finetune, pretrain,
+    AdamSettings, Augment, Control, Event, FinetuneSettings, Labelled, NoopObserver, Observer, PretrainData,
+    PretrainSettings, Run, Weights, finetune, pretrain,
 };
 use std::path::Path;
 
@@ -125,13 +125,14 @@ fn finetune_in(
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
-    let one = bits(&pretrain_in(&dir.path().join("1"), 1, false, &mut Silent).unwrap());
-    let (p_one, w_one) = finetune_in(&dir.path().join("f1"), 1, false, &mut Silent).unwrap();
+    let one = bits(&pretrain_in(&dir.path().join("1"), 1, false, &mut NoopObserver).unwrap());
+    let (p_one, w_one) = finetune_in(&dir.path().join("f1"), 1, false, &mut NoopObserver).unwrap();
     for threads in [2, 5, 7] {
-        let other = pretrain_in(&dir.path().join(threads.to_string()), threads, false, &mut Silent).unwrap();
+        let other =
+            pretrain_in(&dir.path().join(threads.to_string()), threads, false, &mut NoopObserver).unwrap();
         assert!(bits(&other) == one, "pre-training with {threads} threads gives other bits");
         let (p, w) =
-            finetune_in(&dir.path().join(format!("f{threads}")), threads, false, &mut Silent).unwrap();
+            finetune_in(&dir.path().join(format!("f{threads}")), threads, false, &mut NoopObserver).unwrap();
         assert!(
             p == p_one && bits(&w) == bits(&w_one),
             "fine-tuning with {threads} threads gives other bits"
@@ -142,8 +143,8 @@ fn any_number_of_threads_gives_the_same_bits() {
 #[test]
 fn a_run_stopped_at_every_step_ends_with_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
-    let whole = bits(&pretrain_in(&dir.path().join("whole"), 2, false, &mut Silent).unwrap());
-    let (p_whole, w_whole) = finetune_in(&dir.path().join("f"), 2, false, &mut Silent).unwrap();
+    let whole = bits(&pretrain_in(&dir.path().join("whole"), 2, false, &mut NoopObserver).unwrap());
+    let (p_whole, w_whole) = finetune_in(&dir.path().join("f"), 2, false, &mut NoopObserver).unwrap();
     // Stops after every single event that can stop it, again and again.
     let broken = dir.path().join("broken");
     let mut stops = 0;
@@ -189,7 +190,7 @@ fn a_run_does_not_go_on_with_other_settings_or_over_another_run() {
     let mut once =
         |e: &Event| if matches!(e, Event::Step { .. }) { Control::Stop } else { Control::Continue };
     assert!(pretrain_in(dir.path(), 1, false, &mut once).is_err());
-    let again = pretrain_in(dir.path(), 1, false, &mut Silent).unwrap_err();
+    let again = pretrain_in(dir.path(), 1, false, &mut NoopObserver).unwrap_err();
     assert!(again.to_string().contains("--resume"), "{again}");
     let source = windows(34);
     let settings =
@@ -201,7 +202,7 @@ fn a_run_does_not_go_on_with_other_settings_or_over_another_run() {
         validation: vec![],
         fingerprint: "test".into(),
     };
-    let other = pretrain(&settings, &data, dir.path(), true, &mut Silent).unwrap_err();
+    let other = pretrain(&settings, &data, dir.path(), true, &mut NoopObserver).unwrap_err();
     assert!(other.to_string().contains("seed: 8"), "{other}");
 }
 
@@ -266,7 +267,7 @@ fn fine_tuning_tells_slow_from_fast_waves_in_unseen_subjects() {
     };
     let initial = |layout: &heartlore::graph::Layout| Ok((layout.init(3), vec![]));
     let accuracy = |data: &Labelled<'_>, dir: &Path| {
-        let s = finetune(&settings, data, &initial, dir, false, &mut Silent).unwrap();
+        let s = finetune(&settings, data, &initial, dir, false, &mut NoopObserver).unwrap();
         assert_eq!(s.predictions.len(), 80);
         s.predictions.iter().filter(|p| (p.probability > 0.5) == p.label).count() as f64 / 80.0
     };
@@ -303,12 +304,12 @@ fn a_training_part_with_one_class_and_a_wrong_window_are_errors() {
         fingerprint: String::new(),
     };
     let initial = |layout: &heartlore::graph::Layout| Ok((layout.init(3), vec![]));
-    let e = finetune(&settings, &data, &initial, dir.path(), false, &mut Silent).unwrap_err();
+    let e = finetune(&settings, &data, &initial, dir.path(), false, &mut NoopObserver).unwrap_err();
     assert!(e.to_string().contains("negative windows only") && e.to_string().contains("fold"), "{e}");
     data.labels = vec![true; 7];
-    assert!(finetune(&settings, &data, &initial, dir.path(), false, &mut Silent).is_err());
+    assert!(finetune(&settings, &data, &initial, dir.path(), false, &mut NoopObserver).is_err());
     let wide = FinetuneSettings { model: ModelConfig::tiny(), ..settings };
     data.labels = vec![true; 8];
-    let e = finetune(&wide, &data, &initial, dir.path(), false, &mut Silent).unwrap_err();
+    let e = finetune(&wide, &data, &initial, dir.path(), false, &mut NoopObserver).unwrap_err();
     assert!(e.to_string().contains("64 samples") && e.to_string().contains("1280"), "{e}");
 }

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::ecg::Ecg;
 use super::windows::{self, RecordingArgs};
-use crate::Result;
 use crate::cli::Context;
+use crate::error::Result;
 use crate::signal::BeatAgreement;
 use crate::signal::hrv::{NnSeries, NnSettings};
 

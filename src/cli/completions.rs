@@ -1,7 +1,7 @@
 //! `heartlore completions`: a script that completes commands and flags in a shell.
 
-use crate::Result;
 use crate::cli::{Context, command};
+use crate::error::Result;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -12,8 +12,7 @@ use std::path::Path;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// Name of the file in a run directory.
 pub const FILE: &str = "config.toml";

@@ -10,8 +10,7 @@ use clap::FromArgMatches;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Config;
-use crate::error::Kind;
-use crate::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Handed to every command.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use super::windows::{self, RecordingArgs};
 use crate::data::readers::wfdb::annotations::is_beat;
 use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::Unit;
+use crate::error::{Error, Result};
 use crate::report::plots::{QualitySpan, RecordingOverview, WindowMark, recording_overview};
 use crate::signal::{detect_r_peaks, finite_runs};
-use crate::{Error, Result};
 
 /// The ECG of one recording, as in the file.
 pub(super) struct Ecg {

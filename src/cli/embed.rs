@@ -7,9 +7,10 @@ use super::windows::{self, Partial, RecordingArgs, seconds};
 use crate::cli::Context;
 use crate::data::npy::Writer;
 use crate::data::store::Store;
+use crate::error::{Error, Result};
 use crate::graph::MatmulPrecision;
+use crate::model::Model;
 use crate::model::Output;
-use crate::{Error, Model, Result};
 
 /// Windows that are read and run at a time.
 const AT_A_TIME: usize = 256;

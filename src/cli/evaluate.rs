@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::judge::{FoldRows, Judged, Predictions, Settings, judge};
-use crate::cli::people::Start;
+use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
+use crate::cli::people::InitProvenance;
 use crate::cli::pretrain::is_simulated;
 use crate::cli::rundir::{curves, provenance, write_bytes};
 use crate::cli::{Context, reports, simulate};
 use crate::data::store::Store;
-use crate::error::IoContext;
+use crate::error::{Error, IoContext, Result};
 use crate::report::{NoticeKind, Report, Tile};
-use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,11 +88,11 @@ pub struct SplitFile {
     pub folds: Vec<FoldRows>,
     /// Where the weights came from; `None` in runs of earlier versions.
     #[serde(default)]
-    pub start: Option<Start>,
+    pub start: Option<InitProvenance>,
 }
 
 /// Says in a judgement whether people who are tested had been seen in pre-training.
-pub(crate) fn tell_start(judged: &mut Judged, split: &SplitFile) {
+pub(crate) fn report_init_provenance(judged: &mut Evaluation, split: &SplitFile) {
     let Some(start) = &split.start else { return };
     let (sentence, is_warning) = start.sentence();
     if is_warning { judged.warnings.push(sentence) } else { judged.notes.push(sentence) }
@@ -128,8 +127,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     std::fs::create_dir_all(&out).with_file(&out)?;
     let (judged, store) = if is_run {
         let split = read_split(&args.input)?;
-        let told = |mut judged: Judged| {
-            tell_start(&mut judged, &split);
+        let told = |mut judged: Evaluation| {
+            report_init_provenance(&mut judged, &split);
             judged
         };
         let dir = args.data.clone().unwrap_or_else(|| split.store.clone());
@@ -168,7 +167,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// # Errors
 /// A failing disk.
 pub(crate) fn write(
-    judged: &Judged,
+    judged: &Evaluation,
     out: &Path,
     run: Option<&Path>,
     store: Option<&Store>,
@@ -190,7 +189,7 @@ pub(crate) fn write(
 }
 
 /// The key figures of the model.
-pub(crate) fn tiles(judged: &Judged) -> Vec<Tile> {
+pub(crate) fn tiles(judged: &Evaluation) -> Vec<Tile> {
     let Some(model) = judged.methods.first() else { return Vec::new() };
     let names = ["Balanced accuracy", "Macro F1", "AUC"];
     let tile = |(name, i): (&str, &Option<crate::metrics::Interval>)| match i {

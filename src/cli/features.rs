@@ -8,10 +8,10 @@ use super::ecg::{Ecg, grid};
 use super::windows::{self, RecordingArgs, seconds};
 use crate::cli::Context;
 use crate::data::store::Store;
+use crate::error::{Error, Result};
 use crate::report::plots::WindowMark;
 use crate::signal::hrv::{FrequencyDomain, Hrv, NnSeries, NnSettings};
 use crate::signal::{detect_r_peaks, respiration};
-use crate::{Error, Result};
 
 /// Flags of `features`.
 #[derive(Clone, Debug, clap::Args)]

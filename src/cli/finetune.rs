@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Precision, labels, model, protocol, selection, training};
 use crate::cli::evaluate::{self, SplitFile};
-use crate::cli::judge::{FoldRows, Judged, Predictions, Settings, judge};
-use crate::cli::people::{self, Start};
+use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
+use crate::cli::people::{self, InitProvenance};
 use crate::cli::pretrain::{fingerprint, is_simulated, training_data};
-use crate::cli::rundir::{RunDir, Watch, write_bytes};
+use crate::cli::rundir::{RunDir, RunLogger, write_bytes};
 use crate::cli::{Context, interrupt};
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Keys, Split};
 use crate::data::store::Store;
+use crate::error::{Error, Result};
 use crate::graph::Layout;
+use crate::model::Model;
 use crate::model::{Card, People, Preprocessing, Task};
 use crate::train::{FinetuneSettings, FinetuneSummary, Labelled, Prediction, Weights, finetune};
-use crate::{Error, Model, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,7 +104,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Fine-tunes into `args.out` and writes everything there.
-pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Judged, Option<Model>)> {
+pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Evaluation, Option<Model>)> {
     let init = match &args.init {
         Some(dir) => Some(Model::load(dir)?),
         None => None,
@@ -149,7 +150,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     labels.leave_out_middle(&mut split);
     let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
     let tested = split.folds.iter().flat_map(|f| &f.test).map(|&i| labels.rows[i]);
-    let start = Start::of(args.init.as_deref().zip(init.as_ref()), &people::of_rows(store, tested));
+    let start = InitProvenance::of(args.init.as_deref().zip(init.as_ref()), &people::of_rows(store, tested));
     let (sentence, is_warning) = start.sentence();
     if is_warning {
         context.warn(&sentence);
@@ -184,7 +185,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ju
     let steps = |n: usize| n.div_ceil(run.batch) as u64 * run.epochs;
     let mut planned: Vec<u64> = split.folds.iter().map(|f| steps(f.train.len())).collect();
     planned.push(steps(labels.rows.len()));
-    let mut watch = Watch::new(dir.dir(), args.resume, &planned, context);
+    let mut watch = RunLogger::new(dir.dir(), args.resume, &planned, context);
     let outcome = if labels.ratings.is_empty() || matches!(labels.rule, labels::Rule::Above(_)) {
         let data = labelled(store, &labels, labels.classes.clone(), split.clone());
         finetune(&settings, &data, &initial, dir.dir(), args.resume, &mut watch)
@@ -284,7 +285,7 @@ fn split_file(
     rule: &str,
     split: &Split,
     classes: &[Vec<bool>],
-    start: Start,
+    start: InitProvenance,
 ) -> SplitFile {
     let folds = split.folds.iter().zip(classes).map(|(f, classes)| FoldRows {
         name: f.name.clone(),
@@ -317,7 +318,7 @@ fn fold_by_fold(
     initial: &crate::train::Initial<'_>,
     out: &Path,
     resume: bool,
-    watch: &mut Watch<'_>,
+    watch: &mut RunLogger<'_>,
 ) -> Result<FinetuneSummary> {
     let mut all = FinetuneSummary { predictions: Vec::new(), folds: Vec::new(), model: None };
     let one = |fold: &Fold| Split { folds: vec![fold.clone()], ..split.clone() };
@@ -369,7 +370,7 @@ fn save_model(
     weights: &Weights,
     store: &Store,
     labels: &labels::Labels,
-    judged: &Judged,
+    judged: &Evaluation,
     people: Option<People>,
     dir: &Path,
 ) -> Result<Model> {
@@ -379,7 +380,7 @@ fn save_model(
         threshold: 0.5,
     };
     let metrics = judged.methods.iter().flat_map(|m| {
-        crate::cli::judge::METRICS.iter().zip(&m.intervals).take(3).filter_map(|(name, i)| {
+        crate::evaluate::METRICS.iter().zip(&m.intervals).take(3).filter_map(|(name, i)| {
             i.map(|i| {
                 let who = if m.baseline {
                     format!("{name} of the baseline '{}'", m.name)
@@ -453,7 +454,7 @@ fn judge_run(
     rows: &[usize],
     summary: &FinetuneSummary,
     seed: u64,
-) -> Result<Judged> {
+) -> Result<Evaluation> {
     let index = store.index();
     let mut p = Predictions::default();
     for q in &summary.predictions {
@@ -477,7 +478,7 @@ fn judge_run(
     let rate = store.manifest().processing.rate_hz;
     let mut judged =
         judge(&p, args.baselines.then_some((store as &dyn WindowSource, rate, &split.folds[..])), &settings)?;
-    evaluate::tell_start(&mut judged, split);
+    evaluate::report_init_provenance(&mut judged, split);
     judged.notes.extend(split.warnings.iter().filter(|_| !split.leaks).take(5).cloned());
     Ok(judged)
 }

@@ -6,9 +6,10 @@ use super::options::Precision;
 use super::windows::{self, Partial};
 use crate::cli::Context;
 use crate::data::npy;
+use crate::error::Result;
 use crate::graph::MatmulPrecision;
+use crate::model::Model;
 use crate::model::Task;
-use crate::{Model, Result};
 
 /// Flags of `forward`.
 #[derive(Clone, Debug, clap::Args)]

@@ -10,9 +10,11 @@ use crate::checkpoint::dtype::Element;
 use crate::checkpoint::{TensorView, safetensors};
 use crate::cli::Context;
 use crate::data::npy;
-use crate::graph::{Exec, Layout, Plan, Precision, Want};
+use crate::error::{Error, Result};
+use crate::graph::{Exec, Layout, OutputRequest, Plan, Precision};
+use crate::model::Model;
 use crate::model::Task;
-use crate::{Error, Model, Result, nn};
+use crate::nn;
 
 /// Flags of `grad`.
 #[derive(Clone, Debug, clap::Args)]
@@ -179,10 +181,12 @@ fn pretrain<T: Precision>(model: &Model, point: &Point) -> Result<Found<T>> {
     let most = point.mask.chunks(c.window).map(|m| rows(m).len()).max().unwrap_or(1).max(1);
     let p = nn::pretrain(c, 1, most)?;
     let mut exec =
-        Exec::<T>::new(Arc::clone(&p.graph), Arc::new(Plan::new(&p.graph, Want::training(p.loss))?));
+        Exec::<T>::new(Arc::clone(&p.graph), Arc::new(Plan::new(&p.graph, OutputRequest::training(p.loss))?));
     let r = nn::reconstruct(c, 1)?;
-    let mut whole =
-        Exec::<T>::new(Arc::clone(&r.graph), Arc::new(Plan::new(&r.graph, Want::values(&[r.output]))?));
+    let mut whole = Exec::<T>::new(
+        Arc::clone(&r.graph),
+        Arc::new(Plan::new(&r.graph, OutputRequest::values(&[r.output]))?),
+    );
     let layout = p.graph.layout().clone();
     let (params, whole_params) = (weights::<T>(model, &layout)?, weights::<T>(model, r.graph.layout())?);
     let hidden = point.mask.iter().filter(|m| **m).count() as f64;
@@ -224,7 +228,7 @@ fn pretrain<T: Precision>(model: &Model, point: &Point) -> Result<Found<T>> {
 fn classify<T: Precision>(model: &Model, point: &Point, pos_weight: f64) -> Result<Found<T>> {
     let c = model.config();
     let p = nn::classify(c, 1, pos_weight)?;
-    let want = Want { keep: vec![p.loss, p.logits], ..Want::training(p.loss) };
+    let want = OutputRequest { keep: vec![p.loss, p.logits], ..OutputRequest::training(p.loss) };
     let mut exec = Exec::<T>::new(Arc::clone(&p.graph), Arc::new(Plan::new(&p.graph, want)?));
     let layout = p.graph.layout().clone();
     let params = weights::<T>(model, &layout)?;

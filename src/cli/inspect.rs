@@ -11,10 +11,11 @@ use crate::cli::{Context, overview};
 use crate::data::readers::{self, ReadOptions};
 use crate::data::recording::Unit;
 use crate::data::store::Store;
-use crate::graph::{Graph, Plan, Want, trace};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, OutputRequest, Plan, trace};
+use crate::model::Model;
 use crate::model::{CONFIG, Task};
 use crate::nn::{self, ModelConfig};
-use crate::{Error, Model, Result};
 
 /// Flags of `inspect`.
 #[derive(Clone, Debug, clap::Args)]
@@ -310,29 +311,29 @@ fn of_recording(path: &Path, fs_hz: Option<f64>) -> Result<(String, Value)> {
 fn of_config(args: &Args, c: &ModelConfig, default: Program) -> Result<(String, Value)> {
     let program = args.program.unwrap_or(default);
     let batch = args.batch;
-    let (graph, want): (Arc<Graph>, Want) = match program {
+    let (graph, want): (Arc<Graph>, OutputRequest) = match program {
         Program::Pretrain => {
             // A token is picked if any of its points is hidden: a mask whose spans are that much longer.
             let reach = nn::MaskConfig { span: c.mask.span + c.patch() - 1, ..c.mask };
             let picks = (reach.expected_share(c.window) * c.tokens() as f64).round() as usize;
             let p = nn::pretrain(c, batch, picks.clamp(1, c.tokens()))?;
-            (p.graph, Want::training(p.loss))
+            (p.graph, OutputRequest::training(p.loss))
         }
         Program::Finetune => {
             let p = nn::classify(c, batch, 1.0)?;
-            (p.graph, Want::training(p.loss))
+            (p.graph, OutputRequest::training(p.loss))
         }
         Program::Predict => {
             let p = nn::classify(c, batch, 1.0)?;
-            (p.graph, Want::values(&[p.logits]))
+            (p.graph, OutputRequest::values(&[p.logits]))
         }
         Program::Embed => {
             let p = nn::embed(c, batch)?;
-            (p.graph, Want::values(&[p.features]))
+            (p.graph, OutputRequest::values(&[p.features]))
         }
         Program::Reconstruct => {
             let p = nn::reconstruct(c, batch)?;
-            (p.graph, Want::values(&[p.output]))
+            (p.graph, OutputRequest::values(&[p.output]))
         }
     };
     let plan = Plan::new(&graph, want)?;

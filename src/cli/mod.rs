@@ -14,8 +14,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::error::Kind;
-use crate::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 pub mod beats;
 pub mod bench;
@@ -31,7 +30,6 @@ pub mod forward;
 pub mod grad;
 pub mod inspect;
 pub mod interrupt;
-pub mod judge;
 pub mod options;
 mod overview;
 pub mod people;

@@ -215,7 +215,7 @@ pub(super) fn save(
     path: &std::path::Path,
     overwrite: bool,
     context: &Context,
-) -> crate::Result<()> {
+) -> crate::error::Result<()> {
     super::windows::check_free(path, overwrite)?;
     super::windows::write_file(path, svg.as_str().as_bytes())?;
     context.note(format!("picture: {}", path.display()));

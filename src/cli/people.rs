@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::data::store::Store;
-use crate::error::IoContext;
+use crate::error::{Error, IoContext, Result};
+use crate::model::Model;
 use crate::model::People;
-use crate::{Error, Model, Result};
 
 /// The people of some rows of a store.
 pub fn of_rows(store: &Store, rows: impl IntoIterator<Item = usize>) -> People {
@@ -102,7 +102,7 @@ pub fn leave_out(store: &Store, rows: Vec<usize>, names: &[String]) -> Result<Ve
 /// What is known of the weights a run started from, and of the people it tests: part of `split.json` and `run.json`.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Start {
+pub struct InitProvenance {
     /// The model; `None` for weights drawn at random.
     pub model: Option<PathBuf>,
     /// People that are tested here.
@@ -112,7 +112,7 @@ pub struct Start {
     pub seen_before: Option<Vec<String>>,
 }
 
-impl Start {
+impl InitProvenance {
     /// Compares the people tested with those the model says it saw.
     pub fn of(init: Option<(&Path, &Model)>, tested: &People) -> Self {
         let both = |seen: &People| {

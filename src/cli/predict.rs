@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::options::Precision;
-use super::windows::{self, Prepared, RecordingArgs, seconds};
+use super::windows::{self, PreparedRecording, RecordingArgs, seconds};
 use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
-use crate::error::Kind;
+use crate::error::{Error, Kind, Result};
 use crate::graph::MatmulPrecision;
+use crate::model::Model;
 use crate::model::{Output, Task};
-use crate::{Error, Model, Result};
 
 /// Flags of `predict`.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub struct Args {
 
 /// One recording with its probabilities.
 struct Predicted {
-    prepared: Prepared,
+    prepared: PreparedRecording,
     probabilities: Vec<f32>,
 }
 
@@ -207,7 +207,7 @@ fn collect(args: &Args, context: &Context) -> Result<Vec<(PathBuf, Option<String
     Ok(files)
 }
 
-fn why_empty(p: &Prepared) -> String {
+fn why_empty(p: &PreparedRecording) -> String {
     p.cut.why_empty()
 }
 

@@ -10,8 +10,7 @@ use crate::data::prepare::survey::{LabelColumn, survey};
 use crate::data::prepare::{PrepareSettings, Report, prepare};
 use crate::data::store::Store;
 use crate::data::table::{self, Items};
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::options::{model, selection, training};
-use crate::cli::rundir::{RunDir, Watch, curves, provenance};
+use crate::cli::rundir::{RunDir, RunLogger, curves, provenance};
 use crate::cli::{Context, people, reports, simulate};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::data::split::{Group, Protocol, Split};
 use crate::data::store::Store;
+use crate::error::Result;
+use crate::model::Model;
 use crate::model::{Card, Preprocessing, Task};
 use crate::report::{NoticeKind, Report, Tile};
 use crate::train::{PretrainData, PretrainSettings, pretrain};
-use crate::{Model, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -162,7 +163,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
     let shown = if validation.is_empty() { train.clone() } else { validation.clone() };
     let unseen = !validation.is_empty();
     let data = PretrainData { source: store, train, sampling, validation, fingerprint: fingerprint(store) };
-    let mut watch = Watch::new(dir.dir(), args.resume, &[per_epoch * run.epochs], context);
+    let mut watch = RunLogger::new(dir.dir(), args.resume, &[per_epoch * run.epochs], context);
     let outcome = pretrain(&settings, &data, dir.dir(), args.resume, &mut watch);
     let summary = watch.settle(outcome)?;
     let mut metrics = vec![("training loss".to_string(), format!("{:.4}", summary.train_loss))];

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::ecg::{Ecg, grid};
 use super::windows::{self, RecordingArgs, seconds};
-use crate::Result;
 use crate::cli::Context;
+use crate::error::Result;
 use crate::report::plots::{QualitySpan, WindowMark};
 use crate::signal::{QualityGate, QualitySettings, Verdict};
 

@@ -27,12 +27,12 @@ use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::shipped;
 use crate::data::store::Store;
 use crate::data::table::Item;
-use crate::error::IoContext;
+use crate::error::{Error, IoContext, Result};
+use crate::model::Model;
 use crate::report::plots::{PredictionTimeline, Trace, TrueSpan, WindowPrediction, prediction_timeline};
 use crate::report::{Figure, NoticeKind, Report, Section, Tile};
 use crate::signal::simulate::{SimulatedStudy, State};
 use crate::train::shard;
-use crate::{Error, Model, Result};
 
 const EXAMPLES: &str = "\
 Examples:

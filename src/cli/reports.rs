@@ -1,9 +1,11 @@
 //! Sections of reports that several commands write.
 
-use crate::cli::judge::{Judged, METRICS, Method};
+use crate::evaluate::{Evaluation, METRICS, Method};
 use crate::cli::rundir::Curves;
 use crate::data::source::WindowSource;
 use crate::data::store::Store;
+use crate::error::Result;
+use crate::model::Model;
 use crate::nn::{self, Key};
 use crate::report::plots::{
     Bar, ConfusionMatrix, EcgReconstruction, MethodComparison, Roc, RocCurve, ScoreGroup, SubjectScores,
@@ -11,7 +13,6 @@ use crate::report::plots::{
     training_curves,
 };
 use crate::report::{Align, Figure, NoticeKind, Section, Table};
-use crate::{Model, Result};
 
 /// Up to three windows with masked spans and what the model put there.
 ///
@@ -92,7 +93,7 @@ fn interval_text(i: Option<&crate::metrics::Interval>) -> String {
 }
 
 /// Results beside baselines: table, bars, confusion, ROC, people.
-pub fn evaluation(judged: &Judged) -> Section {
+pub fn evaluation(judged: &Evaluation) -> Section {
     let percent = judged.level * 100.0;
     let mut section = Section::new("Evaluation").paragraph(format!(
         "{} test windows of {} people, {} of them '{}'. Protocol: {}. Intervals are {percent:.0} % by bootstrap over people ({} resamples).",

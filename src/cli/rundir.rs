@@ -11,10 +11,9 @@ use serde_json::{Value as Json, json};
 use crate::checkpoint::write_atomic;
 use crate::cli::{Context, config, context::now_s, context::utc, interrupt};
 use crate::data::store::Store;
-use crate::error::{IoContext, Kind};
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::report::{EventWriter, LoggedRow, MetricsLog, Provenance, Value};
 use crate::train::{Control, Event, Observer};
-use crate::{Error, Result};
 
 /// The directory of a run, and what `run.json` will say.
 #[derive(Debug)]
@@ -269,7 +268,7 @@ const EPOCH_TAGS: [(&str, &str); 2] = [("loss", "loss/train"), ("validation_loss
 
 /// Shows a training run as it goes, logs it, and passes on Ctrl-C.
 #[derive(Debug)]
-pub struct Watch<'a> {
+pub struct RunLogger<'a> {
     context: &'a Context,
     dir: PathBuf,
     bar: ProgressBar,
@@ -282,7 +281,7 @@ pub struct Watch<'a> {
     fault: Option<Error>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> RunLogger<'a> {
     /// Watches a run in `dir`; `steps` are the planned steps of each fold (one entry for pre-training).
     pub fn new(dir: &Path, resume: bool, steps: &[u64], context: &'a Context) -> Self {
         interrupt::listen();
@@ -427,7 +426,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Observer for Watch<'_> {
+impl Observer for RunLogger<'_> {
     fn event(&mut self, event: &Event) -> Control {
         if let Event::Fold { index, .. } = event {
             // Where the trainer is called once per fold it counts from 0; `enter` has said which fold it is.

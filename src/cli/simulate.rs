@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Context, config, prepare};
 use crate::data::prepare::PrepareSettings;
 use crate::data::table::{Items, read_table};
-use crate::error::IoContext;
+use crate::error::{Error, IoContext, Result};
 use crate::signal::simulate::{SimulatedStudy, StateShift, SubjectSpread};
-use crate::{Error, Result};
 
 /// Data set name of everything that is simulated.
 pub const DATASET: &str = "simulated";

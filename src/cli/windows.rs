@@ -10,10 +10,10 @@ use crate::data::npy;
 use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::recording::Unit;
 use crate::data::table::Item;
-use crate::error::{IoContext, Kind};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::model::Model;
 use crate::model::{Output, Preprocessing};
 use crate::signal::{Normalisation, Scaler};
-use crate::{Error, Model, Result};
 
 /// What the user says about recordings beyond what they say themselves.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,7 +34,7 @@ pub struct RecordingArgs {
 
 /// One recording in windows, as the model wants them.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedRecording {
     /// Path as given.
     pub file: PathBuf,
     /// What cutting gave; windows that fail the quality gate are there, with the reason.
@@ -56,7 +56,7 @@ pub fn of_recording(
     file: &Path,
     args: &RecordingArgs,
     hop_s: Option<f64>,
-) -> Result<Prepared> {
+) -> Result<PreparedRecording> {
     let p = preprocessing(model)?;
     let processing = p.processing();
     let hop = match hop_s {
@@ -96,7 +96,7 @@ pub fn of_recording(
         );
     }
     let values = cut.windows.iter_mut().flat_map(|w| std::mem::take(&mut w.2)).collect();
-    Ok(Prepared {
+    Ok(PreparedRecording {
         file: file.to_path_buf(),
         cut,
         values,

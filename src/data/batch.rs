@@ -4,7 +4,7 @@
 //! run therefore needs two numbers, [`Position`], to continue exactly where it stopped.
 
 use crate::data::rng::SplitMix64;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Which windows an epoch contains.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Columns that every index has, in this order; label columns follow.
 pub const COLUMNS: [&str; 7] = ["row", "dataset", "subject", "trial", "record", "start_s", "quality"];

@@ -8,8 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::Result;
-use crate::error::IoContext;
+use crate::error::{IoContext, Result};
 
 /// Value of [`Manifest::format`].
 pub const FORMAT: &str = "heartlore-store";

@@ -13,8 +13,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// Type of one value in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

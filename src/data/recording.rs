@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Unit of a channel's samples.
 #[derive(Clone, Debug, PartialEq, Eq)]

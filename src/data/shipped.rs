@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::data::table::{Item, Items};
-use crate::error::Kind;
-use crate::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// A recording in `examples/data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

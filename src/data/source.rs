@@ -1,6 +1,6 @@
 //! Where training takes its windows from: anything that can hand out window `i` to any thread.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A set of windows of equal length that can be read in any order from any thread.
 pub trait WindowSource: Sync {

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::data::rng::SplitMix64;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What a split knows of each window: one entry per window in every list.
 #[derive(Clone, Debug, Default)]

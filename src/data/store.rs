@@ -25,8 +25,7 @@ use crate::data::index::{COLUMNS, Index, Row};
 use crate::data::manifest::{FORMAT, FORMAT_VERSION, Manifest, sha256_file};
 use crate::data::npy;
 use crate::data::source::{WindowSource, check_read};
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 const WINDOWS: &str = "windows.npy";
 const INDEX: &str = "index.csv";

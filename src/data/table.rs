@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::data::readers::packed::Manifest as Packed;
 use crate::data::readers::read_whole;
 use crate::data::recording::Unit;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// One recording, or a part of one, to be prepared.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -14,7 +14,7 @@
 use super::builder::Graph;
 use super::exec::Exec;
 use super::op::{Id, Op};
-use super::plan::{Plan, Want};
+use super::plan::{OutputRequest, Plan};
 use crate::error::{Error, Result};
 use heartlore_kernels::rng::{Key, Stream};
 use std::collections::BTreeMap;
@@ -223,7 +223,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(graph: &Graph, want: Want, root: Id, point: &Point, settings: Settings) -> Result<Self> {
+    fn new(graph: &Graph, want: OutputRequest, root: Id, point: &Point, settings: Settings) -> Result<Self> {
         let plan = Plan::new(graph, want)?;
         let mut exec = Exec::new(Arc::new(graph.clone()), Arc::new(plan));
         exec.set_dropout(settings.dropout);
@@ -254,7 +254,7 @@ impl Bench {
 
 fn whole(graph: &Graph, root: Id, point: &Point, settings: Settings) -> Result<Report> {
     let inputs: Vec<Id> = point.inputs.keys().copied().collect();
-    let want = Want { keep: vec![root], root: Some(root), gradients: inputs.clone(), params: true };
+    let want = OutputRequest { keep: vec![root], root: Some(root), gradients: inputs.clone(), params: true };
     let mut bench = Bench::new(graph, want, root, point, settings)?;
     let mut grads = vec![0.0; point.params.len()];
     bench.exec.forward(&point.params);
@@ -322,7 +322,7 @@ fn culprit(graph: &Graph, root: Id, point: &Point, settings: Settings) -> Result
     let computed: Vec<Id> =
         graph.ids().filter(|&id| id <= root && !graph.node(id).op.kind().is_leaf()).collect();
     let keep: Vec<Id> = computed.iter().copied().filter(|&id| graph.parameter(id).is_none()).collect();
-    let mut bench = Bench::new(graph, Want::values(&keep), root, point, settings)?;
+    let mut bench = Bench::new(graph, OutputRequest::values(&keep), root, point, settings)?;
     bench.exec.forward(&point.params);
     let value = |id: Id| -> Vec<f64> {
         match graph.parameter(id) {

@@ -9,7 +9,7 @@
 use super::builder::Graph;
 use super::cost;
 use super::op::{Id, MAX_INPUTS, Op};
-use super::views::Place;
+use super::views::Location;
 use crate::error::{Error, Result};
 use heartlore_kernels::gemm::MatmulPrecision;
 use std::fmt;
@@ -17,7 +17,7 @@ use std::ops::Range;
 
 /// What a plan must deliver.
 #[derive(Clone, Debug, Default)]
-pub struct Want {
+pub struct OutputRequest {
     /// Values to be read after the forward pass.
     pub keep: Vec<Id>,
     /// The value to differentiate, if any.
@@ -28,7 +28,7 @@ pub struct Want {
     pub params: bool,
 }
 
-impl Want {
+impl OutputRequest {
     /// Forward only.
     pub fn values(keep: &[Id]) -> Self {
         Self { keep: keep.to_vec(), ..Self::default() }
@@ -85,7 +85,7 @@ pub(crate) struct Contribution {
     /// The value whose gradient it is; for a reshape, the value it is a view of.
     pub(crate) to: Id,
     /// Where the gradient lies: in the arena, or the parameters' part of the gradient vector.
-    pub(crate) dest: Place,
+    pub(crate) dest: Location,
     /// True if this contribution finds nothing there yet.
     pub(crate) first: bool,
 }
@@ -94,7 +94,7 @@ pub(crate) struct Contribution {
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) live: bool,
-    pub(crate) value: Place,
+    pub(crate) value: Location,
     /// Range in the index arena, for index inputs.
     pub(crate) index: Range<usize>,
     pub(crate) saved: Range<usize>,
@@ -110,7 +110,7 @@ pub(crate) struct Step {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) steps: Vec<Step>,
-    pub(crate) want: Want,
+    pub(crate) want: OutputRequest,
     pub(crate) arena: usize,
     pub(crate) indices: usize,
     /// Wanted gradients that the root does not reach: zeros.
@@ -158,7 +158,7 @@ impl Plan {
     ///
     /// # Errors
     /// If an id is not of this program, a gradient is wanted without a root, or the arena's size overflows.
-    pub fn new(graph: &Graph, want: Want) -> Result<Self> {
+    pub fn new(graph: &Graph, want: OutputRequest) -> Result<Self> {
         let n = graph.nodes().len();
         let all = want.keep.iter().chain(&want.root).chain(&want.gradients);
         if let Some(id) = all.clone().find(|id| id.index() >= n) {
@@ -183,7 +183,7 @@ impl Plan {
             let elements = node.shape.elements();
             let mut step = Step {
                 live: live[i],
-                value: Place::Absent,
+                value: Location::Absent,
                 index: 0..0,
                 saved: 0..0,
                 scratch_forward: 0..0,
@@ -193,7 +193,9 @@ impl Plan {
                 contributions: [const { None }; MAX_INPUTS],
             };
             match node.op {
-                Op::Param { number } => step.value = Place::Param(graph.layout().entries()[number].range()),
+                Op::Param { number } => {
+                    step.value = Location::Param(graph.layout().entries()[number].range())
+                }
                 Op::Index { .. } => {
                     step.index = indices..indices + elements;
                     indices += elements;
@@ -231,7 +233,7 @@ impl Plan {
         for b in &buffers.all {
             let step = &mut steps[b.id.index()];
             match b.purpose {
-                Use::Value => step.value = Place::Arena(b.range.clone()),
+                Use::Value => step.value = Location::Arena(b.range.clone()),
                 Use::Saved => step.saved = b.range.clone(),
                 Use::ScratchForward => step.scratch_forward = b.range.clone(),
                 Use::ScratchBackward => step.scratch_backward = b.range.clone(),
@@ -248,8 +250,8 @@ impl Plan {
             let Some(id) = graph.nodes()[i].op.slots()[slot] else { continue };
             let root = storage[id.index()];
             let dest = match graph.nodes()[root].op {
-                Op::Param { number } => Place::Param(graph.layout().entries()[number].range()),
-                _ => Place::Arena(steps[root].gradient.clone()),
+                Op::Param { number } => Location::Param(graph.layout().entries()[number].range()),
+                _ => Location::Arena(steps[root].gradient.clone()),
             };
             steps[i].contributions[slot] = Some(Contribution { to: Id(root as u32), dest, first });
         }
@@ -292,7 +294,7 @@ impl Plan {
     }
 
     /// What the plan was made for.
-    pub fn want(&self) -> &Want {
+    pub fn want(&self) -> &OutputRequest {
         &self.want
     }
     /// Sizes in elements; multiply by the element size for bytes.
@@ -333,7 +335,7 @@ fn ancestors(graph: &Graph, wanted: impl Iterator<Item = Id>) -> Vec<bool> {
 }
 
 /// Which values receive a gradient: those the root depends on differentiably, and that lead to something wanted.
-fn gradient_path(graph: &Graph, want: &Want) -> Vec<bool> {
+fn gradient_path(graph: &Graph, want: &OutputRequest) -> Vec<bool> {
     let n = graph.nodes().len();
     let mut reached = vec![false; n];
     if let Some(root) = want.root {
@@ -387,7 +389,7 @@ struct Contributions {
 /// Last time each storage's value is read, and who writes which gradient in which order.
 fn uses(
     graph: &Graph,
-    want: &Want,
+    want: &OutputRequest,
     live: &[bool],
     on_path: &[bool],
     storage: &[usize],

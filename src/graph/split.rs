@@ -22,11 +22,11 @@
 use super::aligned::Aligned;
 use super::builder::Graph;
 use super::cost;
-use super::exec::{Aids, Exec, Precision, arena_range, panels};
+use super::exec::{Exec, ExecContext, Precision, arena_range, panels};
 use super::op::{Columns, Id, Op};
 use super::plan::Plan;
-use super::team::Team;
-use super::views::{Place, views};
+use super::pool::ThreadPool;
+use super::views::{Location, views};
 use heartlore_kernels::activation::Activation;
 use heartlore_kernels::attention::Rows;
 use heartlore_kernels::layer_norm::Residual;
@@ -66,7 +66,7 @@ impl Cuts {
     /// For `threads`. `short`: the last part may be shorter than the grain; else it takes what is left.
     fn new(rows: usize, grain: usize, threads: usize, short: bool) -> Self {
         let blocks = if short { rows.div_ceil(grain) } else { rows / grain };
-        let shares = threads.min(blocks).clamp(1, Team::SHARES);
+        let shares = threads.min(blocks).clamp(1, ThreadPool::SHARES);
         Self { rows, grain, blocks, shares, most: MOST / shares }
     }
 
@@ -183,7 +183,7 @@ pub(super) type Benches<T> = Vec<Mutex<Aligned<T>>>;
 
 /// Runs `task(rows, y of these rows, scratch)` for all parts.
 fn by_rows<T: Real>(
-    team: &Team,
+    team: &ThreadPool,
     benches: &Benches<T>,
     cuts: Cuts,
     y: &mut [T],
@@ -192,7 +192,7 @@ fn by_rows<T: Real>(
     let width = y.len() / cuts.rows;
     let mut parts: [Mutex<(Range<usize>, &mut [T])>; MOST] =
         std::array::from_fn(|_| Mutex::new((0..0, &mut [][..])));
-    let (mut count, mut ends, mut rest) = (0, [0; Team::SHARES], y);
+    let (mut count, mut ends, mut rest) = (0, [0; ThreadPool::SHARES], y);
     for (share, end) in ends[..cuts.shares].iter_mut().enumerate() {
         for rows in cuts.parts(share) {
             let (mine, tail) = rest.split_at_mut(rows.len() * width);
@@ -218,14 +218,14 @@ pub(super) fn forward<T: Precision>(
     exec: &mut Exec<T>,
     i: usize,
     params: &[T],
-    aids: Aids<'_, T>,
-    team: &Team,
+    aids: ExecContext<'_, T>,
+    team: &ThreadPool,
 ) -> bool {
     let (graph, plan, isa) = (Arc::clone(&exec.graph), Arc::clone(&exec.plan), exec.isa);
     let (step, id, node) = (&plan.steps[i], Id(i as u32), &graph.nodes()[i]);
     let Some(cuts) = cuts::<T>(&graph, &plan, isa, id, team.threads()) else { return false };
     let at = |id: Id| &plan.steps[id.index()].value;
-    let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
+    let opt = |id: Option<Id>| id.map_or(&Location::Absent, at);
     let out = arena_range(&step.value);
     let key = exec.key_of(i);
     let whole = |p: f64| exec.dropout && p > 0.0;

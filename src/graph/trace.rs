@@ -5,7 +5,7 @@ use super::cost;
 use super::exec::{Exec, Precision};
 use super::op::{Id, Op};
 use super::plan::Plan;
-use super::views::Place;
+use super::views::Location;
 use heartlore_kernels::Real;
 use std::fmt::Write;
 
@@ -167,7 +167,7 @@ pub fn run<T: Precision>(exec: &Exec<T>) -> String {
     let mut out = String::new();
     for id in graph.ids() {
         let want = plan.want();
-        let has_value = want.keep.contains(&id) && matches!(plan.steps[id.index()].value, Place::Arena(_));
+        let has_value = want.keep.contains(&id) && matches!(plan.steps[id.index()].value, Location::Arena(_));
         let has_gradient = want.gradients.contains(&id);
         if has_value || has_gradient {
             let _ = writeln!(out, "{id} {} {}", graph.shape(id), describe(graph, id));

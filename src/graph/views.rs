@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// Where an operand lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// In the arena.
     Arena(Range<usize>),
     /// In the flat parameter vector.
@@ -30,7 +30,7 @@ pub(crate) fn views<'a, T, const W: usize, const R: usize>(
     arena: &'a mut [T],
     params: &'a [T],
     writes: [Range<usize>; W],
-    reads: [&Place; R],
+    reads: [&Location; R],
 ) -> ([&'a mut [T]; W], [&'a [T]; R]) {
     // Distinct non-empty arena ranges, sorted.
     let mut cuts = [(0usize, 0usize); MAX];
@@ -47,7 +47,7 @@ pub(crate) fn views<'a, T, const W: usize, const R: usize>(
     };
     writes.iter().for_each(&mut insert);
     for place in reads {
-        if let Place::Arena(r) = place {
+        if let Location::Arena(r) = place {
             insert(r);
         }
     }
@@ -70,10 +70,10 @@ pub(crate) fn views<'a, T, const W: usize, const R: usize>(
     });
     let shared: [Option<&'a [T]>; MAX] = pieces.map(|p| p.map(|s| &*s));
     let read = reads.map(|place| match place {
-        Place::Absent => &[][..],
-        Place::Param(r) => &params[r.clone()],
-        Place::Arena(r) if r.is_empty() => &[][..],
-        Place::Arena(r) => find(r)
+        Location::Absent => &[][..],
+        Location::Param(r) => &params[r.clone()],
+        Location::Arena(r) if r.is_empty() => &[][..],
+        Location::Arena(r) => find(r)
             .and_then(|i| shared[i])
             .unwrap_or_else(|| panic!("plan: {r:?} is read and written by one operation")),
     });
@@ -88,9 +88,13 @@ mod tests {
     fn slices_come_back_in_the_order_asked() {
         let mut arena: Vec<i32> = (0..20).collect();
         let params = [100, 101, 102];
-        let twice = Place::Arena(2..4);
-        let ([w0, w1], [r0, r1, r2, r3]) =
-            views(&mut arena, &params, [10..12, 5..5], [&twice, &twice, &Place::Param(1..3), &Place::Absent]);
+        let twice = Location::Arena(2..4);
+        let ([w0, w1], [r0, r1, r2, r3]) = views(
+            &mut arena,
+            &params,
+            [10..12, 5..5],
+            [&twice, &twice, &Location::Param(1..3), &Location::Absent],
+        );
         assert_eq!(
             (&*w0, w1.len(), r0, r1, r2, r3),
             (&[10, 11][..], 0, &[2, 3][..], &[2, 3][..], &[101, 102][..], &[][..])
@@ -104,7 +108,7 @@ mod tests {
     fn reading_what_is_written_is_a_fault() {
         let mut arena = vec![0; 8];
         let range = 0..4;
-        let _ = views(&mut arena, &[], [range.clone()], [&Place::Arena(range)]);
+        let _ = views(&mut arena, &[], [range.clone()], [&Location::Arena(range)]);
     }
 
     #[test]

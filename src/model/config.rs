@@ -3,9 +3,9 @@
 use super::fields::{Fields, int, ints, object, text, texts};
 use super::{Card, Task};
 use crate::checkpoint::json::Value;
+use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::nn::{EncoderNorm, MaskConfig, ModelConfig, NormOrder, Pooling, Positions};
-use crate::{Error, Result};
 
 /// Version of the layout of `config.json`.
 const FORMAT_VERSION: usize = 1;

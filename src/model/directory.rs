@@ -13,8 +13,7 @@ use super::{Model, Preprocessing, card, config, shapes};
 use crate::checkpoint::atomic::{FileOps, Os};
 use crate::checkpoint::json::Value;
 use crate::checkpoint::{TensorView, compare_shapes, safetensors, write_atomic};
-use crate::error::{IoContext, Kind};
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Kind, Result};
 
 /// File of sizes, options, task and card.
 pub const CONFIG: &str = "config.json";

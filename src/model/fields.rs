@@ -1,7 +1,7 @@
 //! Reading a JSON object strictly: every key once, of the right kind, and none left over.
 
 use crate::checkpoint::json::Value;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The members of an object that have not been asked for yet.
 pub(super) struct Fields {

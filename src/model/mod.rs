@@ -40,9 +40,9 @@ pub use session::{Output, Session};
 use std::sync::Arc;
 
 use crate::checkpoint::compare_shapes;
+use crate::error::{Error, Result};
 use crate::graph::{Layout, MatmulPrecision};
 use crate::nn::{self, ModelConfig};
-use crate::{Error, Result};
 
 /// What the model was trained to do.
 #[derive(Clone, Debug, PartialEq)]

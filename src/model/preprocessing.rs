@@ -1,8 +1,8 @@
 //! `preprocessor_config.json`: how the windows a model was trained on were made.
 
 use super::fields::{Fields, int, object, text};
-use crate::Result;
 use crate::checkpoint::json::Value;
+use crate::error::Result;
 use crate::signal::Normalisation;
 
 /// A Butterworth band-pass.

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Model, Task};
-use crate::graph::{Aids, Exec, Graph, Id, Plan, Prepared, Team, Want};
+use crate::error::{Error, Result};
+use crate::graph::{Exec, ExecContext, Graph, Id, OutputRequest, PackedWeights, Plan, ThreadPool};
 use crate::nn;
-use crate::{Error, Result};
 
 /// Most bytes one session may take: a configuration that asks for more is damaged or needs another machine.
 const MAX_BYTES: u64 = 1 << 35;
@@ -37,7 +37,7 @@ pub struct Session {
 #[derive(Debug)]
 struct Weights {
     values: Arc<Vec<f32>>,
-    prepared: Prepared<f32>,
+    prepared: PackedWeights<f32>,
 }
 
 impl Session {
@@ -69,7 +69,7 @@ impl Session {
             }
         };
         let width = graph.shape(result).elements();
-        let plan = Plan::new(&graph, Want::values(&[result]))?.with_precision(model.precision);
+        let plan = Plan::new(&graph, OutputRequest::values(&[result]))?.with_precision(model.precision);
         let bytes = (plan.memory().arena as u64).saturating_mul(size_of::<f32>() as u64);
         if bytes > MAX_BYTES {
             return Err(Error::usage(format!(
@@ -82,7 +82,7 @@ impl Session {
         }
         let values = model.shared_weights_for(graph.layout())?;
         let exec = Exec::new(graph, Arc::new(plan));
-        let mut prepared = Prepared::new(exec.graph(), exec.plan(), exec.isa());
+        let mut prepared = PackedWeights::new(exec.graph(), exec.plan(), exec.isa());
         prepared.update(&values);
         Ok(Self {
             kind: output,
@@ -131,11 +131,11 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn run_on(&mut self, team: &Team, window: &[f32]) -> Result<&[f32]> {
+    pub fn run_on(&mut self, team: &ThreadPool, window: &[f32]) -> Result<&[f32]> {
         self.pass(Some(team), window, None)
     }
 
-    fn pass(&mut self, team: Option<&Team>, window: &[f32], mask: Option<&[bool]>) -> Result<&[f32]> {
+    fn pass(&mut self, team: Option<&ThreadPool>, window: &[f32], mask: Option<&[bool]>) -> Result<&[f32]> {
         if window.len() != self.window || mask.is_some_and(|m| m.len() != window.len()) {
             return Err(Error::shape(format!(
                 "the model takes windows of {} samples, given {} (mask {})",
@@ -151,7 +151,7 @@ impl Session {
             slot.iter_mut().zip(mask).filter(|(_, hidden)| **hidden).for_each(|(x, _)| *x = 0.0);
         }
         let (exec, weights) = (&mut self.exec, &self.weights);
-        let aids = Aids { prepared: Some(&weights.prepared), team };
+        let aids = ExecContext { prepared: Some(&weights.prepared), team };
         match team {
             Some(team) => team.lead(|| exec.forward_with(&weights.values, aids)),
             None => exec.forward_with(&weights.values, aids),
@@ -171,7 +171,7 @@ fn check_finite(window: &[f32]) -> Result<()> {
 
 /// What is left of earlier runs: threads, and sessions with their memory.
 #[derive(Debug, Default)]
-pub(super) struct Idle(Mutex<(Option<Team>, Vec<Session>)>);
+pub(super) struct Idle(Mutex<(Option<ThreadPool>, Vec<Session>)>);
 
 /// A copy of a model starts without.
 impl Clone for Idle {
@@ -181,7 +181,7 @@ impl Clone for Idle {
 }
 
 impl Idle {
-    fn get(&self) -> MutexGuard<'_, (Option<Team>, Vec<Session>)> {
+    fn get(&self) -> MutexGuard<'_, (Option<ThreadPool>, Vec<Session>)> {
         match self.0.lock() {
             Ok(idle) => idle,
             Err(poisoned) => poisoned.into_inner(),
@@ -238,14 +238,17 @@ impl Model {
             let fits = |s: &mut Session| s.kind == output;
             (team, idle.1.extract_if(.., fits).collect::<Vec<_>>())
         };
-        let team =
-            if threads == 1 || n == 0 { None } else { Some(team.map_or_else(|| Team::new(threads), Ok)?) };
+        let team = if threads == 1 || n == 0 {
+            None
+        } else {
+            Some(team.map_or_else(|| ThreadPool::new(threads), Ok)?)
+        };
         if sessions.is_empty() {
             sessions.push(self.session(output)?);
         }
         let width = sessions[0].width;
         let mut out = vec![0.0; n * width];
-        let work = |session: &mut Session, team: Option<&Team>, i: usize, row: &mut [f32]| {
+        let work = |session: &mut Session, team: Option<&ThreadPool>, i: usize, row: &mut [f32]| {
             let range = i * samples..(i + 1) * samples;
             let mask = masks.map(|m| &m[range.clone()]);
             let values = session.pass(team, &windows[range], mask).map_err(|e| place_window(e, i))?;

@@ -21,7 +21,7 @@
 
 use super::complex::Complex;
 use super::sos::Sos;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::f64::consts::PI;
 
 /// Largest accepted order of the prototype; a band-pass or band-stop filter has twice the order of its prototype.

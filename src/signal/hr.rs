@@ -5,7 +5,7 @@
 //! measures in the time domain that are meaningful on windows of tens of seconds live here; spectral and nonlinear ones
 //! need minutes and would be siblings of this file.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// RR intervals in seconds outside this range (33 to 182 beats per minute) are taken for detection errors by
 /// [`plausible_rr_s`].

@@ -59,7 +59,7 @@ pub use rpeak::{MIN_FS_HZ, detect_r_peaks};
 pub use sos::{Sos, SosFilter, sosfilt, sosfilt_zi, sosfiltfilt, sosfiltfilt_padded};
 pub use window::{Window, Windows, finite_runs, windows};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Fails naming the first sample that is not finite; `offset` is the index of `x[0]` in what the caller calls the signal.
 fn require_finite(x: &[f64], offset: usize) -> Result<()> {

@@ -5,7 +5,7 @@
 
 use super::lanes::{self, LANES, each};
 use super::{median_in_place, require_finite};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use heartlore_kernels::isa::{Simd, Task};
 use std::fmt;
 use std::str::FromStr;

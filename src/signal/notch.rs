@@ -1,7 +1,7 @@
 //! A notch against powerline hum.
 
 use super::sos::Sos;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::f64::consts::{PI, TAU};
 
 /// A second-order notch: gain 0 at `f_hz`, 1/sqrt(2) at the edges of a band `f_hz / quality` wide; equals

@@ -11,7 +11,7 @@
 use super::lanes::{self, LANES, each};
 use super::rpeak::{Detection, Detector, Scratch};
 use super::{finite_runs, median_in_place};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use heartlore_kernels::isa::{Simd, Task};
 use std::f64::consts::TAU;
 use std::fmt;

@@ -21,7 +21,7 @@
 //! Schafer 1980).
 
 use super::{lanes, require_finite};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use heartlore_kernels::isa::{Simd, Task};
 use std::f64::consts::PI;
 

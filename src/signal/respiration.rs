@@ -2,7 +2,7 @@
 //! turn (Moody, Mukkamala et al. 1985, Computers in Cardiology 12, 113-116).
 
 use super::hrv::lomb_scargle;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Slowest and fastest breathing looked for, in Hz: 6 to 30 per minute.
 const BAND_HZ: (f64, f64) = (0.1, 0.5);

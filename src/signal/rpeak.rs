@@ -26,7 +26,7 @@
 
 use super::lanes::{self, LANES, Lanes, each};
 use super::{Band, Sos, butterworth, median_in_place, sosfilt_zi, sosfiltfilt};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use heartlore_kernels::isa::{Simd, Task};
 
 /// Lowest accepted sampling rate: below it the QRS band is cut.

@@ -25,7 +25,7 @@
 
 use super::lanes::{self, LANES, Pass};
 use super::require_finite;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::f64::consts::TAU;
 
 /// A digital filter as a chain of second-order sections `[b0, b1, b2, 1, a1, a2]`.

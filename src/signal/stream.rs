@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use super::rpeak::{detect_humps, polarity, require_rate};
 use super::{Resampler, Scaler, require_finite};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A [`Resampler`] that gives each output as soon as the samples it needs have come.
 ///

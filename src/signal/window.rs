@@ -1,7 +1,7 @@
 //! Windows of fixed length from a recording that may hold stretches of NaN.
 
 use super::lanes::all_finite;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::ops::Range;
 
 /// One window: `len` samples from sample `start` of the recording.

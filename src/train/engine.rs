@@ -4,7 +4,7 @@ use super::shard::{Sums, Workers, part};
 use super::{Run, Weights};
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
-use crate::graph::{Aids, Layout, Prepared};
+use crate::graph::{ExecContext, Layout, PackedWeights};
 use heartlore_kernels::Isa;
 use heartlore_kernels::adam::{self, Adam, clip};
 use std::ops::Range;
@@ -20,14 +20,14 @@ pub(crate) struct Stepped {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Params<'a> {
     pub(crate) values: &'a [f32],
-    prepared: &'a Prepared<f32>,
+    prepared: &'a PackedWeights<f32>,
 }
 
 impl<'a> Params<'a> {
     /// Prepares `values` on all threads.
     pub(crate) fn prepare<W: Send>(
         workers: &Workers<W>,
-        prepared: &'a mut Prepared<f32>,
+        prepared: &'a mut PackedWeights<f32>,
         values: &'a [f32],
     ) -> Result<Self> {
         workers.each(prepared.parts_mut(), |_, _, part| {
@@ -37,8 +37,8 @@ impl<'a> Params<'a> {
         Ok(Self { values, prepared })
     }
 
-    pub(crate) fn aids(&self) -> Aids<'a, f32> {
-        Aids::prepared(self.prepared)
+    pub(crate) fn aids(&self) -> ExecContext<'a, f32> {
+        ExecContext::prepared(self.prepared)
     }
 }
 
@@ -46,7 +46,7 @@ impl<'a> Params<'a> {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) weights: Weights,
-    prepared: Prepared<f32>,
+    prepared: PackedWeights<f32>,
     m: Vec<f32>,
     v: Vec<f32>,
     /// Updates made so far.
@@ -65,7 +65,7 @@ impl Engine {
     pub(crate) fn new(
         run: &Run,
         weights: Weights,
-        prepared: Prepared<f32>,
+        prepared: PackedWeights<f32>,
         rates: Vec<(Range<usize>, f64)>,
     ) -> Result<Self> {
         let n = weights.values.len();

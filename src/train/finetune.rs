@@ -1,7 +1,7 @@
 //! Fine-tuning on binary labels, fold by fold, and the predictions on each fold's test windows.
 
 use super::engine::{Engine, Params, get_weights, put_weights};
-use super::fit::{Control, Event, Observer, Place, Task, fit};
+use super::fit::{Control, Event, FitPaths, Observer, Task, fit};
 use super::pretrain::check_windows;
 use super::shard::Workers;
 use super::{Augment, Run, Weights};
@@ -10,7 +10,7 @@ use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Split};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::graph::{Exec, Layout, MatmulPrecision, Plan, Prepared, Want};
+use crate::graph::{Exec, Layout, MatmulPrecision, OutputRequest, PackedWeights, Plan};
 use crate::nn::{self, ModelConfig};
 use heartlore_kernels::Isa;
 use heartlore_kernels::rng::Key;
@@ -258,7 +258,7 @@ impl Job<'_> {
         }
         let (values, taken) = (self.initial)(&layout)?;
         let rates = rates(&layout, &taken, settings.encoder_rate);
-        let prepared = Prepared::new(&program.c.graph, &program.train, run.isa()?);
+        let prepared = PackedWeights::new(&program.c.graph, &program.train, run.isa()?);
         let mut engine = Engine::new(run, Weights { layout: layout.clone(), values }, prepared, rates)?;
         let task = Classifying {
             settings,
@@ -270,7 +270,7 @@ impl Job<'_> {
         };
         let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
         let mut batches = Batches::new(fold.train.clone(), run.batch, false, task.seed, Sampling::All)?;
-        let place = Place {
+        let place = FitPaths {
             dir: self.dir,
             fold: Some(self.index),
             resume: self.resume,
@@ -382,9 +382,9 @@ impl Program {
         let c = nn::classify(model, group, pos_weight)?;
         let plan = |want, precision| Plan::new(&c.graph, want).map(|p| Arc::new(p.with_precision(precision)));
         Ok(Self {
-            train: plan(Want::training(c.loss), run.precision)?,
-            validate: plan(Want::values(&[c.loss]), run.precision)?,
-            predict: plan(Want::values(&[c.logits]), test)?,
+            train: plan(OutputRequest::training(c.loss), run.precision)?,
+            validate: plan(OutputRequest::values(&[c.loss]), run.precision)?,
+            predict: plan(OutputRequest::values(&[c.logits]), test)?,
             c,
             group,
             window: model.window,
@@ -419,7 +419,7 @@ fn predict(
 ) -> Result<Vec<f32>> {
     let mut probabilities = vec![0.0f32; rows.len()];
     let (group, window) = (program.group, program.window);
-    let mut prepared = Prepared::new(&program.c.graph, &program.predict, isa);
+    let mut prepared = PackedWeights::new(&program.c.graph, &program.predict, isa);
     let params = Params::prepare(workers, &mut prepared, params)?;
     let mut chunks: Vec<(&[usize], &mut [f32])> =
         rows.chunks(group).zip(probabilities.chunks_mut(group)).collect();

@@ -101,9 +101,9 @@ pub trait Observer {
 
 /// An observer that neither looks nor stops.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct NoopObserver;
 
-impl Observer for Silent {
+impl Observer for NoopObserver {
     fn event(&mut self, _: &Event) -> Control {
         Control::Continue
     }
@@ -138,7 +138,7 @@ pub(crate) trait Task: Sync {
 }
 
 /// Where and under which names a fit is saved.
-pub(crate) struct Place<'a> {
+pub(crate) struct FitPaths<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) fold: Option<usize>,
     pub(crate) resume: bool,
@@ -174,7 +174,7 @@ pub(crate) fn fit<T: Task>(
     workers: &Workers<T::Worker>,
     batches: &mut Batches,
     run: &Run,
-    place: &Place<'_>,
+    place: &FitPaths<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     let folder = place.dir.join("checkpoints");
@@ -281,7 +281,7 @@ fn end_epoch<T: Task>(
     engine: &mut Engine,
     workers: &Workers<T::Worker>,
     progress: &mut Progress,
-    place: &Place<'_>,
+    place: &FitPaths<'_>,
     best_file: &mut Rotating,
     observer: &mut dyn Observer,
 ) -> Result<Control> {
@@ -315,7 +315,7 @@ fn save(
     engine: &Engine,
     batches: &Batches,
     progress: &Progress,
-    place: &Place<'_>,
+    place: &FitPaths<'_>,
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let mut state = State::default();

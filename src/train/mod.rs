@@ -37,7 +37,7 @@ pub use augment::Augment;
 pub use finetune::{
     FinetuneSettings, FinetuneSummary, FoldSummary, Initial, Labelled, Prediction, classify, finetune,
 };
-pub use fit::{Control, Event, Observer, Silent};
+pub use fit::{Control, Event, NoopObserver, Observer};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
 
 use crate::error::{Error, Result};

@@ -2,13 +2,13 @@
 //! masked points only).
 
 use super::engine::{Engine, Params};
-use super::fit::{Observer, Place, Task, fit};
+use super::fit::{FitPaths, Observer, Task, fit};
 use super::shard::{Workers, lock};
 use super::{Augment, Run, Weights};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::error::{Error, Result};
-use crate::graph::{Exec, Plan, Prepared, Want};
+use crate::graph::{Exec, OutputRequest, PackedWeights, Plan};
 use crate::nn::{self, ModelConfig};
 use heartlore_kernels::Isa;
 use heartlore_kernels::rng::Key;
@@ -82,8 +82,8 @@ pub fn pretrain(
     check_windows(data.source, model.window)?;
     // Programs differ in the number of rows only, so any of them says how weights are prepared.
     let any = nn::pretrain(model, 1, 1)?;
-    let plan = Plan::new(&any.graph, Want::training(any.loss))?.with_precision(run.precision);
-    let prepared = Prepared::new(&any.graph, &plan, run.isa()?);
+    let plan = Plan::new(&any.graph, OutputRequest::training(any.loss))?.with_precision(run.precision);
+    let prepared = PackedWeights::new(&any.graph, &plan, run.isa()?);
     let layout = any.graph.layout().clone();
     let weights = Weights { values: layout.init(run.seed), layout };
     let all = 0..weights.values.len();
@@ -99,7 +99,7 @@ pub fn pretrain(
         data.sampling,
         data.fingerprint
     );
-    let place = Place { dir: out, fold: None, resume, essence: &essence, patience: None };
+    let place = FitPaths { dir: out, fold: None, resume, essence: &essence, patience: None };
     let fitted = fit(&masked, &mut engine, &workers, &mut batches, run, &place, observer)?;
     Ok(PretrainSummary {
         weights: Weights { layout: engine.weights.layout, values: fitted.best },
@@ -172,7 +172,8 @@ impl Masked<'_> {
         let p = nn::pretrain(&self.settings.model, self.settings.run.windows_of_pass(), picks)?;
         let plan =
             |want| Ok(Arc::new(Plan::new(&p.graph, want)?.with_precision(self.settings.run.precision)));
-        let (train, validate) = (plan(Want::training(p.loss))?, plan(Want::values(&[p.loss]))?);
+        let (train, validate) =
+            (plan(OutputRequest::training(p.loss))?, plan(OutputRequest::values(&[p.loss]))?);
         let program = Arc::new(Program { p, train, validate, picks });
         programs.insert(picks, Arc::clone(&program));
         Ok(program)

@@ -5,8 +5,8 @@ use heartlore::Result;
 use heartlore::data::source::MemoryWindows;
 use heartlore::data::split::{Group, Keys, Protocol, Split};
 use heartlore::graph::{
-    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, MatmulPrecision, Plan, Precision,
-    Want,
+    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, MatmulPrecision, OutputRequest,
+    Plan, Precision,
 };
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::losses::Reduction;
@@ -115,7 +115,7 @@ pub(crate) fn run_in<T: Precision>(
     precision: MatmulPrecision,
 ) -> Outcome<T> {
     let inputs: Vec<Id> = g.ids().filter(|&id| g.node(id).op == heartlore::graph::Op::Input).collect();
-    let want = Want { keep: vec![root], root: Some(root), gradients: inputs.clone(), params: true };
+    let want = OutputRequest { keep: vec![root], root: Some(root), gradients: inputs.clone(), params: true };
     let plan = Arc::new(Plan::new(g, want).unwrap().with_precision(precision));
     let mut exec = Exec::<T>::with_isa(Arc::new(g.clone()), plan, isa);
     let params = fill(&mut exec, given);

@@ -5,7 +5,7 @@
 use super::draw::{Case, Draw};
 use heartlore::graph::check::Point;
 use heartlore::graph::{
-    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Op, OpKind, Plan, Want,
+    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Op, OpKind, OutputRequest, Plan,
 };
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::losses::Reduction;
@@ -291,7 +291,7 @@ pub(crate) fn far_from_kinks(case: &Case, point: &Point, seed: u64) -> bool {
     }
     let probes: Vec<Id> = corners.iter().chain(&ties).chain(&norms).chain(&computed).copied().collect();
     let keep: Vec<Id> = probes.iter().copied().filter(|&id| g.parameter(id).is_none()).collect();
-    let plan = Plan::new(&g, Want::values(&keep)).unwrap();
+    let plan = Plan::new(&g, OutputRequest::values(&keep)).unwrap();
     let graph = Arc::new(g.clone());
     let mut exec = Exec::<f64>::new(graph, Arc::new(plan));
     exec.set_key(seed, 0, 0);

@@ -204,7 +204,7 @@ fn reads_back_what_was_written_and_refuses_the_wrong_question() {
     assert_eq!(reader.get_f32("brain", &[1]).unwrap(), [-3.140625]);
     assert_eq!(reader.get::<i32>("scalar", &[]).unwrap(), [-7]);
     assert_eq!(reader.get::<u8>("bytes", &[5]).unwrap(), [0, 1, 2, 254, 255]);
-    let text = |e: crate::Error| e.to_string();
+    let text = |e: crate::error::Error| e.to_string();
     let e = text(reader.get_f32("z.weight", &[3, 2]).unwrap_err());
     assert!(
         e.contains("model.safetensors: tensor \"z.weight\": is [2, 3] in the file, [3, 2] in the model"),

@@ -8,13 +8,14 @@ use super::{Flops, Growth, Line, OpLine, Precision, WANTED};
 use crate::data::batch::Sampling;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Protocol, Split};
-use crate::graph::{Aids, Exec, Graph, MatmulPrecision, Plan, Prepared, Want};
+use crate::error::{Error, Result};
+use crate::graph::{Exec, ExecContext, Graph, MatmulPrecision, OutputRequest, PackedWeights, Plan};
+use crate::model::Model;
 use crate::model::{Output, Task};
 use crate::nn::{self, ModelConfig};
 use crate::train::{
     self, Augment, Control, Event, FinetuneSettings, Labelled, PretrainData, PretrainSettings, Run,
 };
-use crate::{Error, Model, Result};
 use heartlore_kernels::Isa;
 use heartlore_kernels::measure::{self, Timing};
 use heartlore_kernels::rng::Key;
@@ -265,8 +266,8 @@ pub(super) fn operations(
     limit: Duration,
 ) -> Result<Vec<OpLine>> {
     let p = nn::pretrain(model, group, mean_picks(model))?;
-    let plan = Arc::new(Plan::new(&p.graph, Want::training(p.loss))?.with_precision(precision.0));
-    let mut prepared = Prepared::new(&p.graph, &plan, isa);
+    let plan = Arc::new(Plan::new(&p.graph, OutputRequest::training(p.loss))?.with_precision(precision.0));
+    let mut prepared = PackedWeights::new(&p.graph, &plan, isa);
     let mut exec: Exec<f32> = Exec::with_isa(Arc::clone(&p.graph), plan, isa);
     exec.set_dropout(true);
     exec.set_key(1, 0, 0);
@@ -284,7 +285,7 @@ pub(super) fn operations(
     let params = p.graph.layout().init(1);
     // Once per step of many windows, as in training: not timed.
     prepared.update(&params);
-    let aids = Aids::prepared(&prepared);
+    let aids = ExecContext::prepared(&prepared);
     let mut grads = vec![0.0f32; params.len()];
     let n = p.graph.nodes().len();
     let mut times = vec![[const { Vec::new() }; 2]; n];

@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use super::options::{List, Precision};
 use crate::cli::{Context, bad_flag};
+use crate::error::{Error, Result};
 use crate::graph::{MatmulPrecision, OpKind};
 use crate::model::Task;
 use crate::nn::{ModelConfig, PRESETS};
 use crate::optim::Schedule;
 use crate::train::{AdamSettings, Run};
-use crate::{Error, Result};
 use heartlore_kernels::Isa;
 use heartlore_kernels::measure::{self, Timing};
 use jobs::{finetune_steps, growth, operations, outputs, pretrain_steps};

@@ -10,10 +10,11 @@ use crate::cli::options::Precision;
 use crate::cli::simulate::write_recording;
 use crate::cli::windows::{self, RecordingArgs};
 use crate::data::prepare::PrepareSettings;
+use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::model::{BandPass, Preprocessing};
 use crate::nn::ModelConfig;
 use crate::signal::simulate::SimulatedStudy;
-use crate::{Error, Model, Result};
 use heartlore_kernels::measure::Timing;
 
 /// Length of the recording, and its sampling rate.

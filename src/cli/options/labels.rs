@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::data::index::Index;
 use crate::data::split::{Fold, Split};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Flags of the labels.
 #[derive(Clone, Debug, clap::Args)]

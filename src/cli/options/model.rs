@@ -1,8 +1,8 @@
 //! Flags of the model: a preset, and every value of it on its own.
 
 use super::{Choices, List, choose, name_of};
-use crate::Result;
 use crate::cli::Config;
+use crate::error::Result;
 use crate::nn::{Activation, EncoderNorm, ModelConfig, NormOrder, PRESETS, Pooling, Positions};
 
 const NORMS: Choices<EncoderNorm> =

@@ -122,7 +122,7 @@ impl PreparationArgs {
     ///
     /// # Errors
     /// An unknown normalisation.
-    pub fn resolve(&self) -> crate::Result<PrepareSettings> {
+    pub fn resolve(&self) -> crate::error::Result<PrepareSettings> {
         let filter = Filter {
             order: self.filter_order,
             low_hz: self.low_hz,

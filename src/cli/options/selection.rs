@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cli::people;
 use crate::data::store::Store;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Data sets and people to use.
 #[derive(Clone, Debug, clap::Args)]

@@ -1,8 +1,8 @@
 //! Flags of a training run: optimiser, schedule, batch, seed, augmentation.
 
 use super::Precision;
-use crate::Result;
 use crate::cli::Config;
+use crate::error::Result;
 use crate::graph::MatmulPrecision;
 use crate::optim::Schedule;
 use crate::train::{AdamSettings, Augment, Run};

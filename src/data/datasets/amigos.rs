@@ -14,7 +14,7 @@ use crate::data::matlab::{Array, Data, MatFile};
 use crate::data::readers::mat::open_shared;
 use crate::data::recording::Unit;
 use crate::data::table::Item;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 pub(super) static AMIGOS: Dataset = Dataset {
     name: "amigos",

@@ -11,7 +11,7 @@ use super::{Dataset, Found, between, list, missing, name_of, names, rating};
 use crate::data::matlab::{MatOptions, open_mat};
 use crate::data::recording::Unit;
 use crate::data::table::Item;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 pub(super) static ASCERTAIN: Dataset = Dataset {
     name: "ascertain",

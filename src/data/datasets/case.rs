@@ -13,8 +13,7 @@ use super::{Dataset, Found, between, list, missing, name_of, names};
 use crate::data::readers::{ReadOptions, Reader, stem};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 pub(super) static CASE: Dataset = Dataset {
     name: "case",

@@ -10,7 +10,7 @@ use super::{Dataset, Found, files_below, name_of, names, rating};
 use crate::data::readers::mat::open_shared;
 use crate::data::recording::Unit;
 use crate::data::table::Item;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 pub(super) static DREAMER: Dataset = Dataset {
     name: "dreamer",

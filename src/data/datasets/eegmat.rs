@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Dataset, Found, files_below, name_of, names};
-use crate::Result;
 use crate::data::table::Item;
+use crate::error::Result;
 
 pub(super) static EEGMAT: Dataset = Dataset {
     name: "eegmat",

@@ -26,8 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::data::table::{Item, Items};
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 pub mod amigos;
 pub mod ascertain;

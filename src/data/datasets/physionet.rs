@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Dataset, Found, files_below, name_of, names};
 use crate::data::table::Item;
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 pub(super) static MITDB: Dataset = Dataset {
     name: "mitdb",

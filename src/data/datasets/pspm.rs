@@ -11,7 +11,7 @@ use super::{Dataset, Found, files_below, name_of};
 use crate::data::matlab::{MatFile, MatOptions, open_mat};
 use crate::data::recording::Unit;
 use crate::data::table::Item;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 macro_rules! pspm {
     ($id:ident, $name:literal, $what:literal, $citation:literal) => {

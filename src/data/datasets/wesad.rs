@@ -21,7 +21,7 @@ use super::{Dataset, Found, between, files_below, missing, name_of, names};
 use crate::data::readers::npz;
 use crate::data::recording::Unit;
 use crate::data::table::Item;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 pub(super) static WESAD: Dataset = Dataset {
     name: "wesad",

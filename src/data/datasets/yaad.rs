@@ -11,7 +11,7 @@ use super::{Dataset, Found, files_below, name_of, names};
 use crate::data::readers::{ReadOptions, Reader, read_whole, stem};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 pub(super) static YAAD: Dataset = Dataset {
     name: "yaad",

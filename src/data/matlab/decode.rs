@@ -5,7 +5,7 @@ use super::path::{Step, position};
 use super::stream::Cursor;
 use super::tree::{Body, Node};
 use super::value::{Array, Class, Data, Numbers};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What a path leads to: an array, or one element of a struct array.
 #[derive(Clone, Copy, Debug)]

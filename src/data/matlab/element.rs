@@ -6,7 +6,7 @@
 
 use super::stream::Cursor;
 use super::value::{Class, Numbers};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Type code of an array.
 pub(super) const MATRIX: u32 = 14;

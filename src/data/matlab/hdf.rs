@@ -14,8 +14,7 @@ use super::path::{Step, ValuePath, position};
 use super::tree::MAX_DEPTH;
 use super::value::{Array, Class, Data, Numbers, describe};
 use super::{Info, Variable};
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// An open HDF5 file. Reads data as they are asked for.
 pub(super) struct Hdf {

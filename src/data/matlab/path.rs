@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// One step from an array to a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,7 @@ use miniz_oxide::inflate::core::inflate_flags::{
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
-use crate::error::Kind;
-use crate::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The file, or its bytes in memory.
 #[derive(Debug)]

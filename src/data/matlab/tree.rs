@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::element::{self, MATRIX, Span, Tag, raw};
 use super::stream::Cursor;
 use super::value::{Class, describe};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Deepest nesting of cells and structs.
 pub(super) const MAX_DEPTH: usize = 64;

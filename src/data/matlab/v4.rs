@@ -9,7 +9,7 @@ use super::element::{Span, Store, numbers, raw, u32_of};
 use super::stream::{Cursor, Input};
 use super::tree::{Body, Head, Node};
 use super::value::Class;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Whether the file begins like a version 4 file, and in which byte order.
 pub(super) fn sniff(head: &[u8]) -> Option<bool> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Class of a MATLAB array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,11 +17,11 @@ use super::PrepareSettings;
 use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
+use crate::error::{Error, Result};
 use crate::signal::sos::zero_phase;
 use crate::signal::{
     Band, Normalisation, Resampler, Scaler, SosFilter, Window, Windows, butterworth, finite_runs, windows,
 };
-use crate::{Error, Result};
 
 /// What one recording gave.
 #[derive(Clone, Debug, Default)]

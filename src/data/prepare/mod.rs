@@ -15,9 +15,8 @@ use crate::data::manifest::{Counts, Filter, Manifest, Processing, Skipped, Sourc
 use crate::data::recording::Unit;
 use crate::data::store::StoreWriter;
 use crate::data::table::{Item, Items};
-use crate::error::{IoContext, Kind};
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::signal::{Normalisation, QualitySettings, Scaler};
-use crate::{Error, Result};
 
 pub mod cut;
 pub mod survey;

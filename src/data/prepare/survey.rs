@@ -11,9 +11,8 @@ use rayon::prelude::*;
 use super::{PrepareSettings, Progress, Share, Warnings, checked, cut, item_name, quotas};
 use crate::data::manifest::Skipped;
 use crate::data::table::Items;
-use crate::error::Kind;
+use crate::error::{Error, Kind, Result};
 use crate::signal::Normalisation;
-use crate::{Error, Result};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq)]

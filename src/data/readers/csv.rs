@@ -21,7 +21,7 @@ use std::path::Path;
 use super::opensignals::{self, is_sequence};
 use super::{MAX_FS_HZ, ReadOptions, Reader, read_whole, stem};
 use crate::data::recording::{Channel, Recording, Unit};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The CSV reader.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use std::path::Path;
 
 use super::{MAX_FS_HZ, ReadOptions, Reader, read_whole, stem};
 use crate::data::recording::{Annotation, Channel, Recording, Unit};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The EDF, EDF+, BDF and BDF+ reader.
 #[derive(Debug)]

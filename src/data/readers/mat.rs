@@ -15,8 +15,7 @@ use std::time::SystemTime;
 use super::{ReadOptions, Reader, stem};
 use crate::data::matlab::{MatFile, MatOptions, is_hdf5, is_mat, open_mat};
 use crate::data::recording::{Channel, Recording, Unit};
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// The MATLAB reader.
 #[derive(Debug)]

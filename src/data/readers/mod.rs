@@ -9,8 +9,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::data::recording::{Recording, Unit};
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 pub mod csv;
 pub mod edf;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{ReadOptions, Reader, read_whole, stem};
 use crate::data::npy;
 use crate::data::recording::{Channel, Recording, Unit};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The `.npy` reader.
 #[derive(Debug)]

@@ -10,8 +10,7 @@ use std::path::Path;
 use super::{ReadOptions, Reader, npy, stem};
 use crate::data::npy::{Array, parse};
 use crate::data::recording::Recording;
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// The `.npz` reader.
 #[derive(Debug)]

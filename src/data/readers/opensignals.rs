@@ -14,7 +14,7 @@
 use serde_json::Value;
 
 use super::MAX_FS_HZ;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What the header says.
 #[derive(Debug, PartialEq)]

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ReadOptions, Reader};
 use crate::data::recording::{Channel, Recording, Unit};
-use crate::error::IoContext;
-use crate::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// Sampling rate of every record, in Hz.
 pub const FS_HZ: f64 = 128.0;

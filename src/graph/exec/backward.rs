@@ -1,11 +1,11 @@
 //! The backward pass: one arm per operation fetches slices and calls one kernel, which writes or adds to gradients.
 
-use super::aids::panels;
+use super::context::panels;
 use super::gradients::{Pass, attention_gradients, next_pass, open, settled};
-use super::{Aids, Exec, ParamGrads, Precision};
+use super::{Exec, ExecContext, ParamGrads, Precision};
 use crate::graph::cost;
 use crate::graph::op::{Id, MAX_INPUTS, Op};
-use crate::graph::views::Place;
+use crate::graph::views::Location;
 use heartlore_kernels::activation::Activation;
 use heartlore_kernels::attention::Rows;
 use heartlore_kernels::layer_norm::Residual;
@@ -22,7 +22,7 @@ impl<T: Precision> Exec<T> {
     /// # Panics
     /// If the plan has no root, or a length differs. `grads` may be empty if no parameter gradients are wanted.
     pub fn backward(&mut self, params: &[T], cotangent: &[T], grads: ParamGrads<'_, T>) {
-        T::backward(self, params, Aids::NONE, cotangent, grads, &mut |_| ());
+        T::backward(self, params, ExecContext::NONE, cotangent, grads, &mut |_| ());
     }
 
     /// As [`Exec::backward`] with prepared weights; a team does not help here.
@@ -32,7 +32,7 @@ impl<T: Precision> Exec<T> {
     pub fn backward_with(
         &mut self,
         params: &[T],
-        aids: Aids<'_, T>,
+        aids: ExecContext<'_, T>,
         cotangent: &[T],
         grads: ParamGrads<'_, T>,
     ) {
@@ -46,7 +46,7 @@ impl<T: Precision> Exec<T> {
     pub fn backward_watched(
         &mut self,
         params: &[T],
-        aids: Aids<'_, T>,
+        aids: ExecContext<'_, T>,
         cotangent: &[T],
         grads: ParamGrads<'_, T>,
         done: &mut dyn FnMut(Id),
@@ -57,7 +57,7 @@ impl<T: Precision> Exec<T> {
     pub(super) fn backward_pass(
         &mut self,
         params: &[T],
-        aids: Aids<'_, T>,
+        aids: ExecContext<'_, T>,
         cotangent: &[T],
         grads: ParamGrads<'_, T>,
         done: &mut dyn FnMut(usize),
@@ -73,11 +73,11 @@ impl<T: Precision> Exec<T> {
         let elements = self.graph.shape(root).elements();
         assert_eq!(cotangent.len(), elements, "exec: the cotangent must have the root's {elements} elements");
         match &self.plan.steps[root.index()].value {
-            Place::Param(r) if self.plan.want.params => {
+            Location::Param(r) if self.plan.want.params => {
                 grads[r.clone()].iter_mut().zip(cotangent).for_each(|(g, c)| *g += *c);
             }
-            Place::Param(_) | Place::Absent => {}
-            Place::Arena(_) => {
+            Location::Param(_) | Location::Absent => {}
+            Location::Arena(_) => {
                 self.arena[self.plan.steps[root.index()].gradient.clone()].copy_from_slice(cotangent);
             }
         }
@@ -96,15 +96,15 @@ impl<T: Precision> Exec<T> {
         }
     }
 
-    fn backward_op(&mut self, i: usize, params: &[T], aids: Aids<'_, T>, grads: &mut [T], pass: Pass) {
+    fn backward_op(&mut self, i: usize, params: &[T], aids: ExecContext<'_, T>, grads: &mut [T], pass: Pass) {
         let (graph, plan, isa, key) =
             (Arc::clone(&self.graph), Arc::clone(&self.plan), self.isa, self.key_of(i));
         let step = &plan.steps[i];
         let id = Id(i as u32);
         let at = |id: Id| &plan.steps[id.index()].value;
-        let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
+        let opt = |id: Option<Id>| id.map_or(&Location::Absent, at);
         let (y, saved, dy) =
-            (&step.value, &Place::Arena(step.saved.clone()), &Place::Arena(step.gradient.clone()));
+            (&step.value, &Location::Arena(step.saved.clone()), &Location::Arena(step.gradient.clone()));
         let prepared = panels(aids, &graph, &plan, isa, id, true, params);
         let indices = |id: Id| &self.indices[plan.steps[id.index()].index.clone()];
         match graph.nodes()[i].op {
@@ -112,7 +112,7 @@ impl<T: Precision> Exec<T> {
             Op::Linear { x, w, first, act, .. } => {
                 let d = cost::linear_dims(&graph, id, plan.precision());
                 // Only ReLU derives its slope from the result; for the others it may be gone by now.
-                let y = if act == Some(Activation::Relu) { y } else { &Place::Absent };
+                let y = if act == Some(Activation::Relu) { y } else { &Location::Absent };
                 let reads = [at(x), at(w), y, saved, dy];
                 let (to, scratch, [x, w, y, saved, dy]) =
                     open(&mut self.arena, params, grads, step, pass, reads);
@@ -126,7 +126,7 @@ impl<T: Precision> Exec<T> {
             Op::Conv1d { x, w, act, .. } => {
                 let d = cost::conv1d_dims(&graph, id);
                 // Only ReLU derives its slope from the result; for the others it may be gone by now.
-                let y = if act == Some(Activation::Relu) { y } else { &Place::Absent };
+                let y = if act == Some(Activation::Relu) { y } else { &Location::Absent };
                 let reads = [at(x), at(w), y, saved, dy];
                 let (to, scratch, [x, w, y, saved, dy]) =
                     open(&mut self.arena, params, grads, step, pass, reads);

@@ -1,12 +1,12 @@
 //! The forward pass: one arm per operation fetches slices and calls one kernel.
 
-use super::aids::panels;
-use super::{Aids, Exec, Precision, arena_range};
+use super::context::panels;
+use super::{Exec, ExecContext, Precision, arena_range};
 use crate::graph::aligned::Aligned;
 use crate::graph::cost;
 use crate::graph::op::{Columns, Id, Op};
 use crate::graph::split;
-use crate::graph::views::{Place, views};
+use crate::graph::views::{Location, views};
 use heartlore_kernels::attention::Rows;
 use heartlore_kernels::layer_norm::Residual;
 use heartlore_kernels::{
@@ -21,7 +21,7 @@ impl<T: Precision> Exec<T> {
     /// # Panics
     /// If `params` has another length than the layout.
     pub fn forward(&mut self, params: &[T]) {
-        T::forward(self, params, Aids::NONE, &mut |_| ());
+        T::forward(self, params, ExecContext::NONE, &mut |_| ());
     }
 
     /// As [`Exec::forward`] with help. With a team, the first pass makes the scratch of its threads; later ones allocate
@@ -29,7 +29,7 @@ impl<T: Precision> Exec<T> {
     ///
     /// # Panics
     /// As [`Exec::forward`]; also if the prepared weights are not those of `params`.
-    pub fn forward_with(&mut self, params: &[T], aids: Aids<'_, T>) {
+    pub fn forward_with(&mut self, params: &[T], aids: ExecContext<'_, T>) {
         T::forward(self, params, aids, &mut |_| ());
     }
 
@@ -37,11 +37,16 @@ impl<T: Precision> Exec<T> {
     ///
     /// # Panics
     /// As [`Exec::forward_with`].
-    pub fn forward_watched(&mut self, params: &[T], aids: Aids<'_, T>, done: &mut dyn FnMut(Id)) {
+    pub fn forward_watched(&mut self, params: &[T], aids: ExecContext<'_, T>, done: &mut dyn FnMut(Id)) {
         T::forward(self, params, aids, &mut |i| done(Id(i as u32)));
     }
 
-    pub(super) fn forward_pass(&mut self, params: &[T], aids: Aids<'_, T>, done: &mut dyn FnMut(usize)) {
+    pub(super) fn forward_pass(
+        &mut self,
+        params: &[T],
+        aids: ExecContext<'_, T>,
+        done: &mut dyn FnMut(usize),
+    ) {
         assert_eq!(params.len(), self.graph.layout().len(), "exec: parameters and layout differ in length");
         let team = aids.team.filter(|team| team.threads() > 1);
         if let Some(team) = team
@@ -60,14 +65,14 @@ impl<T: Precision> Exec<T> {
         }
     }
 
-    fn forward_op(&mut self, i: usize, params: &[T], aids: Aids<'_, T>) {
+    fn forward_op(&mut self, i: usize, params: &[T], aids: ExecContext<'_, T>) {
         let (graph, plan, isa, key) =
             (Arc::clone(&self.graph), Arc::clone(&self.plan), self.isa, self.key_of(i));
         let step = &plan.steps[i];
         let node = &graph.nodes()[i];
         let id = Id(i as u32);
         let at = |id: Id| &plan.steps[id.index()].value;
-        let opt = |id: Option<Id>| id.map_or(&Place::Absent, at);
+        let opt = |id: Option<Id>| id.map_or(&Location::Absent, at);
         let out = arena_range(&step.value);
         let (saved, scratch) = (step.saved.clone(), step.scratch_forward.clone());
         let prepared = panels(aids, &graph, &plan, isa, id, false, params);

@@ -2,7 +2,7 @@
 
 use crate::graph::op::MAX_INPUTS;
 use crate::graph::plan::Step;
-use crate::graph::views::{Place, views};
+use crate::graph::views::{Location, views};
 use heartlore_kernels::attention::GradRows;
 use heartlore_kernels::{Beta, GradMut, Real};
 use std::ops::Range;
@@ -36,9 +36,9 @@ pub(super) fn next_pass(step: &Step, shares_buffers: bool, done: &mut [bool; MAX
     pass.takes_part.contains(&true).then_some(pass)
 }
 
-fn overlap(a: &Place, b: &Place) -> bool {
+fn overlap(a: &Location, b: &Location) -> bool {
     match (a, b) {
-        (Place::Arena(a), Place::Arena(b)) | (Place::Param(a), Place::Param(b)) => {
+        (Location::Arena(a), Location::Arena(b)) | (Location::Param(a), Location::Param(b)) => {
             a.start < b.end && b.start < a.end
         }
         _ => false,
@@ -54,7 +54,7 @@ pub(super) fn open<'a, T: Real, const R: usize>(
     grads: &'a mut [T],
     step: &Step,
     pass: Pass,
-    reads: [&Place; R],
+    reads: [&Location; R],
 ) -> (Gradients<'a, T>, &'a mut [T], [&'a [T]; R]) {
     let mut in_arena: [Range<usize>; MAX_INPUTS + 1] = std::array::from_fn(|_| 0..0);
     let mut in_grads: [Range<usize>; MAX_INPUTS] = std::array::from_fn(|_| 0..0);
@@ -65,12 +65,12 @@ pub(super) fn open<'a, T: Real, const R: usize>(
             continue;
         }
         match &c.dest {
-            Place::Arena(r) => {
+            Location::Arena(r) => {
                 in_arena[slot] = r.clone();
                 beta[slot] = if c.first { Beta::Zero } else { Beta::One };
             }
-            Place::Param(r) => in_grads[slot] = r.clone(),
-            Place::Absent => {}
+            Location::Param(r) => in_grads[slot] = r.clone(),
+            Location::Absent => {}
         }
     }
     in_arena[MAX_INPUTS] = step.scratch_backward.clone();

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::graph::aligned::Aligned;
 use crate::graph::op::{Id, Op};
 use crate::graph::plan::Step;
-use crate::graph::views::Place;
+use crate::graph::views::Location;
 
 impl<T: Precision> Exec<T> {
     /// Fills the memory with NaN, all but inputs and constants: a pass that reads what it has not written shows it. For
@@ -14,7 +14,7 @@ impl<T: Precision> Exec<T> {
         let mut filled = Aligned::zeros(self.arena.len());
         filled.fill(T::NAN);
         for (node, step) in self.graph.nodes().iter().zip(&self.plan.steps) {
-            if let (Op::Input | Op::Sinusoid, Place::Arena(r)) = (&node.op, &step.value) {
+            if let (Op::Input | Op::Sinusoid, Location::Arena(r)) = (&node.op, &step.value) {
                 filled[r.clone()].copy_from_slice(&self.arena[r.clone()]);
             }
         }
@@ -27,7 +27,7 @@ impl<T: Precision> Exec<T> {
     /// If `id` is not an input of this program or the plan leaves it out.
     pub fn input_mut(&mut self, id: Id) -> Result<&mut [T]> {
         match (self.graph.nodes().get(id.index()).map(|n| &n.op), self.plan.steps.get(id.index())) {
-            (Some(Op::Input), Some(Step { value: Place::Arena(r), .. })) => Ok(&mut self.arena[r.clone()]),
+            (Some(Op::Input), Some(Step { value: Location::Arena(r), .. })) => Ok(&mut self.arena[r.clone()]),
             (Some(Op::Input), _) => Err(Error::usage(format!("exec: input {id} is not needed by this plan"))),
             _ => Err(Error::usage(format!("exec: {id} is not an input"))),
         }
@@ -83,8 +83,8 @@ impl<T: Precision> Exec<T> {
         let kept = w.keep.contains(&id) || w.root == Some(id) || w.gradients.contains(&id);
         let input = matches!(self.graph.node(id).op, Op::Input | Op::Sinusoid);
         match &self.plan.steps[id.index()].value {
-            Place::Arena(r) if kept || input => &self.arena[r.clone()],
-            _ => panic!("exec: {id} is not kept by this plan; name it in Want::keep"),
+            Location::Arena(r) if kept || input => &self.arena[r.clone()],
+            _ => panic!("exec: {id} is not kept by this plan; name it in OutputRequest::keep"),
         }
     }
 

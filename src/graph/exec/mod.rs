@@ -5,15 +5,15 @@
 //! [`forward`] and [`backward`] hold the arms, [`gradients`] the slices a backward kernel writes, [`memory`] what is set and
 //! read between passes, [`aids`] what may help a pass, [`precision`] the number types.
 
-mod aids;
 mod backward;
+mod context;
 mod forward;
 mod gradients;
 mod memory;
 mod precision;
 
-pub use aids::Aids;
-pub(super) use aids::panels;
+pub use context::ExecContext;
+pub(super) use context::panels;
 pub use precision::Precision;
 
 use super::aligned::Aligned;
@@ -21,7 +21,7 @@ use super::builder::Graph;
 use super::op::Op;
 use super::plan::Plan;
 use super::split::{self, Benches};
-use super::views::Place;
+use super::views::Location;
 use crate::tensor::Shape;
 use heartlore_kernels::rng::{Dropout, Key};
 use heartlore_kernels::{Isa, embed};
@@ -175,14 +175,14 @@ impl<T: Precision> Exec<T> {
 /// The constants of a program: shape and place.
 fn constants<'a>(graph: &'a Graph, plan: &'a Plan) -> impl Iterator<Item = (&'a Shape, Range<usize>)> {
     graph.nodes().iter().zip(&plan.steps).filter_map(|(node, step)| match (&node.op, &step.value) {
-        (Op::Sinusoid, Place::Arena(range)) => Some((&node.shape, range.clone())),
+        (Op::Sinusoid, Location::Arena(range)) => Some((&node.shape, range.clone())),
         _ => None,
     })
 }
 
-pub(super) fn arena_range(place: &Place) -> Range<usize> {
+pub(super) fn arena_range(place: &Location) -> Range<usize> {
     match place {
-        Place::Arena(r) => r.clone(),
-        Place::Param(_) | Place::Absent => 0..0,
+        Location::Arena(r) => r.clone(),
+        Location::Param(_) | Location::Absent => 0..0,
     }
 }

@@ -1,7 +1,7 @@
 //! [`Precision`]: the number types programs run in, and the one place where the passes are compiled for them.
 
-use super::{Aids, Exec};
-use crate::graph::prepared::PreparedPart;
+use super::{Exec, ExecContext};
+use crate::graph::packed::PackedPart;
 use heartlore_kernels::Real;
 
 /// The number types programs run in: f32 and f64.
@@ -14,15 +14,20 @@ impl Precision for f64 {}
 
 /// Not to be named outside: nothing else can be a [`Precision`].
 mod passes {
-    use super::{Aids, Exec, PreparedPart};
+    use super::{Exec, ExecContext, PackedPart};
 
     pub trait Passes: Sized {
-        fn prepare(part: &mut PreparedPart<Self>, params: &[Self]);
-        fn forward(exec: &mut Exec<Self>, params: &[Self], aids: Aids<'_, Self>, done: &mut dyn FnMut(usize));
+        fn prepare(part: &mut PackedPart<Self>, params: &[Self]);
+        fn forward(
+            exec: &mut Exec<Self>,
+            params: &[Self],
+            aids: ExecContext<'_, Self>,
+            done: &mut dyn FnMut(usize),
+        );
         fn backward(
             exec: &mut Exec<Self>,
             params: &[Self],
-            aids: Aids<'_, Self>,
+            aids: ExecContext<'_, Self>,
             cotangent: &[Self],
             grads: &mut [Self],
             done: &mut dyn FnMut(usize),
@@ -32,13 +37,13 @@ mod passes {
     macro_rules! compile_for {
         ($($t:ty)*) => {$(
             impl Passes for $t {
-                fn prepare(part: &mut PreparedPart<Self>, params: &[Self]) {
+                fn prepare(part: &mut PackedPart<Self>, params: &[Self]) {
                     part.fill(params);
                 }
                 fn forward(
                     exec: &mut Exec<Self>,
                     params: &[Self],
-                    aids: Aids<'_, Self>,
+                    aids: ExecContext<'_, Self>,
                     done: &mut dyn FnMut(usize),
                 ) {
                     exec.forward_pass(params, aids, done);
@@ -46,7 +51,7 @@ mod passes {
                 fn backward(
                     exec: &mut Exec<Self>,
                     params: &[Self],
-                    aids: Aids<'_, Self>,
+                    aids: ExecContext<'_, Self>,
                     cotangent: &[Self],
                     grads: &mut [Self],
                     done: &mut dyn FnMut(usize),

@@ -37,7 +37,7 @@ pub use time::TimeDomain;
 
 pub(crate) use spectrum::lomb_scargle;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Everything at once; a part that the beats are too few for is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]

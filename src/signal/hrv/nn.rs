@@ -1,7 +1,7 @@
 //! From beat times to normal-to-normal intervals.
 
+use crate::error::{Error, Result};
 use crate::signal::{PLAUSIBLE_RR_S, median_in_place};
-use crate::{Error, Result};
 
 /// Which intervals between beats count as normal.
 #[derive(Clone, Copy, Debug, PartialEq)]

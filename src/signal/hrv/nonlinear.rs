@@ -2,7 +2,7 @@
 
 use super::NnSeries;
 use super::time::mean_and_deviation;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::f64::consts::FRAC_1_SQRT_2;
 
 /// The ellipse in the plot of each interval against the one before (Brennan, Palaniswami and Kamen 2001, IEEE TBME 48).

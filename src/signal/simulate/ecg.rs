@@ -1,8 +1,8 @@
 //! One simulated recording.
 
 use super::Rng;
+use crate::error::{Error, Result};
 use crate::signal::{Band, butterworth, sosfilt};
-use crate::{Error, Result};
 use std::f64::consts::{PI, TAU};
 
 /// One wave of the simulated heartbeat: a Gaussian bump over the phase of the beat.

@@ -1,7 +1,7 @@
 //! A simulated labelled study: subjects, trials, two states.
 
 use super::{EcgParameters, Morphology, Noise, Rng, SimulatedEcg, simulate_ecg};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::fmt;
 
 /// The state a simulated subject is in during a trial: the label.

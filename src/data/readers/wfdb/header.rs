@@ -2,7 +2,7 @@
 
 use super::format::Format;
 use crate::data::readers::MAX_FS_HZ;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Sampling rate when the header gives none, by the format's rule.
 const DEFAULT_FS_HZ: f64 = 250.0;

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ReadOptions, Reader, read_whole, stem};
 use crate::data::recording::{Annotation, Channel, Recording};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 pub mod annotations;
 mod flac;

@@ -15,7 +15,7 @@ use super::signals::{decode, is_plain_name};
 use super::{Parts, read_header};
 use crate::data::readers::ReadOptions;
 use crate::data::recording::{Channel, Unit};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Largest ratio of all samples of a channel to those that are in the files.
 const MAX_STRETCH: usize = 16;

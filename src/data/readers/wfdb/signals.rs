@@ -8,7 +8,7 @@ use super::format::{Format, ReadAll};
 use super::header::Signal;
 use crate::data::readers::{ReadOptions, read_whole};
 use crate::data::recording::{Channel, Unit};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The channels of one segment, each with its place in the header.
 pub(super) struct Decoded {

@@ -51,7 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// flag says, that the recordings are prepared in. A team shares one forward pass: its parts write apart from each other and
 /// nothing is summed across them.
 const MAY_NAME_RAYON: &[&str] =
-    &["src/graph/team.rs", "src/train/shard.rs", "src/data/prepare", "src/cli/prepare.rs"];
+    &["src/graph/pool.rs", "src/train/shard.rs", "src/data/prepare", "src/cli/prepare.rs"];
 
 /// Where `unsafe` may stand: the tokens' intrinsics, the matrix product, and one measurement among the tests, which calls
 /// matrixmultiply for comparison.

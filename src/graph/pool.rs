@@ -1,6 +1,6 @@
-//! [`Team`]: a few threads that share the work of one pass. The only place of this room that names rayon.
+//! [`ThreadPool`]: a few threads that share the work of one pass. The only place of this room that names rayon.
 //!
-//! One thread leads: it walks the program and hands out the parts of an operation ([`Team::share`]); the others help. Which
+//! One thread leads: it walks the program and hands out the parts of an operation ([`ThreadPool::share`]); the others help. Which
 //! thread computes which part changes nothing, because parts write apart from each other and the numbers in them do not
 //! depend on where the cuts are.
 //!
@@ -24,14 +24,14 @@ const PATIENCE: u32 = 1 << 12;
 
 /// Threads that work on one pass together.
 #[derive(Debug)]
-pub struct Team {
+pub struct ThreadPool {
     pool: rayon::ThreadPool,
     threads: usize,
     /// Whether every thread has a core, so that waiting awake takes nothing from the others.
     awake: bool,
 }
 
-impl Team {
+impl ThreadPool {
     /// A team of `threads` threads, at least one.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Team {
         self.threads
     }
 
-    /// Runs `lead` on a thread of the team while the others wait for the parts it hands out with [`Team::each`].
+    /// Runs `lead` on a thread of the team while the others wait for the parts it hands out with [`ThreadPool::each`].
     pub fn lead<R: Send>(&self, lead: impl FnOnce() -> R + Send) -> R {
         if !self.awake || self.threads == 1 {
             return self.pool.install(lead);
@@ -84,12 +84,12 @@ impl Team {
         self.pool.install(run);
     }
 
-    /// [`Team::each`] for tasks of microseconds. The first share of the items ends at `ends[0]`, the next at `ends[1]` and so
+    /// [`ThreadPool::each`] for tasks of microseconds. The first share of the items ends at `ends[0]`, the next at `ends[1]` and so
     /// on, the last with the items: each thread takes the items of a share of its own in order, and then those that others
     /// have not come to. The caller's thread stays awake until all are done.
     ///
     /// # Panics
-    /// If there are more than [`Team::SHARES`] shares, or they do not hold all items.
+    /// If there are more than [`ThreadPool::SHARES`] shares, or they do not hold all items.
     pub fn share<I: Send>(&self, items: &[Mutex<I>], ends: &[usize], task: impl Fn(usize, &mut I) + Sync) {
         let shares = ends.len();
         let all = ends.last().map_or(0, |&end| end);
@@ -123,7 +123,7 @@ impl Team {
         self.pool.install(|| with_helpers(self.threads - 1, &work, &lead));
     }
 
-    /// Most shares of [`Team::share`].
+    /// Most shares of [`ThreadPool::share`].
     pub const SHARES: usize = 64;
 }
 
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn every_item_is_run_once_whoever_leads() {
         for threads in [1, 2, 3, 7] {
-            let team = Team::new(threads).unwrap();
+            let team = ThreadPool::new(threads).unwrap();
             let items: Vec<Mutex<u32>> = (0..50).map(|_| Mutex::new(0)).collect();
             for ends in [&[50][..], &[20, 50], &[0, 1, 1, 50, 50], &[10, 20, 30, 31, 32, 33, 34, 50]] {
                 items.iter().for_each(|item| *item.lock().unwrap() = 0);
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn shares_of_the_first_thread_alone_are_run_in_order() {
-        let team = Team::new(1).unwrap();
+        let team = ThreadPool::new(1).unwrap();
         let items: Vec<Mutex<usize>> = (0..6).map(Mutex::new).collect();
         let order = Mutex::new(vec![]);
         team.share(&items, &[2, 3, 6], |_, item| order.lock().unwrap().push(*item));
@@ -222,18 +222,18 @@ mod tests {
     #[test]
     #[should_panic(expected = "team: shares")]
     fn items_without_a_share_are_refused() {
-        Team::new(1).unwrap().share(&[Mutex::new(0)], &[], |_, _| ());
+        ThreadPool::new(1).unwrap().share(&[Mutex::new(0)], &[], |_, _| ());
     }
 
     #[test]
     #[should_panic(expected = "team: shares")]
     fn shares_that_leave_items_out_are_refused() {
-        Team::new(1).unwrap().share(&[Mutex::new(0), Mutex::new(1)], &[1], |_, _| ());
+        ThreadPool::new(1).unwrap().share(&[Mutex::new(0), Mutex::new(1)], &[1], |_, _| ());
     }
 
     #[test]
     fn a_panic_of_the_lead_or_of_a_part_comes_through() {
-        let team = Team::new(2).unwrap();
+        let team = ThreadPool::new(2).unwrap();
         let caught = |f: &(dyn Fn() + Sync)| {
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| team.lead(f))).is_err()
         };

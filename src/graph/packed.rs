@@ -1,11 +1,11 @@
-//! [`Prepared`]: the weights of a program as its kernels want them, made once for many passes.
+//! [`PackedWeights`]: the weights of a program as its kernels want them, made once for many passes.
 //!
 //! Matrix products read weights in packed panels. Packing costs as much as moving the weights through memory twice, in
 //! each direction and for every group of windows, unless it is done once and kept. In training that is once per step,
 //! shared by all threads; in a trained model once.
 //!
 //! A region belongs to the weights and the sizes that matter for their order, not to a program: programs that differ in
-//! the number of rows or in what they deliver share one [`Prepared`]. Results are the same bits with and without.
+//! the number of rows or in what they deliver share one [`PackedWeights`]. Results are the same bits with and without.
 //!
 //! In a plan whose products take bf16 operands ([`Plan::with_precision`]) the panels hold rounded weights: rounded once
 //! where they would be in every pass. Plans of another precision do not find them and pack their own.
@@ -16,7 +16,7 @@ use super::cost;
 use super::exec::Precision;
 use super::op::{Id, Op};
 use super::plan::Plan;
-use super::views::Place;
+use super::views::Location;
 use heartlore_kernels::{Isa, Real, conv1d, feed_forward, linear};
 use std::ops::Range;
 
@@ -32,8 +32,8 @@ impl Weights {
     /// Of an operation whose weights are parameters. Sizes that do not matter for the order are 1.
     pub(crate) fn of(graph: &Graph, plan: &Plan, id: Id) -> Option<Self> {
         let param = |id: Id| match &plan.steps[id.index()].value {
-            Place::Param(r) => Some(r.clone()),
-            Place::Arena(_) | Place::Absent => None,
+            Location::Param(r) => Some(r.clone()),
+            Location::Arena(_) | Location::Absent => None,
         };
         match graph.node(id).op {
             Op::Linear { w, first, .. } => {
@@ -75,7 +75,7 @@ impl Weights {
 
 /// The weights of one operation: a part that can be updated on its own.
 #[derive(Debug)]
-pub struct PreparedPart<T> {
+pub struct PackedPart<T> {
     weights: Weights,
     /// With what the backward pass needs.
     backward: bool,
@@ -84,7 +84,7 @@ pub struct PreparedPart<T> {
     panels: Aligned<T>,
 }
 
-impl<T: Precision> PreparedPart<T> {
+impl<T: Precision> PackedPart<T> {
     /// Prepares from the flat parameter vector.
     ///
     /// # Panics
@@ -108,16 +108,16 @@ impl<T: Precision> PreparedPart<T> {
 
 /// Weights in the order the kernels of one instruction set want them. See the module.
 #[derive(Debug)]
-pub struct Prepared<T> {
+pub struct PackedWeights<T> {
     isa: Isa,
-    parts: Vec<PreparedPart<T>>,
+    parts: Vec<PackedPart<T>>,
 }
 
-impl<T: Precision> Prepared<T> {
+impl<T: Precision> PackedWeights<T> {
     /// Memory for the weights of `graph` that `plan` uses, for what it does with them: with gradients for both directions.
-    /// Before use it wants [`Prepared::update`].
+    /// Before use it wants [`PackedWeights::update`].
     pub fn new(graph: &Graph, plan: &Plan, isa: Isa) -> Self {
-        let mut parts: Vec<PreparedPart<T>> = Vec::new();
+        let mut parts: Vec<PackedPart<T>> = Vec::new();
         for id in graph.ids().filter(|id| plan.steps[id.index()].live) {
             let Some(weights) = Weights::of(graph, plan, id) else { continue };
             let step = &plan.steps[id.index()];
@@ -127,7 +127,7 @@ impl<T: Precision> Prepared<T> {
             if let Some(part) = parts.iter_mut().find(|p| p.weights == weights) {
                 part.backward |= backward;
             } else {
-                parts.push(PreparedPart { weights, backward, isa, marks: None, panels: Aligned::zeros(0) });
+                parts.push(PackedPart { weights, backward, isa, marks: None, panels: Aligned::zeros(0) });
             }
         }
         for part in &mut parts {
@@ -145,7 +145,7 @@ impl<T: Precision> Prepared<T> {
     }
 
     /// Its parts, which threads may update side by side.
-    pub fn parts_mut(&mut self) -> &mut [PreparedPart<T>] {
+    pub fn parts_mut(&mut self) -> &mut [PackedPart<T>] {
         &mut self.parts
     }
 

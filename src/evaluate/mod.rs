@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::data::source::WindowSource;
+use crate::error::{Error, Result};
 use crate::metrics::baseline::LogisticSettings;
 use crate::metrics::{
     Confusion, Interval, LogisticRegression, Majority, Scaler, auc, average_precision, bootstrap, brier,
     paired, roc_curve,
 };
 use crate::signal::{HeartRate, detect_r_peaks};
-use crate::{Error, Result};
 
 /// Names of the scores, in the order of [`Method::intervals`].
 pub const METRICS: [&str; 7] =
@@ -90,7 +90,7 @@ pub struct Method {
 
 /// The judgement.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub struct Evaluation {
     /// The model first, then baselines.
     pub methods: Vec<Method>,
     /// Test windows.
@@ -129,7 +129,7 @@ pub fn judge(
     p: &Predictions,
     folds: Option<(&dyn WindowSource, f64, &[FoldRows])>,
     s: &Settings,
-) -> Result<Judged> {
+) -> Result<Evaluation> {
     if p.label.is_empty() {
         return Err(Error::data("there are no predictions to judge"));
     }
@@ -165,7 +165,7 @@ pub fn judge(
         methods.push(method(name, i > 0, p, probability, &clusters, s)?);
     }
     let (comparisons, tests) = compare(p, &scores, &methods, &clusters, s)?;
-    Ok(Judged {
+    Ok(Evaluation {
         methods,
         windows: p.label.len(),
         positives,
@@ -413,7 +413,7 @@ fn compare(
     Ok((lines, serde_json::Value::Object(tests)))
 }
 
-impl Judged {
+impl Evaluation {
     /// As `metrics.json`.
     pub fn json(&self) -> serde_json::Value {
         let finite = |v: f64| if v.is_finite() { serde_json::json!(v) } else { serde_json::Value::Null };
