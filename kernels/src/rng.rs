@@ -15,12 +15,7 @@
 //! does not depend on the vector width.
 //!
 //! What a block's places alone decide, 2.5 rounds, is shared by all rows ([`Stream::places`]), and two vectors of
-//! counters take turns, as a round waits for the one before: in attention a block of 128 decisions costs 8 ns; with 10
-//! rounds it were 11, without the shared rounds and the turns 19 (two cores of an AMD EPYC (Zen 5) VM, AVX-512, one thread;
-//! attention's forward pass of 161 x 161, 4 x 32 with dropout 0.1 less the one without, by `cargo bench -p
-//! heartlore-kernels --bench kernels -- attention`). A last block of up to 64 elements is spared half of its last round,
-//! and the higher half of a word is compared in place: 2 % off that forward pass, 3 % off the backward pass. Round keys kept
-//! in memory as vectors or as words gained nothing over broadcasts.
+//! counters take turns, as a round waits for the one before. Measured: `benches/NOTES.md`.
 
 use crate::Real;
 use crate::isa::Simd;

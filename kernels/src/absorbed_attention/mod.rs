@@ -1,86 +1,62 @@
 //! Attention of a few queries on keys and values that are never computed: their projections are absorbed.
 //!
-//! Attention after a joint projection, k_j = W_K x_j + b_K and v_j = W_V x_j + b_V, needs keys and values of
-//! every row x_j however few queries there are. But a score is q . W_K x_j = (W_K^T q) . x_j, and a weighted
-//! sum of values is W_V times the weighted sum of the rows: with few queries it is cheaper to bring the
-//! queries to the rows than the rows to the queries. The result is the same; only the order of the sums
-//! differs.
+//! | symbol | shape | meaning |
+//! |---|---|---|
+//! | q, y | `[batch, tq, heads, head_dim]` | queries (projected), result |
+//! | x | `[batch, tk, width]` | rows that keys and values are projections of |
+//! | W_K, W_V | `[head_dim, width]` per head | projections of keys and values |
+//! | b_V | `[head_dim]` per head | bias of the values |
+//! | m | `[tq, tk]` per head | dropout multiplier: 0 or 1 / keep, drawn as in [`crate::attention`] |
 //!
-//! For every batch element, with W_K, W_V the `[head_dim, width]` blocks of head h and q_i its part of query i:
+//! A score is q . W_K x_j = (W_K^T q) . x_j, and a weighted sum of values is W_V times the weighted sum of the rows: with few
+//! queries it is cheaper to bring the queries to the rows than the rows to the queries. The result is the same; only the
+//! order of the sums differs.
 //!
-//! u_i = W_K^T q_i; s_ij = scale u_i . x_j; p_ij = exp(s_ij) / sum_k exp(s_ik);
-//! c_i = sum_j m_ij p_ij x_j; w_i = sum_j m_ij p_ij; y_i = W_V c_i + w_i b_V
+//! # Forward
+//! ```text
+//! u_i  = W_K^T q_i
+//! s_ij = scale u_i . x_j
+//! p_ij = exp(s_ij) / sum over k of exp(s_ik)
+//! c_i  = sum over j of m_ij p_ij x_j
+//! w_i  = sum over j of m_ij p_ij
+//! y_i  = W_V c_i + w_i b_V
+//! ```
 //!
-//! where m_ij is the dropout multiplier (0 or 1 / keep; 1 without dropout), drawn as in [`crate::attention`].
-//! b_K adds q_i . b_K to all scores of a query alike, which the softmax does not see: it is not read. Keys
-//! whose mask is 0 are treated as absent.
+//! b_K adds q_i . b_K to all scores of a query alike, which the softmax does not see: it is not read. Keys whose mask is 0 are
+//! treated as absent.
 //!
-//! # Backward
-//! Saved are c_i, w_i and the log of the sum lse_i, from which p_ij = exp(s_ij - lse_i) can be had again.
+//! # Derivative
+//! ```text
+//! dc_i  = W_V^T dy_i
+//! D_i   = c_i . dc_i + w_i b_V . dy_i          (= sum over j of p_ij dp_ij)
+//! dp_ij = m_ij (x_j . dc_i + b_V . dy_i)
+//! ds_ij = p_ij (dp_ij - D_i)
+//! dx_j  = sum over h, i of m_ij p_ij dc_i + scale ds_ij u_i
+//! du_i  = scale sum over j of ds_ij x_j
+//! dq_i  = W_K du_i
+//! dW_K += sum over i of q_i du_i^T
+//! dW_V += sum over i of dy_i c_i^T
+//! db_V += sum over i of w_i dy_i
+//! db_K  = 0 exactly
+//! ```
 //!
-//! dc_i = W_V^T dy_i; dp_ij = m_ij (x_j . dc_i + b_V . dy_i); ds_ij = p_ij (dp_ij - D_i);
-//! dx_j = sum_hi m_ij p_ij dc_i + scale ds_ij u_i; du_i = scale sum_j ds_ij x_j; dq_i = W_K du_i;
-//! dW_K += sum_i q_i du_i^T; dW_V += sum_i dy_i c_i^T; db_V += sum_i w_i dy_i; db_K is exactly 0
-//!
-//! where D_i = sum_j p_ij dp_ij = c_i . dc_i + w_i b_V . dy_i, known before the keys are visited.
+//! # Saved
+//! c_i, w_i and the log of the sum lse_i, from which p_ij = exp(s_ij - lse_i) is computed again.
 //!
 //! # Cost
-//! 4 batch tq heads width (tk + head_dim) FLOPs forward, 10 backward. Projecting first costs 4 batch tk width
-//! heads head_dim forward and twice that backward, beside the attention's own 4 and 10 batch heads tq tk
-//! head_dim. [`pays`] compares the two. Scratch grows with tq heads width, saved data with batch times that;
-//! neither with tk.
-//!
-//! # Precision
-//! Operands are never rounded to bf16: a few queries are bound by reading the rows, which are f32.
-//!
-//! # The vector body
-//! Forward it takes a seventh of the readable loop's time (one query, first row of the table: 470 us).
-//!
-//! * *One pass.* A block of 32 rows (32 KiB at width 256) is read from the second-level cache or memory
-//!   once and is in the first-level cache for all that is done with it: forward, scores of all heads and
-//!   queries, a step of the running softmax ([`crate::attention`]) and the sum; backward, scores and x . dc,
-//!   then du and dx. The readable loop reads all of x twice per head and query. Blocks of 128 rows, which the
-//!   first-level cache does not hold, take 74 us in place of 64 forward, and 200 in place of 197 backward.
-//! * *Sections* of about 256 keys are summed apart from each other and their sums joined in order, so that threads may take
-//!   a section each ([`sections`]) and give the bits of one thread; on one thread this costs nothing that can be measured.
-//! * *Four rows, two queries* share their loads in a register block: eight multiply-adds for six loads.
-//! * The small products with the weights are the same three loops, with rows of weights in place of rows of x.
-//!
-//! Measured in us, median of nine, beside projecting keys and values (weights packed before) and attention:
-//! `cargo bench -p heartlore-kernels --bench kernels -- "absorbed attention" "projected attention" --seconds 1`
-//! on two cores of an Intel Emerald Rapids VM (AVX-512, 178 GFLOP/s FMA peak on one thread), one thread, batch 1, no
-//! dropout (a dropout of 0.1 changes neither by more than the noise).
-//!
-//! | tq x tk, heads x head_dim of width | forward | projected | backward | projected |
-//! |---|---|---|---|---|
-//! | 1 x 1281, 2 x 128 of 256 | 64 | 2224 | 197 | 5670 |
-//! | 2 x 1281, 2 x 128 of 256 | 84 | 2300 | 244 | 5660 |
-//! | 4 x 1281, 2 x 128 of 256 | 147 | 2350 | 412 | 5460 |
-//! | 8 x 1281, 2 x 128 of 256 | 278 | 2430 | 756 | 5760 |
-//! | 16 x 1281, 2 x 128 of 256 | 543 | 2500 | 1790 | 5960 |
-//! | 32 x 1281, 2 x 128 of 256 | 1140 | 2650 | 3610 | 6260 |
-//! | 64 x 1281, 2 x 128 of 256 | 2310 | 2920 | 7600 | 7070 |
-//! | 128 x 1281, 2 x 128 of 256 | 4690 | 3450 | 14700 | 8430 |
-//! | 1 x 161, 4 x 32 of 128 | 8.1 | 71 | 22 | 180 |
-//! | 1 x 81, 2 x 32 of 64 | 1.9 | 10.7 | 4.9 | 30 |
-//!
-//! So a training step breaks even at 64 queries of the first shape, where [`pays`] stops. For one query x
-//! and the weights come in at 29 GB/s, about the rate of the third-level cache; many queries run at 45 and 35 % of
-//! the peak, as nothing is packed.
-//!
-//! In the `paper` model, `heartlore bench --what predict,finetune --threads 1 --seconds 4`, same machine, medians
-//! before and after by turns: prediction of one window 33.0 and 30.6 ms, of eight 32.6 and 30.6 ms each; a
-//! fine-tuning step 125 and 116 ms per window.
+//! 4 batch tq heads width (tk + head_dim) FLOPs forward, 10 backward. Projecting first costs 4 batch tk width heads head_dim
+//! forward and twice that backward, beside the attention's own 4 and 10 batch heads tq tk head_dim. [`pays`] compares the
+//! two. Scratch grows with tq heads width, saved data with batch times that; neither with tk.
 //!
 //! # Numerics
-//! Everything is f32 in f32, whatever the products of the program around it are rounded to. Exponents are at
-//! most 0, so no finite score overflows. A query without any key has y = 0, lse = -inf and gradients 0. A NaN
-//! in q reaches its head's part of its row of y and no other; a NaN or an infinity in an unmasked row of x
-//! reaches every row of y. The order of summation depends on the dimensions, the instruction set and which
-//! keys are masked; without dropout a row of y does not depend on the number of queries.
+//! Operands are never rounded to bf16: a few queries are bound by reading the rows, which are f32. Exponents are at most 0, so
+//! no finite score overflows. A query without any key has y = 0, lse = -inf and gradients 0. A NaN in q reaches its head's
+//! part of its row of y and no other; a NaN or an infinity in an unmasked row of x reaches every row of y. The order of
+//! summation depends on the dimensions, the instruction set and which keys are masked; without dropout a row of y does not
+//! depend on the number of queries.
 //!
-//! Source: DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434), section 2.1.2, absorbs the up-projections of
-//! compressed keys and values in this way; here they are the only projections, and the derivative is added.
+//! Source: DeepSeek-AI 2024, "DeepSeek-V2" (arXiv:2405.04434), section 2.1.2, absorbs the up-projections of compressed keys
+//! and values in this way; here they are the only projections, and the derivative is added. Measurements: `benches/NOTES.md`.
 
 mod reference;
 mod simd;

@@ -6,10 +6,22 @@
 //! | [`combine`] | c = sum p x_j, du = sum ds x_j | u = W_K^T q, dc = W_V^T dy |
 //! | [`spread`] | dx_j = m p dc + ds u | dW_K = q du^T, dW_V = dy c^T |
 //!
-//! Keys are summed by sections ([`SECTION`]), and their sums joined in order: threads may take a section each.
+//! ```text
+//! for each section of keys: for each block of 32 rows of x:
+//!     scores of all heads and queries; a step of the running softmax; c += p x          forward
+//!     scores and x . dc; ds; du += ds x; dx                                             backward
+//! join the sections in order
+//! ```
 //!
-//! A dot product is one chain per lane, an element of a sum one chain along the rows: neither depends on the
-//! register block it falls into.
+//! Deviations from the reference:
+//!
+//! 1. One pass: a block of 32 rows is read once and used for all heads and queries while it is in the first-level cache.
+//! 2. Keys are summed by sections ([`SECTION`]) whose sums are joined in order: threads may take a section each.
+//! 3. Four rows and two queries share their loads in a register block: eight multiply-adds for six loads.
+//! 4. The small products with the weights are the same three loops.
+//!
+//! A dot product is one chain per lane, an element of a sum one chain along the rows: neither depends on the register block
+//! it falls into.
 
 use super::{Dims, Inputs, Saved, heads_weights_mut};
 use crate::isa::{Simd, Task};

@@ -1,4 +1,6 @@
-//! The same formulas over vectors.
+//! The vector bodies: one vector of elements at a time, constants shared with the reference.
+//!
+//! Deviation from the reference: exp, tanh and erf are those of [`crate::vmath`], with the errors stated there.
 
 use super::Activation;
 use super::reference::{CUBIC, NORMAL_PEAK, SQRT_2_OVER_PI};

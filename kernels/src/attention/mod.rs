@@ -1,153 +1,78 @@
 //! Scaled dot-product attention of several heads, without the `[tq, tk]` matrix.
 //!
-//! For every batch element and head, with query rows q_i, key rows k_j, value rows v_j of `head_dim` elements:
-//!
-//! s_ij = scale q_i . k_j, p_ij = exp(s_ij) / sum_k exp(s_ik), y_i = sum_j m_ij p_ij v_j
-//!
-//! where m_ij is the dropout multiplier (0 or 1 / keep; 1 without dropout). Keys whose mask is 0 are treated as absent:
-//! they are not read, so neither their content nor their number matters.
+//! | symbol | shape | meaning |
+//! |---|---|---|
+//! | q, k, v, y | `[batch, tq or tk, heads, head_dim]` | queries, keys, values, result |
+//! | i, j | | a query, a key of one head of one batch element |
+//! | s, p | `[tq, tk]`, never stored | scores, probabilities |
+//! | m | as p | dropout multiplier: 0 or 1 / keep; 1 without dropout |
+//! | lse | `[batch, heads, tq]` | log of the sum of exponentials |
 //!
 //! # Forward
-//! The keys are taken block by block with a running maximum M_i and a running sum L_i = sum exp(s_ij - M_i); when a block
-//! raises the maximum, what was accumulated is multiplied by exp(M_old - M_new). Saved is the log of the sum,
-//! lse_i = M_i + ln L_i, one number per query, from which p_ij = exp(s_ij - lse_i) can be had again.
+//! ```text
+//! s_ij  = scale q_i . k_j
+//! lse_i = ln(sum over j of exp(s_ij))
+//! p_ij  = exp(s_ij - lse_i)
+//! y_i   = sum over j of m_ij p_ij v_j
+//! ```
 //!
-//! Any M_i will do from which no exponential overflows and the largest does not vanish. By Cauchy and Schwarz, |s_ij| is at
-//! most |scale| |q_i| |k_j|; where that is at most 27 for a block of queries and all keys of a block, M_i is 0, and the
-//! largest score is not looked for.
+//! Keys whose mask is 0 are treated as absent: they are not read. Keys are taken block by block with a running maximum M and
+//! a running sum L, which a block that raises the maximum rescales:
 //!
-//! # Backward
-//! With D_i = dy_i . y_i (which equals sum_j p_ij dp_ij, dropout included):
+//! ```text
+//! M' = max(M, max over the block of s_ij)
+//! L' = L exp(M - M') + sum over the block of exp(s_ij - M')
+//! y' = y exp(M - M') + sum over the block of m_ij exp(s_ij - M') v_j
+//! after the last block:  y_i = y' / L',  lse_i = M' + ln L'
+//! ```
 //!
-//! dv_j = sum_i m_ij p_ij dy_i; dp_ij = m_ij dy_i . v_j; ds_ij = p_ij (dp_ij - D_i);
-//! dq_i = scale sum_j ds_ij k_j; dk_j = scale sum_i ds_ij q_i.
+//! Any M from which no exponential overflows and the largest does not vanish will do. By Cauchy and Schwarz |s_ij| <= |scale|
+//! |q_i| |k_j|; where that is at most 27 for a block of queries and all keys of a block, M = 0 and no maximum is looked for.
 //!
-//! The probabilities are recomputed per block. Queries are taken in order, so dk and dv add up in one fixed order; so do
-//! the blocks of keys, in dq.
+//! # Derivative
+//! ```text
+//! D_i   = dy_i . y_i                     (= sum over j of p_ij dp_ij, dropout included)
+//! dv_j  = sum over i of m_ij p_ij dy_i
+//! dp_ij = m_ij dy_i . v_j
+//! ds_ij = p_ij (dp_ij - D_i)
+//! dq_i  = scale sum over j of ds_ij k_j
+//! dk_j  = scale sum over i of ds_ij q_i
+//! ```
 //!
-//! # The vector bodies
-//! What each deviation from the readable loop buys:
+//! p is recomputed per block from lse, and dropout decisions are drawn again. Queries are taken in order, so dk and dv add up
+//! in one fixed order; so do the blocks of keys, in dq.
 //!
-//! * *Packed operands, register blocks.* All products are those of a packed GEMM (`product.rs`). A block of 256 keys (the
-//!   last up to 320) is packed once per head, and all queries pass it; k and v are transposed in registers on the way.
-//!   On AVX-512 a block of 14 queries has its scores, softmax and values' sum done while its probabilities are in the
-//!   first-level cache.
-//! * *Rows of keys.* The scores lie with keys as lanes, as Philox deals its decisions and as both kinds of product want
-//!   them (by rows and by columns), so nothing is transposed or gathered between products.
-//! * *Powers of 2.* In f32 the queries of the scores are packed with scale / ln 2, so that an exponential is
-//!   [`crate::vmath::exp2_nonpositive`], without a reduction by ln 2; dk takes queries packed with scale alone. lse stays a
-//!   natural logarithm. The factor 1 / keep of dropout is applied to y and dy, not to every probability.
-//! * *Bounded scores* (above): no pass for the largest score, no difference, no end of the range to look after, 11
-//!   instructions for [`crate::vmath::exp2_bounded`] in place of 18. The keys' squares are summed where they are transposed
-//!   in registers, lane by lane, and cost nothing; for the queries the sum of the lanes' largest sums stands, which is up to
-//!   three times the largest square at head_dim 32 and twice at 128. With the powers of 2 it takes 6 to 9 % off the forward
-//!   pass at head_dim 32 and 2 % at 128. In bf16 and with rounded operands it gained nothing.
-//! * *The end of a row* of keys is blended in a register: written to the row before it is read, the compiler makes it a
-//!   masked store, which the load that follows waits for. One check for all rows of a register block's C where their length
-//!   is a constant keeps 28 comparisons from between its stores. Both together take 2 to 7 % off every pass at head_dim 32.
-//! * *One pass.* A row's decisions, exponentials, sum and words (in the backward pass: p, ds and their words) are made
-//!   two vectors at a time, in registers, instead of in one pass each, and rows share the first rounds of Philox
-//!   ([`crate::rng::Stream::places`]). Both together take 4 % off the forward pass of 1281 x 1281, 2 x 128 with dropout and
-//!   15 % off 161 x 161, 4 x 32 (in bf16 9 and 22 %), 2 and 7 % off the backward pass (5 and 13 %).
-//! * *Rows together.* The largest scores, the sums and D_i of a block's rows are reduced together
-//!   ([`Simd::fold_lanes`](crate::isa::Simd::fold_lanes)), and the vector that ends a row is completed and stored in one
-//!   go: at 161 x 161, 4 x 32 the bookkeeping of a row takes 40 cycles in place of 85, 7 %
-//!   of the forward pass.
-//! * *Decisions* are drawn again in the backward pass. Saving them as bits would cost batch heads tq tk / 8 bytes (410 kB
-//!   at 1281 x 1281 x 2), memory that grows with the square, to save at most 2 % of the backward pass (7 % at 161).
-//! * *Shared keys.* Calls that each take a part of the queries may share keys and values packed once ([`pack_keys`]): with
-//!   eight parts on two threads one window's attention takes 3.97 ms in place of 4.2 (7.6 on one thread; two cores of an
-//!   AMD EPYC (Zen 5) VM, 1281 x 1281, 2 x 128).
-//! * *Few queries.* One or two queries past a multiple of [`row_grain`] are done one at a time, reading k and v in place:
-//!   the class row of a pruned last layer is bound by reading them (22 GB/s here).
-//!
-//! # bf16
-//! With [`MatmulPrecision::Bf16`], or [`MatmulPrecision::Int8`], the operands of all seven products are rounded to bf16
-//! (`gemm/bf16.rs` says how), and sums, scores, exponentials, lse, D and results stay f32. Rounded are: q times scale,
-//! k, v, dy times 1 / keep, as they are packed; the exponentials exp(s_ij - M_i) as they meet v; m_ij p_ij and ds_ij in
-//! the backward pass. L_i sums what was not rounded. scale is applied before the rounding: that costs nothing where q
-//! is packed anyway, a rounded scaled q is as near as a scaled rounded one, and dk takes the operand that the scores
-//! were made of, so that it is the derivative of what was computed.
-//!
-//! The bodies are the same; `operands.rs` says what a word of an operand is. With the CPU's dot products
-//! ([`Isa::bf16_dot`]) it holds two elements that are neighbours along the sum: along head_dim in the scores (k and v are
-//! rounded first and transposed as words), across two keys in P V and dS K, across two queries in P^T dY and dS^T Q, for
-//! which the backward pass makes words of P and dS twice. An odd number is filled up with 0. Elsewhere a word is one
-//! rounded element, kept as f32. A single query rounds what it reads in place. In f64 the precision does nothing.
-//!
-//! Tiles of 224 queries, the bytes of 112 in f32, gain nothing.
+//! # Saved
+//! lse.
 //!
 //! # Cost
-//! 4 batch heads tq tk head_dim FLOPs forward, 10 backward. Scratch grows with tq (one row of head_dim per query, shared
-//! by all heads), not with tk beyond a block of keys: 2.1 MB at 1281 x 1281 x 128, 12 MB at 20,481.
+//! 4 batch heads tq tk head_dim FLOPs forward, 10 backward. Scratch grows with tq (one row of head_dim per query, shared by
+//! all heads), not with tk beyond a block of keys.
 //!
-//! Measured in ms, median of three runs, before (tiles of 48 queries by 128 keys, nothing packed) and after; in brackets the
-//! share of 180 GFLOP/s. `cargo bench -p heartlore-kernels --bench kernels -- attention` on two cores of an Intel Emerald
-//! Rapids VM (AVX-512, 180 GFLOP/s FMA peak on one thread), one thread, batch 1; "drop" with dropout 0.1.
-//!
-//! | tq x tk, heads x head_dim | forward | backward | forward, drop | backward, drop |
-//! |---|---|---|---|---|
-//! | 1281 x 1281, 2 x 128 | 15.0, 11.6 (81 %) | 35.8, 28.7 (81 %) | 18.6, 12.4 (76 %) | 40.1, 30.3 (77 %) |
-//! | 640 x 1281, 2 x 128 | 5.77 (81 %) | 14.7 (79 %) | 6.27 (74 %) | 15.3 (76 %) |
-//! | 128 x 1281, 2 x 128 | 1.45, 1.38 | 3.79, 3.42 | 1.85, 1.45 | 4.23, 3.53 |
-//! | 16 x 1281, 2 x 128 | 0.31, 0.39 | 0.91, 0.95 | 0.35, 0.40 | 0.95, 0.96 |
-//! | 1 x 1281, 2 x 128 | 0.30, 0.12 | 0.79, 0.69 | 0.32, 0.12 | 0.80, 0.69 |
-//! | 161 x 161, 4 x 32 | 0.146 (51 %) | 0.299 (62 %) | 0.191 (39 %) | 0.355 (52 %) |
-//! | 81 x 81, 2 x 32 | 0.025 (38 %) | 0.047 (50 %) | 0.031 (31 %) | 0.055 (43 %) |
-//!
-//! In bf16, beside f32 on the same machine: two cores of an AMD EPYC (Zen 5) VM, AVX-512, one thread (267 GFLOP/s of FMA
-//! and 490 of dot products), the best of three runs; in brackets the share of each one's own peak.
-//!
-//! | tq x tk, heads x head_dim | forward f32, bf16 | backward f32, bf16 | forward, drop | backward, drop |
-//! |---|---|---|---|---|
-//! | 1281 x 1281, 2 x 128 | 7.40 (85 %), 4.01 (86 %) | 18.2 (87 %), 9.94 (86 %) | 7.79, 4.38 (78 %) | 18.4, 10.3 (83 %) |
-//! | 640 x 1281, 2 x 128 | 3.76, 2.03 (84 %) | 9.27, 5.10 (84 %) | 3.91, 2.23 | 9.46, 5.31 |
-//! | 128 x 1281, 2 x 128 | 0.83, 0.47 | 2.04, 1.16 | 0.87, 0.50 | 2.07, 1.21 |
-//! | 16 x 1281, 2 x 128 | 0.20, 0.12 | 0.45, 0.29 | 0.20, 0.13 | 0.46, 0.30 |
-//! | 1 x 1281, 2 x 128 | 0.036, 0.036 | 0.29, 0.21 | 0.037, 0.037 | 0.29, 0.21 |
-//! | 161 x 161, 4 x 32 | 0.076 (65 %), 0.055 | 0.175 (71 %), 0.114 | 0.086 (58 %), 0.063 | 0.187 (66 %), 0.126 |
-//! | 81 x 81, 2 x 32 | 0.012 (53 %), 0.0095 | 0.027 (59 %), 0.019 | 0.013 (47 %), 0.011 | 0.028 (56 %), 0.020 |
-//!
-//! Rounded operands without dot products cost up to 3 % at head_dim 128 and 10 % at 32 over f32.
-//!
-//! Where it is weak: a few queries pay for packing all keys and values, so that 16 are slower than before; the backward
-//! pass of one query still packs. And head_dim 32: forward, 16 scores take 64 multiply-adds of vectors (32 in the scores, 32
-//! in P V), 32 cycles at two a cycle, and the rest is of the same order. Cycles for 16 scores forward in f32, by the
-//! samples of a profile on that machine (4.17 GHz), each with the functions it stands in:
-//!
-//! | part | 161 x 161, 4 x 32 | 81 x 81, 2 x 32 |
-//! |---|---|---|
-//! | multiply-adds and C's blocks; of them for lanes and rows past the end | 34 (1.5) | 39 (4.2) |
-//! | exponentials and their sum, 12 instructions for a vector | 6 | 6 |
-//! | the bound of the scores | 1 | 2 |
-//! | packing q, k, v | 4 | 9 |
-//! | y, ln, calls | 3 | 5 |
-//! | decisions, with dropout | 6 | 7 |
-//!
-//! The products run near the peak, so 58 % of it with dropout at 161 and 47 % at 81 are about the share of products among
-//! the instructions. The last key of 161 or 81 takes a vector of its own; its scores as dot products along head_dim gained
-//! nothing. Tried and not kept: lengths of keys and queries summed in passes of their own, each query's lanes folded (takes
-//! what the bound saves); the bound in bf16; a loop over the two vectors of a pair in place of both written out (5 %).
+//! # Precision
+//! With [`MatmulPrecision::Bf16`] or [`MatmulPrecision::Int8`] the operands of all seven products are rounded to bf16
+//! (`gemm/bf16.rs` says how); sums, scores, exponentials, lse, D and results stay f32. Rounded are: q times scale, k, v, dy
+//! times 1 / keep, as they are packed; exp(s_ij - M) as they meet v; m_ij p_ij and ds_ij in the backward pass. L sums what was
+//! not rounded. dk takes the operand that the scores were made of, so that it is the derivative of what was computed. In f64
+//! the precision does nothing. A single query rounds what it reads in place.
 //!
 //! # Numerics
-//! Exponents are at most 0, so no finite score overflows, or, where scores are bounded, between -27 and 27 = 39 ln 2: sums
-//! of p v then overflow from |v| = 2^88 / tk on, and lose bits where all |v| are below 2^-87. An exponential errs by
-//! 2.5 ULP at most. A query without any key (all masked, tk = 0), or whose scores
-//! are all -inf, has y = 0, lse = -inf and gradients 0. A NaN in q reaches the row of y it belongs to and no other (of the
-//! rows of its register block, at most 13, last bits may change: their exponentials are measured from the largest);
-//! a NaN in an unmasked key or value reaches every row of its head. A score of +inf gives NaN.
-//! In bf16, beside what f32 errs: with S_ij = scale sum_c |q_ic k_jc|, rounding moves a score by at most 2^-7 (1 + 2^-9)
-//! S_ij, and so p_ij by a factor of exp(+-2^-6 max_j S_ij) at most; given the scores, y_i is off by at most 2^-7 (1 + 2^-9)
-//! sum_j m_ij p_ij |v_j|, half of it from the exponentials and half from v. Of the gradients the same holds of the
-//! magnitudes of their terms, given p and ds. The tests hold every body to these formulas on rounded operands in f64 (at
-//! most 2.6e-4 apart as vectors: an exponential whose last bits differ may round to the next bf16), and what rounding
-//! exponentials and ds adds to its bound of 2^-8 of the terms.
-//! The order of summation depends on the dimensions, the instruction set and which keys are masked, on nothing else (what
-//! the exponentials are measured from also depends on the queries of a register block and the keys of a block); a row of y
+//! Exponents are at most 0, so no finite score overflows, or, where scores are bounded, between -27 and 27 = 39 ln 2: sums of
+//! p v then overflow from |v| = 2^88 / tk on, and lose bits where all |v| are below 2^-87. An exponential errs by 2.5 ULP at
+//! most. A query without any key (all masked, tk = 0), or whose scores are all -inf, has y = 0, lse = -inf and gradients 0. A
+//! NaN in q reaches its row of y and no other (of the rows of its register block, at most 13, last bits may change); a NaN in
+//! an unmasked key or value reaches every row of its head. A score of +inf gives NaN.
+//!
+//! In bf16, with S_ij = scale sum over c of |q_ic k_jc|, rounding moves a score by at most 2^-7 (1 + 2^-9) S_ij, and so p_ij
+//! by a factor of exp(+-2^-6 max_j S_ij) at most; given the scores, y_i is off by at most 2^-7 (1 + 2^-9) sum over j of m_ij
+//! p_ij |v_j|. Of the gradients the same holds of the magnitudes of their terms, given p and ds.
+//!
+//! The order of summation depends on the dimensions, the instruction set and which keys are masked, on nothing else (what the
+//! exponentials are measured from also depends on the queries of a register block and the keys of a block); a row of y
 //! depends on how many queries there are only as [`row_grain`] says.
 //!
-//! Sources: Vaswani et al. 2017 (arXiv:1706.03762); Milakov & Gimelshein 2018 (arXiv:1805.02867) for the running sum;
-//! Dao, Fu, Ermon, Rudra, Re 2022 (arXiv:2205.14135) for the tiles and the backward pass.
+//! Sources: Vaswani et al. 2017 (arXiv:1706.03762); Milakov & Gimelshein 2018 (arXiv:1805.02867) for the running sum; Dao, Fu,
+//! Ermon, Rudra, Re 2022 (arXiv:2205.14135) for the tiles and the backward pass. Measurements: `benches/NOTES.md`.
 
 mod operands;
 mod product;

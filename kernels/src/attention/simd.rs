@@ -1,7 +1,28 @@
-//! The vector bodies: blocks of keys, packed once per head, against blocks of queries; see [`super::product`].
+//! The vector bodies: blocks of keys, packed once per head, against blocks of queries; products as in [`super::product`].
 //!
-//! The order is keys outside, queries inside. Forward, every query's sum waits in scratch while the blocks of keys pass;
-//! backward, dq waits there, while dk and dv of a block are finished before the next is begun.
+//! ```text
+//! for each head: for each block of keys (256, the last up to 320): pack k and v
+//!     for each block of queries:
+//!         S = Q K^T; P = exp(S - M), L; O += P V                                   forward
+//!         S = Q K^T; P = exp(S - lse); dP = dY V^T; dS = P (dP - D)
+//!         dV += P^T dY; dK += dS^T Q; dQ += dS K                                   backward
+//! ```
+//!
+//! Forward, the sum of every query waits in scratch while the blocks of keys pass; backward, dq waits there, while dk and dv of
+//! a block are finished before the next begins.
+//!
+//! Deviations from the reference, and what each buys (figures in `benches/NOTES.md`):
+//!
+//! 1. Packed operands, register blocks: the speed of a packed GEMM; k and v are transposed in registers on the way.
+//! 2. Scores lie with keys as lanes, as the random generator deals decisions and both products read them: no transposes.
+//! 3. Powers of 2: queries are packed with scale / ln 2, so an exponential needs no reduction by ln 2.
+//! 4. Bounded scores: no pass for the maximum, fewer instructions per exponential.
+//! 5. The end of a row of keys is blended in a register: no masked store that the next load would wait for.
+//! 6. One pass per row: decisions, exponentials, sums and rounded words are made two vectors at a time.
+//! 7. Rows together: maxima, sums and D of a block's rows are reduced together ([`crate::isa::Simd::fold_lanes`]).
+//! 8. Dropout decisions are drawn again in the backward pass: memory does not grow with tq tk.
+//! 9. Shared keys: calls that each take a part of the queries share keys packed once ([`super::pack_keys`]).
+//! 10. One or two queries past a multiple of [`super::row_grain`] read k and v in place: packing would cost more.
 
 use super::operands::{Elements, Operands, row_words, words};
 use super::product::*;

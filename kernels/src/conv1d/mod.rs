@@ -1,66 +1,60 @@
-//! One-dimensional convolution (cross-correlation, as in PyTorch), channels last: y = act(w * x + b).
+//! One-dimensional convolution (cross-correlation, as in PyTorch), channels last.
 //!
-//! **Formula.** z\[n, t, o\] = b\[o\] + sum over c, k of w\[o, c, k\] x\[n, t stride - padding + k dilation, c\], where x is 0
-//! outside 0..length; y = act(z). x `[batch, length, in]`, w `[out, in, kernel]` (PyTorch's layout), y `[batch, out_length, out]`.
+//! | symbol | shape | meaning |
+//! |---|---|---|
+//! | x | `[batch, length, in]` | input, 0 outside 0..length |
+//! | w | `[out, in, kernel]` | weights, PyTorch's layout |
+//! | b | `[out]` | bias, optional |
+//! | y, z | `[batch, out_length, out]` | output, value before the activation |
 //!
-//! **Derivative.** With dz = dy act'(z): dx\[n, s, c\] = sum over o, k of w\[o, c, k\] dz\[n, t, o\] where t stride = s +
-//! padding - k dilation; dW\[o, c, k\] += sum over n, t of dz\[n, t, o\] x\[n, t stride - padding + k dilation, c\];
-//! db += column sums of dz.
+//! # Forward
+//! ```text
+//! z[n, t, o] = b[o] + sum over c, k of w[o, c, k] x[n, t stride - padding + k dilation, c]
+//! y          = act(z)
+//! ```
 //!
-//! **Saved.** As [`crate::linear`]: nothing without an activation and for ReLU, z for the others.
+//! # Derivative
+//! ```text
+//! dz           = dy act'(z)
+//! dx[n, s, c]  = sum over o, k of w[o, c, k] dz[n, t, o]      where t stride = s + padding - k dilation
+//! dw[o, c, k] += sum over n, t of dz[n, t, o] x[n, t stride - padding + k dilation, c]
+//! db[o]       += sum over n, t of dz[n, t, o]
+//! ```
 //!
-//! **Cost.** 2 batch out_length in out kernel FLOPs forward, twice that backward; the frequency domain needs 7 to 14 times
-//! fewer for the kernels below.
+//! # Saved
+//! As [`crate::linear`]: nothing without an activation and for ReLU, z for the others.
 //!
-//! **Method.** One of two, by sizes and type alone, so that nothing depends on the batch or its neighbours:
+//! # Cost
+//! 2 batch out_length in out kernel FLOPs forward, twice that backward; the frequency domain needs 7 to 14 times fewer for
+//! kernels of 17 and 33 taps.
 //!
-//! * *Frequency domain* (`overlap_save.rs`, after `fft.rs` and `spectrum.rs`), in f32 with stride and dilation 1 where its
-//!   expected cost is at most half: long kernels between many channels. The paper's kernels 33 and 17 are its cases, with
-//!   transforms of length 128 and 64.
-//! * *Implicit product* everywhere else, and always in f64, which makes it the oracle of the other, sample by sample. Row t
-//!   of the patch matrix is the stretch of x under the kernel at t, with dilation 1 simply contiguous memory, so the matrix
-//!   (kernel times larger than x) never exists: x is copied once between its zeros, and the product reads its rows, which
-//!   overlap, where they lie (`gemm/pack.rs`). dx is the same with dz in the place of x and the kernel turned round, one
-//!   product for each residue of the position modulo the stride; dz is made between zeros. dW takes the transposed patches
-//!   in place too, as the operand that is cut into rows, so that dz, taps times smaller, is the other; the result, channels
-//!   of y last, is transposed by squares in registers as it is added. With a dilation, patches are copied into the product's
-//!   panels. Weights are rearranged and packed in scratch, or before, once for many calls ([`prepare`]).
+//! # Method
+//! One of two, chosen by sizes and type alone, so that nothing depends on the batch:
 //!
-//! **Measured.** A window of 1280 positions with ReLU, one of two cores of an AMD EPYC (Zen 5) VM, f32 FMA peak 260 GFLOP/s,
-//! milliseconds, median; the frequency domain with weights prepared; preparing those of one direction, in scratch, apart:
+//! 1. *Frequency domain* (`overlap_save.rs`, on `fft.rs` and `spectrum.rs`): f32, stride and dilation 1, where its expected
+//!    cost is at most half. The paper's kernels 33 and 17 take it, with transforms of length 128 and 64.
+//! 2. *Implicit product*: everywhere else, and always in f64, which makes it the oracle of the other. Row t of the patch
+//!    matrix is the part of x under the kernel at t; with dilation 1 it is contiguous memory, so the matrix is never made:
+//!    x is copied once between zeros and the product reads its overlapping rows (`gemm/pack.rs`). dx is the same with dz in
+//!    the place of x and the kernel reversed, one product per residue of the position modulo the stride. dw takes the
+//!    transposed patches in place. With a dilation, patches are copied into the product's panels.
 //!
-//! | | product: forward | dx | dw | frequency domain: forward | dx | dw | weights |
-//! |---|---|---|---|---|---|---|---|
-//! | 64 to 128, kernel 33 | 3.2 | 3.3 | 3.5 | 0.27 | 0.29 | 0.47 | 0.3 to 0.4 |
-//! | 128 to 256, kernel 17 | 7.0 | 6.9 | 7.5 | 0.98 | 1.0 | 1.4 | 1.2 |
+//! Weights are rearranged and packed in scratch, or once for many calls ([`prepare`]).
 //!
-//! `cargo bench -p heartlore-kernels --bench kernels -- k33 k17 --no-reference`. The two gradients asked for together share
-//! the spectra of dz. There everything stays in the third-level cache from call to call; in a pass over the model it does
-//! not: `overlap_save.rs` says what that costs.
+//! # Numerics
+//! Operands are never rounded to bf16 (`gemm/bf16.rs` says why).
 //!
-//! The product at strides of 2, microseconds with ReLU, weights prepared, by turns with patches copied into panels and dW
-//! the other way round: same machine, `-- k9 k5`.
+//! *Implicit product*: sums in the order (kernel, channel), in dw of the positions, within the product's blocks. Padding
+//! multiplies weights by 0, so an infinite weight gives NaN at the edges. A NaN or infinity of x reaches the outputs whose
+//! kernel covers it.
 //!
-//! | | copied: forward | dx | dw | in place: forward | dx | dw |
-//! |---|---|---|---|---|---|---|
-//! | 640 x 32 to 64, kernel 9 | 48 | 52 | 70 | 47 | 48 | 53 |
-//! | 320 x 64 to 128, kernel 9 | 96 | 100 | 142 | 94 | 96 | 107 |
-//! | 320 x 16 to 32, kernel 9 | 6.7 | 9.4 | 13.4 | 6.3 | 8.2 | 8.0 |
-//! | 160 x 32 to 64, kernel 5 | 7.3 | 8.2 | 13.8 | 7.2 | 7.7 | 9.0 |
+//! *Frequency domain*: within 1.5e-6 of the rms of the result (measured against f64; the tests allow 3e-6). The error is
+//! relative to the tile: an output that is exactly 0 in the product may be of that size here. With m = [`row_grain`] and tile
+//! i of a sample made of outputs i m .. (i + 1) m, a NaN or infinity at position s of x makes NaN of all outputs of the tiles
+//! with i m <= s + padding < i m + m + kernel - 1, in that sample alone; one of dz those of dx at the m + kernel - 1
+//! positions its tile reads, and, as in the product, dw of its channel. In a weight it makes NaN of its output channel.
 //!
-//! **Precision.** Operands are never rounded to bf16; `gemm/bf16.rs` says why.
-//!
-//! **Numerics.** Implicit product: sums in the order (kernel, channel), in dW of the positions, within the product's blocks.
-//! Padding multiplies
-//! weights by 0, so an infinite weight gives NaN at the edges. A NaN or infinity of x reaches the outputs whose window
-//! holds it.
-//!
-//! Frequency domain: within 1.5e-6 of the rms of the result (measured against f64; the tests allow 3e-6). The error is
-//! relative to the tile: an output that is exactly 0 in the product may be of that size here. With m = [`row_grain`] and
-//! tile i of a sample made of outputs i m .. (i + 1) m, a NaN or infinity at position s of x makes NaN of all outputs of
-//! the tiles with i m <= s + padding < i m + m + kernel - 1, in that sample alone; one of dz those of dx at the m + kernel - 1
-//! positions its tile reads, and, as in the product, dw of its channel. In a weight it makes NaN of its output
-//! channel.
+//! Measurements: `benches/NOTES.md`.
 
 use crate::activation::{self, Activation};
 use crate::contract::{at_least, len, product, require};

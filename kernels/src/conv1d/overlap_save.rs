@@ -27,10 +27,7 @@
 //!
 //! **Memory.** A transform has a line or two in each of n/2 to n places far apart, most of them in the third-level cache: it
 //! asks for those of the transform after it ([`expect`]). dz is made for one tile and transformed while it is in the
-//! second-level cache. In a pre-training pass, where little survives in the caches from one window to the next, the paper's
-//! kernels take 0.30 ms forward and 0.78 backward (33 taps), 0.89 and 2.2 (17 taps), by turns with 0.73 and 1.6, 2.05 and 3.7
-//! before this and the three products of `spectrum.rs` (`heartlore bench --what operations --threads 1`, two cores of an AMD
-//! EPYC (Zen 5) VM).
+//! second-level cache. Figures: `benches/NOTES.md`.
 
 use super::Dims;
 use super::fft::{self, Tables};

@@ -25,12 +25,7 @@
 //! 8 MB come from memory: in one stream and asked for in time. An odd number of blocks from
 //! frequency to frequency keeps a transform's accesses from meeting in one cache set.
 //!
-//! **Measured** on one core of an AMD EPYC (Zen 5, f32 FMA peak 267 GFLOP/s), the 17-tap kernel, hot: three products run at
-//! 240 GFLOP/s forward and 250 in the weights' gradient (`perf record` over the convolution's lines of
-//! `cargo bench -p heartlore-kernels --bench kernels -- conv`). What did not pay: result chunks made four at a time from
-//! transforms to outputs (spectra of the result stay in the second-level cache, but the weights' stream breaks: forward 10 to
-//! 20 % slower); the three products of a channel one after the other (the compiler keeps more vectors and spills sums: 40 %
-//! slower).
+//! Measured and tried: `benches/NOTES.md`.
 
 use crate::isa::{Portable, Simd, Task};
 use std::any::TypeId;

@@ -1,17 +1,26 @@
 //! Dropout: zeroes a random part of the elements and scales the others, so that the mean is kept (inverted dropout).
 //!
+//! # Forward
 //! ```text
-//! y = x m,  m = 1 / keep with probability keep, else 0        dx = dy m
+//! y = m x,    m = 1 / keep with probability keep, else 0
 //! ```
 //!
+//! # Derivative
+//! ```text
+//! dx = m dy
+//! ```
+//!
+//! # Saved
+//! Nothing: the multipliers are drawn again in the backward pass from the same [`Key`]. Element (sample n, row r, column c)
+//! takes the decision of `key.sample(n).stream()` at row r, index c, in both passes and precisions.
+//!
+//! # Cost
+//! One Philox call for eight elements (ten rounds of two wide products) and one multiplication per element.
+//!
+//! # Numerics
+//! One rounding. A NaN or an infinity in a dropped place gives NaN (it is multiplied by 0), so that trouble upstream shows.
+//!
 //! Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 2014.
-//!
-//! Nothing is saved: the multipliers are drawn again in the backward pass from the same [`Key`]. Element (sample n,
-//! row r, column c) takes the decision of `key.sample(n).stream()` at row r, index c, in both passes and precisions.
-//! Cost: one Philox call for eight elements (ten rounds of two wide products) and one multiplication.
-//!
-//! Numerics: one rounding. A NaN or an infinity in a dropped place gives NaN (it is multiplied by 0), so that trouble
-//! upstream shows.
 
 use crate::contract::{len, product, require};
 use crate::elementwise::map::Map1;

@@ -1,5 +1,11 @@
-//! Dropout in f32: decisions come for a block of 128 elements, sixteen Philox counters at a time, and what they share
-//! between rows is computed once for a sample.
+//! The vector bodies.
+//!
+//! ```text
+//! for each block of 128 columns: what all rows share of the random rounds
+//!     for each row: sixteen counters at a time -> decisions -> y = m x
+//! ```
+//!
+//! Deviation from the reference: decisions come for a block of 128 elements at once. The multipliers are the same bits.
 
 use super::Dims;
 use crate::isa::{Simd, Task};

@@ -1,35 +1,54 @@
-//! Feed-forward block: y = drop(act(x W1^T + b1)) W2^T + b2.
+//! Feed-forward block of a transformer layer: two linear layers with activation and dropout between.
 //!
-//! **Formula.** z = x W1^T + b1 (`[rows, hidden]`), h = act(z), g = m h with the dropout multipliers m (1 / keep or 0),
-//! y = g W2^T + b2. Vaswani et al. 2017, section 3.3, with dropout inside as in PyTorch's `TransformerEncoderLayer`.
+//! | symbol | shape | meaning |
+//! |---|---|---|
+//! | x, y | `[samples, rows, width]` | input, output |
+//! | W1, b1 | `[hidden, width]`, `[hidden]` | first layer |
+//! | W2, b2 | `[width, hidden]`, `[width]` | second layer |
+//! | z, h, g | `[samples, rows, hidden]` | before the activation, after it, after dropout |
+//! | m | as z | dropout multiplier: 0 or 1 / keep; 1 without dropout |
 //!
-//! **Derivative.** dg = dy W2; dW2 += dy^T g; db2 += column sums of dy; dz = dg m act'(z); dx = dz W1; dW1 += dz^T x;
-//! db1 += column sums of dz.
+//! # Forward
+//! ```text
+//! z = x W1^T + b1
+//! h = act(z)
+//! g = m h
+//! y = g W2^T + b2
+//! ```
 //!
-//! **Saved.** `samples * rows * hidden` elements. ReLU keeps g: it is positive exactly where z is and m is not 0, so dz is
-//! dg / keep there and 0 elsewhere, and the backward pass neither draws m nor makes g again (measured at 1281 x 256 ->
-//! 1024, dropout 0.1, AVX-512: backward from 68 to 76 % of FMA peak, forward from 72 to 77 % as h is dropped in place).
-//! The other activations keep z; the backward pass makes g and dz from it in one pass that draws m once (62 to 69 %). An
-//! empty `saved` keeps nothing (inference). Why not make z again: that product takes 6.2 ms of a core whose memory moves
-//! z's 5 MiB out and back in 0.6 ms, and the whole backward pass takes 28 ms (measured on Zen 4).
+//! # Derivative
+//! ```text
+//! dg   = dy W2
+//! dW2 += dy^T g
+//! db2 += sum over rows of dy
+//! dz   = dg m act'(z)
+//! dx   = dz W1
+//! dW1 += dz^T x
+//! db1 += sum over rows of dz
+//! ```
 //!
-//! **Cost.** 4 samples rows width hidden FLOPs forward, twice that backward.
+//! # Saved
+//! `samples * rows * hidden` elements. ReLU keeps g: it is positive exactly where z > 0 and m is not 0, so dz = dg / keep
+//! there and 0 elsewhere; the backward pass draws no decisions and makes no g. The other activations keep z, from which the
+//! backward pass makes g and dz in one pass that draws m once. An empty `saved` keeps nothing (inference).
 //!
-//! **Method.** [`TILE`] rows at a time, so that the hidden tile (672 KiB at 1024) is made, used and forgotten in the
-//! second-level cache; twice as many rows were not faster, whether that cache has 1 or 2 MiB. What happens to the tile
-//! between the products is one pass (`hidden.rs`), db1 included; what dropout's decisions share between the rows of a sample
-//! is computed once for a block of columns (of the forward pass at 81 x 64 -> 128 with dropout 0.1, dropout took 1.9 us of
-//! 20.3, and takes 0.9; at 161 x 128 -> 256 7.5 us of 121.8, and 3.0; `cargo bench -p heartlore-kernels --bench kernels --
-//! feed_forward`, AMD EPYC (Zen 5), AVX-512).
-//! Both weight matrices are packed once per call, or once for many calls ([`prepare`]; packing costs 8 %; panels that
-//! begin at a cache line give another 3 %).
+//! # Cost
+//! 4 samples rows width hidden FLOPs forward, twice that backward.
 //!
-//! A single row cannot be cut by rows; several threads cut the columns of its two products ([`hidden_of_row`],
-//! [`row_of_hidden`]).
+//! # Method
+//! 1. [`TILE`] rows at a time: the hidden tile (672 KiB at 1024) is made, used and forgotten in the second-level cache.
+//! 2. Between the products, one pass over the tile does everything, db1 included (`hidden.rs`).
+//! 3. Dropout decisions of a block of columns share their first rounds over the rows of a sample.
+//! 4. Both weight matrices are packed once per call, or once for many calls ([`prepare`]).
+//! 5. A single row cannot be cut by rows: threads cut the columns of its two products ([`hidden_of_row`], [`row_of_hidden`]).
 //!
-//! **Numerics.** As [`crate::gemm`], and with [`MatmulPrecision::Bf16`] the bits of the layers one after the other in that
-//! precision; parameter gradients add tile after tile in order of rows. A dropped element counts
-//! as exactly 0 unless h is infinite or NaN (0 times infinity is NaN).
+//! # Numerics
+//! As [`crate::gemm`], and with [`MatmulPrecision::Bf16`] the bits of the two layers one after the other in that precision.
+//! Parameter gradients add tile after tile in order of rows. A dropped element counts as exactly 0 unless h is infinite or
+//! NaN (0 times infinity is NaN).
+//!
+//! Source: Vaswani et al. 2017, section 3.3, with dropout inside as in PyTorch's `TransformerEncoderLayer`. Measurements:
+//! `benches/NOTES.md`.
 
 use crate::activation::Activation;
 use crate::contract::{at_least, len, product, require};

@@ -15,10 +15,6 @@
 //!   and the micro-kernel's multiply-add is `vdpbf16ps` (AVX512-BF16), which adds two products to each lane: half the
 //!   bytes, half the steps. AMD's Zen 4 and Zen 5 issue it as often as an FMA (measured: 214 against 100 GFLOP/s, and
 //!   490 against 267), Intel's Emerald Rapids at a quarter of that (92 against 180), so it is used on AMD's only.
-//!   Measured on two cores of an AMD EPYC (Zen 5) VM, AVX-512, one thread: 1281 x 256 -> 1024 with packed weights at
-//!   1.9 times the rate of f32 (`cargo bench -p heartlore-kernels --bench kernels -- gemm --no-reference --seconds
-//!   0.5`); in a pre-training pass, 256 -> 768 forward in 1.05 instead of 2.13 ms and backward in 2.58 instead of
-//!   4.71 (`heartlore bench -q --what operations --threads 1 --precision f32|bf16`).
 //! * *Rounded panels*: elsewhere the rounded operands stay f32 in the panels, and the f32 micro-kernel runs on them, at
 //!   its own speed but for the rounding in the copies.
 //! * *In place*: products with few rows or columns (`small.rs`) round what they read, on any CPU.

@@ -1,10 +1,6 @@
 //! The tile of C in registers, and the loop over the tiles of one packed block.
 //!
-//! Tried without gain on Zen 5 (1281 rows, 256 -> 256 .. 1024, and feed-forward, in cache and from memory): the tile of
-//! C asked for when its sums begin (2 % slower in cache, 1 % faster from memory at 1024 columns), the next line of
-//! the panel of A (2 to 4 % faster where it is longer than 256 steps, 1 to 2 slower elsewhere), 96 Ki elements of B at a
-//! time for all panels of A (1 % faster alone, 1 to 2 slower in a feed-forward block), blocks of 192 and 256 along k
-//! (up to 5 % slower and within 2 % either way).
+//! Tried without gain: `benches/NOTES.md`.
 
 use super::blocked::{Block, Form, KS, first};
 use crate::isa::{Bf16, DotTask, Portable, Simd, Task};

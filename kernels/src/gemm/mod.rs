@@ -1,24 +1,45 @@
-//! Matrix product C = A B + beta C, with bias and ReLU in the last pass.
+//! Matrix product with bias and ReLU in the last pass.
 //!
-//! **Formula.** `C[i, j] = act(sum_p A[i, p] B[p, j] + bias[j] + beta C[i, j])`. Its derivatives are products again:
-//! dA = dC B^T, dB = A^T dC; transposes are expressed by strides, so one function serves all three (NN, NT, TN).
+//! | symbol | shape | meaning |
+//! |---|---|---|
+//! | A | `[m, k]` | left operand, any strides |
+//! | B | `[k, n]` | right operand, any strides |
+//! | C | `[m, n]` | result, overwritten (beta 0) or added to (beta 1) |
+//! | bias | `[n]` | added to every row, optional |
 //!
-//! **Method.** After Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008)
-//! and BLIS (van Zee and van de Geijn, ACM TOMS 41(3), 2015): B is copied ("packed") into panels of `NR` columns, A into
-//! panels of `MR` rows, both cut into blocks of [`KC`] along k, and a micro-kernel keeps an `MR x NR` tile of C in
-//! registers. See `blocked.rs` (the loops), `pack.rs` (the copies), `words.rs` (those in bf16), `micro.rs` (the tile).
-//! Small products are not packed but read in place by the same tiles (`pack.rs`), those of few rows or columns by loops of
-//! their own (`small.rs`).
+//! # Forward
+//! ```text
+//! C[i, j] = act(sum over p of A[i, p] B[p, j] + bias[j] + beta C[i, j])
+//! ```
 //!
-//! **Cost.** 2 m n k FLOPs; m k + k n + 2 m n elements at least.
+//! # Derivative
+//! Products again; transposes are strides, so one function serves NN, NT and TN:
 //!
-//! **Numerics.** The sum over p runs in order within a block of at most [`KC`], and blocks are added in order (with few
-//! rows or columns: lane by lane, then the lanes), so the result
-//! depends on the dimensions and the instruction set only. NaN and infinity propagate as in the plain sum, except that an
-//! ISA may fuse multiply and add. ReLU maps NaN to NaN.
+//! ```text
+//! dA = dC B^T
+//! dB = A^T dC
+//! ```
 //!
-//! **MatmulPrecision.** Operands may be rounded to bfloat16 or to 8-bit integers when they are packed ([`MatmulPrecision`],
-//! `bf16.rs`, `int8.rs`).
+//! # Cost
+//! 2 m n k FLOPs; at least m k + k n + 2 m n elements read or written.
+//!
+//! # Method
+//! After Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008) and BLIS (van Zee
+//! and van de Geijn, ACM TOMS 41(3), 2015): B is copied ("packed") into panels of `NR` columns, A into panels of `MR` rows,
+//! both cut into blocks of [`KC`] along k, and a micro-kernel keeps an `MR x NR` tile of C in registers.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `blocked.rs` | the loops |
+//! | `pack.rs`, `words.rs` | the copies, in f32 and in bf16 |
+//! | `micro.rs` | the tile in registers |
+//! | `small.rs` | products of few rows or columns, read in place |
+//! | `bf16.rs`, `int8.rs` | operands rounded when they are packed ([`MatmulPrecision`]) |
+//!
+//! # Numerics
+//! The sum over p runs in order within a block of at most [`KC`], and blocks are added in order (with few rows or columns:
+//! lane by lane, then the lanes), so the result depends on the dimensions and the instruction set only. NaN and infinity
+//! propagate as in the plain sum, except that an instruction set may fuse multiply and add. ReLU maps NaN to NaN.
 
 use crate::contract::{allow, at_least, len, product, require};
 use crate::{Beta, Isa, Real, real};

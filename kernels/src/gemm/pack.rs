@@ -12,15 +12,7 @@
 //! products too large for the cache, A in place gains 1 to 2 % where all is in the third-level cache, and loses as much in
 //! a pre-training pass (1281 x 256): not done.
 //!
-//! Tried for weight gradients without gain, on Zen 5 (dW of 1281 x 256 -> 256 and 768, 1024 x 256 x 168 and x 1281,
-//! operands in cache and in memory): B read in place where its rows are 256 floats apart (1 to 3 % less in cache, but
-//! the first panel reads 128 bytes of each row: 2 to 10 % more from memory), A panels padded to 16 rows (every store
-//! a whole line: no difference), B packed one block along k at a time (no difference), [`super::KC`] 512 (within 1 %
-//! either way), the micro-kernel asking for the next block of A and the tile's lines of C (2 to 5 % less for 256 ->
-//! 256 from memory, no difference in a pre-training pass); whole panels of both operands packed by the tiles that read
-//! them first, which read the elements in place and ask for those of the next panel meanwhile (256 -> 256 and 768 from
-//! memory: dx 4 to 8 %, dW 0 to 4 %, forward 1 to 3 % less; in a pre-training pass the copies' 3.7 points of time come
-//! back in the tiles: no difference).
+//! Tried without gain: `benches/NOTES.md`.
 
 use super::Strides;
 use super::blocked::{Form, KC, KS, LINE, first};

@@ -8,10 +8,7 @@
 //! **Register tile**: that of f32, 14 x 2 vectors of 16 lanes (6 x 2 of 8), of 32-bit sums; a broadcast word of A serves two
 //! vectors of B.
 //!
-//! **Measured** on one core of an AMD EPYC (Zen 5, AVX512-VNNI, 1,060 Gop/s of dot products in registers): 1281 x 256 -> 1024
-//! with packed weights 818 Gop/s, 1024 -> 256 732 (f32 242 and 232 GFLOP/s, bf16 490 and 435; `cargo bench -p
-//! heartlore-kernels --bench kernels -- packed --no-reference --seconds 0.5`). A tile of 14 x 2 vectors is done after
-//! k / 4 words, 900 cycles at k = 256, so its 28 conversions, multiplications and stores weigh more than in f32.
+//! Measured: `benches/NOTES.md`.
 
 use super::Epilogue;
 use super::blocked::{KC, KS, MC, MR_MAX, aligned, depth, first};

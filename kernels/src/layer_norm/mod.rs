@@ -1,22 +1,48 @@
 //! Layer normalisation over the last dimension, with an optional residual branch added first.
 //!
-//! s = x + dropout(residual), the residual being one of every sample or one table for all (positions); per row of `cols`
-//! elements
-//! mean = sum(s) / cols, var = sum((s - mean)^2) / cols (biased, as PyTorch), rstd = 1 / sqrt(var + eps),
-//! xhat = (s - mean) rstd, y = gamma xhat + beta.
+//! | symbol | shape | meaning |
+//! |---|---|---|
+//! | x, y | `[samples, rows, cols]` | input, output |
+//! | r | as x, or `[rows, cols]` for all samples | residual branch (a position table, for example) |
+//! | k | as r | dropout multiplier of r: 0 or 1 / keep; 1 without dropout |
+//! | gamma, beta | `[cols]` | scale and shift |
 //!
-//! Derivative, with g = gamma dy: ds = rstd (g - mean(g) - xhat mean(g xhat)); dx = ds, dresidual = ds times the dropout
-//! multiplier, a table's summed over the samples; dgamma = sum over rows of dy xhat, dbeta = sum over rows of dy.
+//! # Forward
+//! One row of `cols` elements at a time:
 //!
-//! Saved: `[mean; samples rows]` then `[rstd; samples rows]`; xhat is recomputed from s, which is cheaper than keeping a
-//! copy. Cost: about 8 FLOPs per element forward and 15 backward; memory-bound.
+//! ```text
+//! s    = x + k r
+//! mu   = sum(s) / cols
+//! var  = sum((s - mu)^2) / cols                  (biased, as PyTorch)
+//! rstd = 1 / sqrt(var + eps)
+//! xhat = (s - mu) rstd
+//! y    = gamma xhat + beta
+//! ```
 //!
-//! Numerics: the variance is the mean of squared deviations (two passes), so a large common offset does not cancel. A
-//! constant row has var = 0 and xhat = 0 (for eps > 0). NaN or inf makes its row NaN, and the parameter gradients.
-//! Parameter gradients are summed over 16 rows (2, where a row has more than 128 elements) and these sums in order:
-//! deterministic, with a rounding error that grows with the number of sums.
+//! # Derivative
+//! With g = gamma dy, and mean() over the columns of a row:
 //!
-//! Source: Ba, Kiros, Hinton 2016 (arXiv:1607.06450).
+//! ```text
+//! ds     = rstd (g - mean(g) - xhat mean(g xhat))
+//! dx     = ds
+//! dr     = k ds                                  (a table: summed over the samples)
+//! dgamma = sum over rows of dy xhat
+//! dbeta  = sum over rows of dy
+//! ```
+//!
+//! # Saved
+//! `[mu; samples rows]`, then `[rstd; samples rows]`. xhat is recomputed from s.
+//!
+//! # Cost
+//! About 8 FLOPs per element forward and 15 backward; both are bound by memory.
+//!
+//! # Numerics
+//! The variance is the mean of squared deviations (two passes), so a large common offset does not cancel. A constant row has
+//! var = 0 and xhat = 0 (for eps > 0). NaN or infinity makes its row NaN, and the parameter gradients. Parameter gradients
+//! are summed over 16 rows (2 where a row has more than 128 elements), and these sums are added in order: deterministic, with
+//! a rounding error that grows with the number of sums.
+//!
+//! Source: Ba, Kiros, Hinton 2016 (arXiv:1607.06450). Measurements: `benches/NOTES.md`.
 
 mod reference;
 mod simd;

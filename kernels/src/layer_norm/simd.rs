@@ -1,24 +1,20 @@
-//! The vector bodies, for up to [`GROUP`] rows at a time, which stay in the first-level cache (in the output forward, in scratch
-//! backward): their sums are made together ([`Simd::fold_lanes`]) and their means and deviations in one vector. Row by row,
-//! two sums of lanes, three divisions and a root one after the other take longer than the arithmetic of 64 columns.
+//! The vector bodies.
 //!
-//! Rows of the presets' widths have functions of their own, in which the number of columns is a constant: of a row of one to
-//! sixteen vectors, loops and checks of lengths are as long as the arithmetic. What is added to first is read in place
-//! if nothing is added.
+//! ```text
+//! for each group of up to GROUP rows of one sample:
+//!     s of every row -> output (forward) or scratch (backward), with its sum
+//!     means of all rows of the group, in one vector
+//!     squared deviations of every row; all rstd of the group, in one vector
+//!     y of every row                                       forward
+//!     g, mean(g), mean(g xhat), dx, dr; dgamma, dbeta      backward
+//! ```
 //!
-//! Cycles for a row on one thread of an AMD EPYC (Zen 5) VM, AVX-512 (`cargo bench -p heartlore-kernels --bench kernels --
-//! layer_norm`): one row at a time, with the first rounds of Philox for each row; in groups; with constant columns (where
-//! there are two figures, the last two).
+//! Deviations from the reference:
 //!
-//! | columns | residual and dropout, forward | backward | neither, forward | backward |
-//! |---|---|---|---|---|
-//! | 16 | | | 35, 17 | 42, 27 |
-//! | 32 | | | 43, 21 | 64, 46 |
-//! | 64 | 219, 95, 65 | 253, 150, 127 | 62, 32 | 98, 78 |
-//! | 128 | 258, 132, 96 | 345, 240, 219 | 104, 55 | 174, 146 |
-//! | 256 | 391, 340, 312 | 668, 540, 462 | 290, 196 | 417, 294 |
-//!
-//! All sizes in one function, in place of one for each, lost part of it (64 columns with residual and dropout: 80).
+//! 1. Rows in groups: sums, divisions and roots of a group are one vector operation ([`Simd::fold_lanes`]) instead of a chain.
+//! 2. Widths of 1 to 16 vectors are constants: their loops unroll and carry no length checks.
+//! 3. Without a residual, x is read in place instead of copied.
+//! 4. Dropout decisions of a group share the first rounds of the generator.
 
 use super::{Dims, Residual};
 use crate::isa::{Simd, Task};

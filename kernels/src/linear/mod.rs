@@ -1,22 +1,43 @@
-//! Fully connected layer: y = act(x W^T + b).
+//! Fully connected layer.
 //!
-//! **Formula.** z\[r, o\] = b\[o\] + sum_i x\[r, i\] w\[o, i\]; y = act(z). PyTorch's layout: w `[outputs, inputs]`.
+//! | symbol | shape | meaning |
+//! |---|---|---|
+//! | x | `[rows, inputs]` | input |
+//! | W | `[outputs, inputs]` | weights, PyTorch's layout |
+//! | b | `[outputs]` | bias, optional |
+//! | y, z | `[rows, outputs]` | output, value before the activation |
 //!
-//! **Derivative.** With dz = dy act'(z): dx = dz W, dW += dz^T x, db += column sums of dz.
+//! # Forward
+//! ```text
+//! z = x W^T + b             z[r, o] = b[o] + sum over i of x[r, i] W[o, i]
+//! y = act(z)
+//! ```
 //!
-//! **Saved.** Without an activation nothing; ReLU derives its slope from y (y > 0 exactly where z > 0); the others keep z
-//! (`rows * outputs`). An empty `saved` keeps nothing (inference).
+//! # Derivative
+//! ```text
+//! dz  = dy act'(z)
+//! dx  = dz W
+//! dW += dz^T x
+//! db += sum over rows of dz
+//! ```
 //!
-//! **Cost.** 2 rows inputs outputs FLOPs forward, twice that backward.
+//! # Saved
+//! Without an activation nothing. ReLU derives its slope from y (y > 0 exactly where z > 0). The others keep z,
+//! `rows * outputs` elements. An empty `saved` keeps nothing (inference).
 //!
-//! **Method.** `x W^T` is the product's NT case, dx its NN and dW its TN case (see [`crate::gemm`]); bias and ReLU are
-//! applied while the product is in registers. Other activations, and dz in the backward pass, are done for [`TILE`] rows
-//! at a time, so that the tile is still in the second-level cache when it is used again. Weights may be packed before
-//! ([`prepare`]), once for many calls; few rows are multiplied with the plain weights in either case.
+//! # Cost
+//! 2 rows inputs outputs FLOPs forward, twice that backward.
 //!
-//! **Numerics.** Sums over `inputs` as in [`crate::gemm`]; dW and db add tile after tile in order of rows. With
-//! [`MatmulPrecision::Bf16`] the operands of the three products are rounded: x and W, dz and W, dz and x. b, z, y, dx, dW and
-//! db are f32; db sums dz as it was before rounding. [`MatmulPrecision::Int8`] is for the forward pass alone.
+//! # Method
+//! `x W^T` is the product's NT case, dx its NN and dW its TN case (see [`crate::gemm`]); bias and ReLU are applied while the
+//! product is in registers. Other activations, and dz in the backward pass, are computed for [`TILE`] rows at a time, so that
+//! the tile is still in the second-level cache when it is used again. Weights may be packed before ([`prepare`]), once for
+//! many calls; few rows are multiplied with the plain weights in either case.
+//!
+//! # Numerics
+//! Sums over `inputs` as in [`crate::gemm`]; dW and db add tile after tile in order of rows. With [`MatmulPrecision::Bf16`] the
+//! operands of the three products are rounded: x and W, dz and W, dz and x. b, z, y, dx, dW and db are f32; db sums dz as it
+//! was before rounding. [`MatmulPrecision::Int8`] is for the forward pass alone.
 
 use crate::activation::{self, Activation};
 use crate::contract::{at_least, len, product};

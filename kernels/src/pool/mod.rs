@@ -1,15 +1,21 @@
-//! Pooling: the rows of a sample to one row.
+//! Pooling: the rows of a sample to one row; x `[batch, rows, cols]`, y `[batch, cols]`.
 //!
-//! | kind | value | derivative |
+//! | kind | forward | derivative |
 //! |---|---|---|
 //! | [`Pool::Mean`] | y\[b, c\] = (1 / rows) sum over r of x\[b, r, c\] | dx\[b, r, c\] = dy\[b, c\] / rows |
 //! | [`Pool::Max`] | y\[b, c\] = max over r of x\[b, r, c\] | dy\[b, c\] to the first row that has the maximum |
-//! | [`Pool::First`] | y\[b\] = x\[b, 0\] | dy\[b\] to row 0 |
-//! | [`Pool::Last`] | y\[b\] = x\[b, rows - 1\] | dy\[b\] to the last row |
+//! | [`Pool::First`] | y\[b, c\] = x\[b, 0, c\] | dy\[b, c\] to row 0 |
+//! | [`Pool::Last`] | y\[b, c\] = x\[b, rows - 1, c\] | dy\[b, c\] to the last row |
 //!
-//! Nothing is saved: the maximum is found again in the backward pass. Cost: one read of x and one FLOP an element, both
-//! ways. The mean sums in f64, row after row. A NaN is the maximum of its column (the first one, if there are several), so
-//! it propagates. The same bits on every instruction set: the plain loop is compiled for each.
+//! # Saved
+//! Nothing: the maximum is found again in the backward pass.
+//!
+//! # Cost
+//! One read of x and one FLOP per element, both ways.
+//!
+//! # Numerics
+//! The mean sums in f64, row after row. A NaN is the maximum of its column (the first one, if there are several), so it
+//! propagates. The same bits on every instruction set: the plain loop is compiled for each.
 
 use crate::contract::{len, product, require};
 use crate::{GradMut, Isa, Real};

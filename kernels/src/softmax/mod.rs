@@ -1,14 +1,29 @@
-//! Softmax over the last dimension.
+//! Softmax over the last dimension; x, y `[rows, cols]`.
 //!
-//! y_j = exp(x_j - m) / sum_k exp(x_k - m), m = max_k x_k. Subtracting the maximum changes nothing in exact arithmetic
-//! and keeps every exponent at or below 0, so no finite score overflows.
+//! # Forward
+//! ```text
+//! m   = max over k of x_k
+//! y_j = exp(x_j - m) / sum over k of exp(x_k - m)
+//! ```
 //!
-//! Derivative: dy_j/dx_k = y_j (1[j = k] - y_k), hence dx = y * (dy - sum_k y_k dy_k). Only y is needed.
+//! Subtracting the maximum changes nothing in exact arithmetic and keeps every exponent at or below 0: no finite score
+//! overflows.
 //!
-//! Cost per element: one exp and two passes over the row forward, two multiply-adds backward.
+//! # Derivative
+//! ```text
+//! dy_j / dx_k = y_j ([j = k] - y_k)
+//! dx          = y (dy - sum over k of y_k dy_k)
+//! ```
 //!
-//! Numerics: a row whose scores are all -inf has no distribution; it is defined as zeros, and its gradient is 0. A NaN
-//! or +inf score makes its whole row NaN and no other. Zero columns are legal and do nothing.
+//! # Saved
+//! Nothing but y.
+//!
+//! # Cost
+//! One exponential per element and two passes over the row forward; two multiply-adds per element backward.
+//!
+//! # Numerics
+//! A row whose scores are all -inf has no distribution; it is defined as zeros, and its gradient is 0. A NaN or +inf score
+//! makes its whole row NaN and no other. Zero columns are legal and do nothing.
 
 mod reference;
 mod simd;

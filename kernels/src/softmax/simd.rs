@@ -1,4 +1,10 @@
-//! The vector bodies: a row is read once for its maximum, once for its exponentials, once to scale them.
+//! The vector bodies.
+//!
+//! ```text
+//! for each row: maximum; exponentials and their sum; scaling
+//! ```
+//!
+//! Deviation from the reference: lanes of a row are reduced together, so the sum is added in another order.
 
 use super::Dims;
 use crate::isa::{Simd, Task};
