@@ -10,7 +10,8 @@
 //! 6. [`Scaler`] normalises; [`Normalisation`] says over what, and why per-subject scaling leaks labels.
 //!
 //! Beside them: [`detect_r_peaks`] and [`HeartRate`] for the heart-rate baseline, [`hrv`] for heart-rate variability after
-//! the Task Force, [`respiration`](fn@respiration) derived from the ECG, [`notch`](fn@notch) against powerline hum, [`stream`] for signals that arrive block by
+//! the Task Force, [`respiration`](fn@respiration) derived from the ECG,
+//! [`physiology`](fn@physiology), which gives the figures of a window that can be trusted, [`notch`](fn@notch) against powerline hum, [`stream`] for signals that arrive block by
 //! block, and [`simulate`], which makes ECG when there is none. Whatever comes from [`simulate`] is simulated and says so.
 //!
 //! ```
@@ -36,6 +37,7 @@ pub mod hrv;
 mod lanes;
 mod normalise;
 mod notch;
+mod physiology;
 mod quality;
 mod resample;
 mod respiration;
@@ -51,6 +53,7 @@ pub use butterworth::{Band, MAX_ORDER, butterworth};
 pub use hr::{HeartRate, PLAUSIBLE_RR_S, plausible_rr_s, rr_intervals_s};
 pub use normalise::{Normalisation, Scaler};
 pub use notch::notch;
+pub use physiology::{Physiology, physiology, physiology_all};
 pub use quality::{Measures, QualityCounts, QualityGate, QualitySettings, Reason, Verdict};
 pub use resample::{DEFAULT_KAISER_BETA, MAX_FACTOR, Resampler, rational_factor, resample_poly};
 pub use respiration::{Respiration, respiration};

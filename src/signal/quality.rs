@@ -188,6 +188,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// What can be said before anything is measured.
+    fn of_missing(non_finite: usize) -> Self {
+        let reasons = if non_finite > 0 { vec![Reason::NonFinite] } else { Vec::new() };
+        Self { reasons, measures: Measures { non_finite, ..Measures::default() } }
+    }
     /// Whether nothing speaks against it.
     pub fn usable(&self) -> bool {
         self.reasons.is_empty()
@@ -225,6 +230,20 @@ impl QualitySettings {
     /// # Errors
     /// As [`QualitySettings::judge`].
     pub fn judge_all(&self, xs: &[&[f64]], fs_hz: f64, mv_per_unit: Option<f64>) -> Result<Vec<Verdict>> {
+        let mut verdicts = vec![Verdict { reasons: Vec::new(), measures: Measures::default() }; xs.len()];
+        self.judge_each(xs, fs_hz, mv_per_unit, |i, verdict, _| verdicts[i] = verdict.clone())?;
+        Ok(verdicts)
+    }
+
+    /// Hands each verdict to `visit`, in no particular order, with the index of its stretch and the beats found in the
+    /// longest finite part of it (`None` where that is too short to search).
+    pub(super) fn judge_each(
+        &self,
+        xs: &[&[f64]],
+        fs_hz: f64,
+        mv_per_unit: Option<f64>,
+        mut visit: impl FnMut(usize, &Verdict, Option<Detection>),
+    ) -> Result<()> {
         if let Some(mv) = mv_per_unit
             && !(mv > 0.0 && mv.is_finite())
         {
@@ -232,45 +251,43 @@ impl QualitySettings {
         }
         let detector = Detector::new(fs_hz)?;
         let hum = Hum::new(fs_hz);
-        let mut verdicts = vec![Verdict { reasons: Vec::new(), measures: Measures::default() }; xs.len()];
-        let mut judged: Vec<(usize, &[f64])> = Vec::with_capacity(xs.len());
-        for (i, (x, verdict)) in xs.iter().zip(&mut verdicts).enumerate() {
+        let mut judged: Vec<(usize, &[f64], usize)> = Vec::with_capacity(xs.len());
+        for (i, x) in xs.iter().enumerate() {
             let runs = finite_runs(x);
             let longest =
                 runs.iter().max_by_key(|r| (r.len(), std::cmp::Reverse(r.start))).cloned().unwrap_or(0..0);
-            let m = &mut verdict.measures;
-            m.non_finite = x.len() - runs.iter().map(ExactSizeIterator::len).sum::<usize>();
-            if m.non_finite > 0 {
-                verdict.reasons.push(Reason::NonFinite);
-            }
+            let non_finite = x.len() - runs.iter().map(ExactSizeIterator::len).sum::<usize>();
             let y = &x[longest];
             if (y.len() as f64) < self.min_length_s * fs_hz || y.len() < 64 {
+                let mut verdict = Verdict::of_missing(non_finite);
                 verdict.reasons.push(Reason::TooShort);
+                visit(i, &verdict, None);
             } else {
-                judged.push((i, y));
+                judged.push((i, y, non_finite));
             }
         }
-        judged.sort_by_key(|(i, y)| (y.len(), *i));
+        judged.sort_by_key(|(i, y, _)| (y.len(), *i));
         let mut scratch = Scratch::default();
-        for same in judged.chunk_by(|(_, a), (_, b)| a.len() == b.len()) {
+        for same in judged.chunk_by(|(_, a, _), (_, b, _)| a.len() == b.len()) {
             for group in same.chunks(LANES) {
                 let found = if group.len() < WORTH_LANES {
-                    group.iter().map(|(_, y)| detector.humps(y)).collect::<Result<Vec<_>>>()?
+                    group.iter().map(|(_, y, _)| detector.humps(y)).collect::<Result<Vec<_>>>()?
                 } else {
-                    let windows: Vec<&[f64]> = group.iter().map(|(_, y)| *y).collect();
+                    let windows: Vec<&[f64]> = group.iter().map(|(_, y, _)| *y).collect();
                     detector.windows(&windows, &mut scratch)
                 };
-                for ((i, y), found) in group.iter().zip(found) {
+                for ((i, y, non_finite), found) in group.iter().zip(found) {
                     let detection = found.detection();
-                    let measuring = Measuring { settings: self, y, detection, fs_hz, hum: &hum };
+                    let measuring = Measuring { settings: self, y, detection: &detection, fs_hz, hum: &hum };
                     let m = lanes::best(measuring);
-                    let verdict = &mut verdicts[*i];
-                    verdict.measures = Measures { non_finite: verdict.measures.non_finite, ..m };
-                    self.decide(mv_per_unit, verdict);
+                    let mut verdict = Verdict::of_missing(*non_finite);
+                    verdict.measures = Measures { non_finite: *non_finite, ..m };
+                    self.decide(mv_per_unit, &mut verdict);
+                    visit(*i, &verdict, Some(detection));
                 }
             }
         }
-        Ok(verdicts)
+        Ok(())
     }
 
     /// Adds the reasons that the measures give.
@@ -310,7 +327,7 @@ const WORTH_LANES: usize = 3;
 struct Measuring<'a> {
     settings: &'a QualitySettings,
     y: &'a [f64],
-    detection: Detection,
+    detection: &'a Detection,
     fs_hz: f64,
     hum: &'a Hum,
 }
@@ -322,7 +339,7 @@ impl Task for Measuring<'_> {
         let Measuring { settings, y, detection, fs_hz, hum } = self;
         let mut m = Measures::default();
         settings.measure_amplitude(y, fs_hz, &mut m);
-        measure_beats(&detection, fs_hz, settings.min_beats, &mut m);
+        measure_beats(detection, fs_hz, settings.min_beats, &mut m);
         m.powerline_share = hum.share(y);
         m
     }

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 /// Slowest and fastest breathing looked for, in Hz: 6 to 30 per minute.
 const BAND_HZ: (f64, f64) = (0.1, 0.5);
 
+/// Clarity from which a rate is trusted.
+pub(super) const BREATH_CLARITY: f64 = 0.5;
+
 /// A breathing rate and how clear it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Respiration {
@@ -15,6 +18,8 @@ pub struct Respiration {
     /// Share of the spectrum from 0.1 to 0.5 Hz that lies within 0.03 Hz of the rate: noise alone gives about 0.3, a
     /// regular breath 0.7 and more.
     pub clarity: f64,
+    /// Amplitude of the swing at that rate, in the unit of the amplitudes.
+    pub amplitude: f64,
 }
 
 /// The rate at which `amplitudes` (any unit) of the beats at `beats_s` (seconds, increasing) swing: the highest peak of
@@ -49,7 +54,9 @@ pub fn respiration(beats_s: &[f64], amplitudes: &[f64]) -> Result<Option<Respira
     let Some(best) = best.filter(|_| total > 0.0) else { return Ok(None) };
     let near = |k: &usize| (frequencies[*k] - frequencies[best]).abs() <= 0.03;
     let share: f64 = (0..power.len()).filter(near).map(|k| power[k]).sum::<f64>() / total;
-    Ok(Some(Respiration { rate_per_min: 60.0 * frequencies[best], clarity: share }))
+    // A sine of amplitude a in n samples has the power n a^2 / 4.
+    let amplitude = 2.0 * (power[best] / beats_s.len() as f64).sqrt();
+    Ok(Some(Respiration { rate_per_min: 60.0 * frequencies[best], clarity: share, amplitude }))
 }
 
 #[cfg(test)]
@@ -65,6 +72,7 @@ mod tests {
             let amplitudes: Vec<f64> = beats.iter().map(swing).collect();
             let found = respiration(&beats, &amplitudes).unwrap().unwrap();
             assert!((found.rate_per_min - rate).abs() < 0.3 && found.clarity > 0.7, "{rate}: {found:?}");
+            assert!((found.amplitude - 0.1).abs() < 0.01, "{rate}: {found:?}");
         }
         assert_eq!(respiration(&beats, &[1.0; 90]).unwrap(), None);
         assert_eq!(respiration(&beats[..30], &[1.0; 30]).unwrap(), None);
