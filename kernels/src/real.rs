@@ -1,6 +1,5 @@
 //! [`Real`]: the two precisions, f32 for work and f64 for proofs.
 
-use std::any::TypeId;
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -41,6 +40,9 @@ pub trait Real:
     const EPSILON: Self;
     /// `"f32"` or `"f64"`.
     const NAME: &'static str;
+    /// Whether this is f32. Operations branch on it to reach their vector body: as a constant, so that f64 is compiled
+    /// without the vector bodies.
+    const IS_F32: bool;
 
     /// Nearest value to `x`.
     fn of(x: f64) -> Self;
@@ -85,7 +87,7 @@ mod sealed {
 }
 
 macro_rules! real {
-    ($t:ident, $erf:expr) => {
+    ($t:ident, $is_f32:literal, $erf:expr) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -94,6 +96,7 @@ macro_rules! real {
             const NAN: Self = $t::NAN;
             const EPSILON: Self = $t::EPSILON;
             const NAME: &'static str = stringify!($t);
+            const IS_F32: bool = $is_f32;
             #[inline(always)]
             fn of(x: f64) -> Self {
                 x as $t
@@ -158,8 +161,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, erf);
-real!(f64, erf);
+real!(f32, true, erf);
+real!(f64, false, erf);
 
 /// erf(x) to about 1e-15: the Maclaurin series below 2.5, the continued fraction of erfc above
 /// (Abramowitz & Stegun 7.1.6 and 7.1.14). It is the oracle of the vector versions and the f64 value in gradient checks.
@@ -188,24 +191,6 @@ fn erf(x: f64) -> f64 {
         1.0
     };
     value.copysign(x)
-}
-
-/// The slice as f32 if `T` is f32: the hook by which a generic operation reaches its SIMD body.
-#[inline(always)]
-pub fn as_f32<T: Real>(x: &[T]) -> Option<&[f32]> {
-    (TypeId::of::<T>() == TypeId::of::<f32>()).then(|| bytemuck::cast_slice(x))
-}
-
-/// The mutable slice as f32 if `T` is f32.
-#[inline(always)]
-pub fn as_f32_mut<T: Real>(x: &mut [T]) -> Option<&mut [f32]> {
-    (TypeId::of::<T>() == TypeId::of::<f32>()).then(|| bytemuck::cast_slice_mut(x))
-}
-
-/// True if `T` is f32.
-#[inline(always)]
-pub fn is_f32<T: Real>() -> bool {
-    TypeId::of::<T>() == TypeId::of::<f32>()
 }
 
 /// Casts a slice whose element type is known to be the same (`T` is f32 and so is `U`, or both f64).

@@ -63,7 +63,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-use crate::real::{is_f32, same, same_mut};
+use crate::real::{same, same_mut};
 use crate::rng::{Dropout, Key};
 use crate::{GradMut, Isa, Real, contract};
 use std::ops::Range;
@@ -133,7 +133,7 @@ pub fn saved_len(d: Dims) -> usize {
 /// If a product overflows.
 pub fn scratch_len<T: Real>(d: Dims) -> usize {
     d.check("absorbed attention");
-    if is_f32::<T>() { simd::scratch_len(d) } else { reference::scratch_len(d) }
+    if T::IS_F32 { simd::scratch_len(d) } else { reference::scratch_len(d) }
 }
 
 /// y = attention(q, W_K x + b_K, W_V x + b_V).
@@ -164,7 +164,7 @@ pub fn forward<T: Real>(
     const OP: &str = "absorbed attention";
     let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
     f.check_forward(OP, y, saved, scratch, scratch_len::<T>(d));
-    if is_f32::<T>() {
+    if T::IS_F32 {
         let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
         isa.run(simd::Forward { inputs: f.as_f32(), y, saved, scratch });
     } else {
@@ -175,7 +175,7 @@ pub fn forward<T: Real>(
 /// Sections of keys that threads may share for a single query without dropout, see [`absorb_query`]. 0 where there are
 /// none: in f64, for several queries, and for no keys.
 pub fn sections<T: Real>(d: Dims) -> usize {
-    if is_f32::<T>() && d.batch == 1 && d.tq == 1 { simd::sections(d) } else { 0 }
+    if T::IS_F32 && d.batch == 1 && d.tq == 1 { simd::sections(d) } else { 0 }
 }
 
 /// Elements of the sums of a section.
@@ -328,7 +328,7 @@ pub fn backward<T: Real>(
         contract::len(OP, "db", 2 * d.inner(), db.len());
     }
     contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
-    if is_f32::<T>() {
+    if T::IS_F32 {
         isa.run(simd::Backward {
             inputs: f.as_f32(),
             saved: Saved::of(d, same(saved)),

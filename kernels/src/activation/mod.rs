@@ -23,7 +23,7 @@ mod simd;
 mod tests;
 
 use crate::isa::Simd;
-use crate::real::{as_f32_mut, is_f32, same, same_mut};
+use crate::real::{same, same_mut};
 use crate::{GradMut, Isa, Real, contract};
 
 /// A function applied to every element.
@@ -65,9 +65,10 @@ pub(crate) fn value_and_slope_of<S: Simd>(s: S, kind: Activation, x: S::V) -> (S
 /// If the lengths differ.
 pub fn forward<T: Real>(isa: Isa, kind: Activation, x: &[T], y: &mut [T]) {
     contract::len("activation", "y", x.len(), y.len());
-    match as_f32_mut(y) {
-        Some(y) => isa.run(simd::Forward { kind, x: same(x), y }),
-        None => reference::forward(kind, x, y),
+    if T::IS_F32 {
+        isa.run(simd::Forward { kind, x: same(x), y: same_mut(y) });
+    } else {
+        reference::forward(kind, x, y);
     }
 }
 
@@ -78,7 +79,7 @@ pub fn forward<T: Real>(isa: Isa, kind: Activation, x: &[T], y: &mut [T]) {
 pub fn backward<T: Real>(isa: Isa, kind: Activation, x: &[T], dy: &[T], dx: GradMut<'_, T>) {
     contract::len("activation backward", "dy", x.len(), dy.len());
     contract::len("activation backward", "dx", x.len(), dx.data.len());
-    if is_f32::<T>() {
+    if T::IS_F32 {
         let dx = GradMut { data: same_mut(dx.data), beta: dx.beta };
         isa.run(simd::Backward { kind, x: same(x), dy: same(dy), dx });
     } else {

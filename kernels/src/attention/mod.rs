@@ -83,7 +83,7 @@ mod softmax;
 mod tests;
 
 use crate::gemm::MatmulPrecision;
-use crate::real::{is_f32, same, same_mut};
+use crate::real::{same, same_mut};
 use crate::rng::{Dropout, Key};
 use crate::{Beta, Isa, Real, contract};
 
@@ -164,7 +164,7 @@ pub fn saved_len(d: Dims) -> usize {
 /// Elements of `scratch` that [`forward`] and [`backward`] need (one size for both). In f32 it is `tq * (head_dim in whole
 /// panels of 32 + 2)` and a part that does not depend on tq or tk once they reach a tile; in f64 it is `2 * tk`.
 pub fn scratch_len<T: Real>(d: Dims) -> usize {
-    if is_f32::<T>() { simd::scratch_len(d) } else { reference::scratch_len(d) }
+    if T::IS_F32 { simd::scratch_len(d) } else { reference::scratch_len(d) }
 }
 
 /// Queries may be split between calls at multiples of this: a call with a part of them (q and y from that row on, a
@@ -180,7 +180,7 @@ pub fn row_grain() -> usize {
 /// # Panics
 /// If the product overflows.
 pub fn key_pieces<T: Real>(d: Dims) -> usize {
-    let blocks = if is_f32::<T>() { simd::blocks(d.tk) } else { 0 };
+    let blocks = if T::IS_F32 { simd::blocks(d.tk) } else { 0 };
     contract::product("attention", &[d.batch, d.heads, blocks])
 }
 
@@ -274,7 +274,7 @@ pub fn forward_packed<T: Real>(
     }
     contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
     let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
-    if is_f32::<T>() {
+    if T::IS_F32 {
         let inputs = inputs.as_f32();
         let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
         let body = simd::Forward { inputs, packed: same(packed), y, saved, scratch };
@@ -351,7 +351,7 @@ pub fn backward<T: Real>(
         check_rows(OP, what, d.batch * t, d.width(), g.stride, g.offset, buffers[g.buffer].len());
     }
     let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
-    if is_f32::<T>() {
+    if T::IS_F32 {
         let inputs = inputs.as_f32();
         let (y, saved, dy, scratch) = (same(y), same(saved), same(dy), same_mut(scratch));
         let body = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };

@@ -203,7 +203,7 @@ impl Margins {
 
 /// How the frequency domain serves this convolution, if it does: a matter of f32 and of sizes.
 fn spectral<T: Real>(d: Dims) -> Option<Plan> {
-    if real::is_f32::<T>() { Plan::of(d) } else { None }
+    if T::IS_F32 { Plan::of(d) } else { None }
 }
 
 /// Rows of y by multiples of which [`forward_rows`] may be asked for parts.

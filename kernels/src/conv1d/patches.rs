@@ -207,7 +207,7 @@ pub(super) fn weights_backward<T: Real>(d: Dims, phase: Phase, w: &[T], to: &mut
 
 /// dw `[out, in, kernel]` += sums `[(kernel, in), out]`.
 pub(super) fn add_weights<T: Real>(isa: Isa, d: Dims, sums: &[T], dw: &mut [T]) {
-    if real::is_f32::<T>() {
+    if T::IS_F32 {
         isa.run(AddWeights { d, sums: real::same(sums), dw: real::same_mut(dw) });
         return;
     }

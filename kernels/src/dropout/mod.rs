@@ -24,7 +24,7 @@
 
 use crate::contract::{len, product, require};
 use crate::elementwise::map::Map1;
-use crate::real::{is_f32, same, same_mut};
+use crate::real::{same, same_mut};
 use crate::rng::{Dropout, Key};
 use crate::{GradMut, Isa, Real};
 
@@ -64,7 +64,7 @@ pub fn backward<T: Real>(isa: Isa, d: Dims, dropout: Dropout, key: Key, dy: &[T]
 fn apply<T: Real>(isa: Isa, d: Dims, dropout: Dropout, key: Key, x: &[T], out: GradMut<'_, T>) {
     if dropout.is_none() {
         isa.run(Map1 { x, out, f: |x| x });
-    } else if is_f32::<T>() {
+    } else if T::IS_F32 {
         let out = GradMut { data: same_mut(out.data), beta: out.beta };
         isa.run(simd::Apply { d, dropout, key, x: same(x), out });
     } else {

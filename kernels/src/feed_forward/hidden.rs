@@ -44,8 +44,8 @@ pub(super) fn drop<T: Real>(isa: Isa, tile: Tile, h: &mut [T]) {
     if tile.dropout.is_none() {
         return;
     }
-    if let Some(h) = real::as_f32_mut(h) {
-        isa.run(Drop { tile, h });
+    if T::IS_F32 {
+        isa.run(Drop { tile, h: real::same_mut(h) });
         return;
     }
     for (i, h) in h.chunks_exact_mut(tile.d.hidden).enumerate() {
@@ -56,8 +56,8 @@ pub(super) fn drop<T: Real>(isa: Isa, tile: Tile, h: &mut [T]) {
 
 /// g = m act(z).
 pub(super) fn activate<T: Real>(isa: Isa, tile: Tile, z: &[T], g: &mut [T]) {
-    if let Some(g) = real::as_f32_mut(g) {
-        isa.run(Activate { tile, z: real::same(z), g });
+    if T::IS_F32 {
+        isa.run(Activate { tile, z: real::same(z), g: real::same_mut(g) });
         return;
     }
     activation::forward(isa, tile.act, z, g);
@@ -66,8 +66,8 @@ pub(super) fn activate<T: Real>(isa: Isa, tile: Tile, z: &[T], g: &mut [T]) {
 
 /// ReLU: dg becomes dz, from the g of the forward pass; sums += column sums of dz.
 pub(super) fn gate<T: Real>(isa: Isa, tile: Tile, g: &[T], dg: &mut [T], sums: &mut [T]) {
-    if let Some(dg) = real::as_f32_mut(dg) {
-        isa.run(Gate { tile, g: real::same(g), dg, sums: real::same_mut(sums) });
+    if T::IS_F32 {
+        isa.run(Gate { tile, g: real::same(g), dg: real::same_mut(dg), sums: real::same_mut(sums) });
         return;
     }
     let scale = tile.dropout.scale::<T>();
@@ -81,8 +81,8 @@ pub(super) fn gate<T: Real>(isa: Isa, tile: Tile, g: &[T], dg: &mut [T], sums: &
 
 /// Any activation: g = m act(z), dg becomes dz; sums += column sums of dz.
 pub(super) fn slope<T: Real>(isa: Isa, tile: Tile, z: &[T], g: &mut [T], dg: &mut [T], sums: &mut [T]) {
-    if let Some(dg) = real::as_f32_mut(dg) {
-        let (z, g, sums) = (real::same(z), real::same_mut(g), real::same_mut(sums));
+    if T::IS_F32 {
+        let (dg, z, g, sums) = (real::same_mut(dg), real::same(z), real::same_mut(g), real::same_mut(sums));
         isa.run(Slope { tile, z, g, dg, sums });
         return;
     }

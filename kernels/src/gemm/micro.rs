@@ -4,7 +4,7 @@
 
 use super::blocked::{Block, Form, KS, first};
 use crate::isa::{Bf16, DotTask, Portable, Simd, Task};
-use crate::{Beta, Real, real};
+use crate::{Beta, Real};
 use std::any::TypeId;
 
 /// Vectors of `T`: what the micro-kernel needs, for the f32 tokens and for f64 arrays.
@@ -166,7 +166,7 @@ impl<T: Real> Task for TileOf<T> {
     type Out = Tile;
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> Tile {
-        if !real::is_f32::<T>() {
+        if !T::IS_F32 {
             return Tile { mr: 4, nr: 8 };
         }
         match shape::<S>() {
@@ -207,7 +207,7 @@ impl<T: Real> Task for Block<'_, T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        if real::is_f32::<T>() {
+        if T::IS_F32 {
             let block = self.cast::<f32>();
             match shape::<S>() {
                 Shape::Wide => tiles::<_, 14, 7, 2>(Single(s), block),

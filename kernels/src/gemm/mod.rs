@@ -185,7 +185,7 @@ pub fn gemm_with<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    if real::is_f32::<T>() {
+    if T::IS_F32 {
         let few = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
         let (shape, af, bf) = ((m, n, k), real::same(a), real::same(b));
         if small::multiply(
@@ -217,7 +217,7 @@ pub fn gemm_with<T: Real>(
 
 /// Whether [`gemm`] reads the operands of this shape in place: a packed B would not be used.
 pub fn in_place<T: Real>(shape: (usize, usize, usize), a: Strides, b: Strides) -> bool {
-    real::is_f32::<T>() && small::suits(shape, a, b)
+    T::IS_F32 && small::suits(shape, a, b)
 }
 
 /// Rows of C by multiples of which a product may be cut into several without changing a bit, if no part has fewer.
@@ -233,7 +233,7 @@ pub fn column_grain() -> usize {
 /// Panics if a product of `T` in this precision has no derivative.
 #[track_caller]
 pub(crate) fn differentiable<T: Real>(op: &str, precision: MatmulPrecision) {
-    let exact = precision != MatmulPrecision::Int8 || !real::is_f32::<T>();
+    let exact = precision != MatmulPrecision::Int8 || !T::IS_F32;
     allow(op, "a product in int8 has no derivative", exact);
 }
 
@@ -270,7 +270,7 @@ pub fn pack_b<T: Real>(
 ) {
     at_least("gemm", "b", extent(k, n, strides), b.len());
     at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
-    if real::is_f32::<T>() {
+    if T::IS_F32 {
         let (x, out) = (Strided { data: real::same(b), strides }, real::same_mut(packed));
         match precision {
             MatmulPrecision::F32 => blocked::pack(isa, k, n, x, out),
@@ -334,7 +334,7 @@ pub fn gemm_packed_columns<T: Real>(
     if m == 0 || columns.is_empty() {
         return;
     }
-    if precision != MatmulPrecision::F32 && real::is_f32::<T>() {
+    if precision != MatmulPrecision::F32 && T::IS_F32 {
         let (a, packed) = (Strided { data: real::same(a), strides }, (real::same(packed), columns));
         let epilogue = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
         let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));

@@ -88,8 +88,8 @@ impl<T: Real> Matrix<T> for Strided<'_, T> {
     }
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, row: usize, col: usize) {
-        if let Some(x) = real::as_f32(self.data) {
-            s.prefetch(&x[self.clamped(row, col)..]);
+        if T::IS_F32 {
+            s.prefetch(&real::same(self.data)[self.clamped(row, col)..]);
         }
     }
     #[inline(always)]
@@ -338,7 +338,8 @@ fn columns<T: Real, S: Simd>(
     for (strip, out) in out.chunks_mut(COLUMN_STRIP * nr).enumerate() {
         let row = row + strip * COLUMN_STRIP;
         let whole = real == nr && out.len() == COLUMN_STRIP * nr;
-        if let Some(out) = real::as_f32_mut(out).filter(|_| whole) {
+        if T::IS_F32 && whole {
+            let out = real::same_mut(out);
             for j in (0..nr).step_by(S::LANES) {
                 square(s, b, row, col + j, nr, &mut out[j..]);
             }
@@ -367,7 +368,8 @@ fn square<T: Real, S: Simd>(s: S, b: impl Matrix<T>, row: usize, col: usize, nr:
         for (i, v) in v.iter_mut().enumerate().take(S::LANES) {
             b.prefetch(s, row + 2 * COLUMN_STRIP, col + i);
             let piece = b.piece::<COLUMN_STRIP>(row, col + i);
-            if let Some(piece) = real::as_f32(&piece) {
+            if T::IS_F32 {
+                let piece = real::same(&piece);
                 *v = s.load(&piece[p..]);
             }
         }

@@ -49,7 +49,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-use crate::real::{as_f32_mut, is_f32, same, same_mut};
+use crate::real::{same, same_mut};
 use crate::rng::{Dropout, Key};
 use crate::{GradMut, Isa, Real, contract};
 
@@ -142,19 +142,20 @@ pub fn forward<T: Real>(
         saved.fill(T::ZERO);
         return;
     }
-    match as_f32_mut(y) {
-        Some(y) => simd::Forward {
+    if T::IS_F32 {
+        simd::Forward {
             d,
             eps: eps as f32,
             x: same(x),
             residual: residual.map(as_f32_residual),
             gamma: same(gamma),
             beta: same(beta),
-            y,
+            y: same_mut(y),
             saved: same_mut(saved),
         }
-        .run(isa),
-        None => reference::forward(d, eps, x, residual, gamma, beta, y, saved),
+        .run(isa);
+    } else {
+        reference::forward(d, eps, x, residual, gamma, beta, y, saved);
     }
 }
 
@@ -203,7 +204,7 @@ pub fn backward<T: Real>(
     if n == 0 {
         return;
     }
-    if is_f32::<T>() {
+    if T::IS_F32 {
         simd::Backward {
             d,
             x: same(x),

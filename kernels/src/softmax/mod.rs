@@ -30,7 +30,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-use crate::real::{as_f32, as_f32_mut, same};
+use crate::real::{same, same_mut};
 use crate::{GradMut, Isa, Real, contract};
 
 /// `[rows, cols]`; each row is a distribution.
@@ -50,9 +50,10 @@ pub fn forward<T: Real>(isa: Isa, d: Dims, x: &[T], y: &mut [T]) {
     let n = contract::product("softmax", &[d.rows, d.cols]);
     contract::len("softmax", "x", n, x.len());
     contract::len("softmax", "y", n, y.len());
-    match as_f32_mut(y) {
-        Some(y) => isa.run(simd::Forward { d, x: same(x), y }),
-        None => reference::forward(d, x, y),
+    if T::IS_F32 {
+        isa.run(simd::Forward { d, x: same(x), y: same_mut(y) });
+    } else {
+        reference::forward(d, x, y);
     }
 }
 
@@ -76,11 +77,10 @@ pub fn backward<T: Real>(isa: Isa, d: Dims, y: &[T], dy: &[T], dx: GradMut<'_, T
     contract::len("softmax backward", "y", n, y.len());
     contract::len("softmax backward", "dy", n, dy.len());
     contract::len("softmax backward", "dx", n, dx.data.len());
-    match as_f32(y) {
-        Some(y) => {
-            let dx = GradMut { beta: dx.beta, data: crate::real::same_mut(dx.data) };
-            isa.run(simd::Backward { d, y, dy: same(dy), dx });
-        }
-        None => reference::backward(d, y, dy, dx),
+    if T::IS_F32 {
+        let dx = GradMut { beta: dx.beta, data: same_mut(dx.data) };
+        isa.run(simd::Backward { d, y: same(y), dy: same(dy), dx });
+    } else {
+        reference::backward(d, y, dy, dx);
     }
 }
