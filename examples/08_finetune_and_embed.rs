@@ -164,7 +164,7 @@ fn in_folder(out: &mut dyn Write, folder: &std::path::Path) -> Result<(), Box<dy
     let labelled = Labelled {
         source: &source,
         windows: (0..n).collect(),
-        labels: data.aroused.clone(),
+        labels: data.aroused.clone().into(),
         split,
         fingerprint: "simulated".into(),
     };

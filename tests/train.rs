@@ -8,8 +8,8 @@ use heartlore::graph::MatmulPrecision;
 use heartlore::nn::{MaskConfig, ModelConfig};
 use heartlore::optim::Schedule;
 use heartlore::train::{
-    AdamSettings, Augment, Control, Event, FinetuneSettings, Labelled, NoopObserver, Observer, PretrainData,
-    PretrainSettings, Run, Weights, finetune, pretrain,
+    AdamSettings, Augment, Control, Event, FinetuneSettings, FoldLabels, Labelled, NoopObserver, Observer,
+    PretrainData, PretrainSettings, Run, Weights, finetune, pretrain,
 };
 use std::path::Path;
 
@@ -109,7 +109,7 @@ fn finetune_in(
     let data = Labelled {
         source: &source,
         windows: (0..40).collect(),
-        labels: (0..40).map(|i| i % 2 == 1).collect(),
+        labels: (0..40).map(|i| i % 2 == 1).collect::<Vec<_>>().into(),
         split: Split::new(&keys, protocol, 0.2, 1).unwrap(),
         fingerprint: "test".into(),
     };
@@ -261,7 +261,7 @@ fn fine_tuning_tells_slow_from_fast_waves_in_unseen_subjects() {
     let mut data = Labelled {
         source: &source,
         windows: (0..80).collect(),
-        labels: (0..80).map(|i| i % 2 == 1).collect(),
+        labels: (0..80).map(|i| i % 2 == 1).collect::<Vec<_>>().into(),
         split: Split::new(&keys, protocol, 0.0, 1).unwrap(),
         fingerprint: String::new(),
     };
@@ -274,7 +274,8 @@ fn fine_tuning_tells_slow_from_fast_waves_in_unseen_subjects() {
     let a = accuracy(&data, &dir.path().join("true"));
     assert!(a > 0.9, "accuracy {a}");
     // Labels that say nothing must not be learnt: the same pipeline at chance shows that no test window leaks.
-    data.labels = (0..80u32).map(|i| i.wrapping_mul(2_654_435_761) >> 31 == 1).collect();
+    let labels: Vec<bool> = (0..80u32).map(|i| i.wrapping_mul(2_654_435_761) >> 31 == 1).collect();
+    data.labels = labels.into();
     let a = accuracy(&data, &dir.path().join("shuffled"));
     assert!((0.3..0.7).contains(&a), "accuracy {a} on meaningless labels");
 }
@@ -299,17 +300,165 @@ fn a_training_part_with_one_class_and_a_wrong_window_are_errors() {
     let mut data = Labelled {
         source: &source,
         windows: (0..8).collect(),
-        labels: vec![false; 8],
+        labels: vec![false; 8].into(),
         split: Split::new(&keys, protocol, 0.0, 1).unwrap(),
         fingerprint: String::new(),
     };
     let initial = |layout: &heartlore::graph::Layout| Ok((layout.init(3), vec![]));
     let e = finetune(&settings, &data, &initial, dir.path(), false, &mut NoopObserver).unwrap_err();
     assert!(e.to_string().contains("negative windows only") && e.to_string().contains("fold"), "{e}");
-    data.labels = vec![true; 7];
+    data.labels = vec![true; 7].into();
     assert!(finetune(&settings, &data, &initial, dir.path(), false, &mut NoopObserver).is_err());
     let wide = FinetuneSettings { model: ModelConfig::tiny(), ..settings };
-    data.labels = vec![true; 8];
+    data.labels = vec![true; 8].into();
     let e = finetune(&wide, &data, &initial, dir.path(), false, &mut NoopObserver).unwrap_err();
     assert!(e.to_string().contains("64 samples") && e.to_string().contains("1280"), "{e}");
+}
+
+/// A fold tests the weights of its best epoch; the final model is trained as long as the folds' tested epochs say, whether
+/// or not the folds may stop early.
+#[test]
+fn the_final_model_follows_the_rule_of_the_folds() {
+    let source = windows(40);
+    let mut ends = Vec::new();
+    for (name, patience, validation) in [("none", None, 0.0), ("best", None, 0.25), ("early", Some(2), 0.25)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys {
+            subject: (0..40).map(|i| i / 4).collect(),
+            trial: (0..40).map(|i| i / 2).collect(),
+            stimulus: vec![],
+            class: (0..40).map(|i| i % 2).collect(),
+        };
+        let protocol = Protocol::KFold { group: heartlore::data::split::Group::Subject, k: 2 };
+        // Labels that say nothing: what is learnt of the training people is wrong for others, so an early epoch is best.
+        let labels: Vec<bool> = (0..40u32).map(|i| i.wrapping_mul(2_654_435_761) >> 31 == 1).collect();
+        let data = Labelled {
+            source: &source,
+            windows: (0..40).collect(),
+            labels: labels.into(),
+            split: Split::new(&keys, protocol, validation, 1).unwrap(),
+            fingerprint: "test".into(),
+        };
+        let settings = FinetuneSettings {
+            model: model(),
+            run: Run { epochs: 12, schedule: Schedule::Constant { rate: 1e-2 }, ..run(2) },
+            augment: Augment::default(),
+            balance: true,
+            patience,
+            encoder_rate: 1.0,
+            final_model: true,
+            test_precision: None,
+        };
+        let initial = |layout: &heartlore::graph::Layout| Ok((layout.init(3), vec![]));
+        let (mut fold, mut epochs) = (0, [0u64; 3]);
+        let mut observer = |e: &Event| {
+            match e {
+                Event::Fold { index, .. } => fold = *index,
+                Event::Epoch { .. } => epochs[fold] += 1,
+                _ => {}
+            }
+            Control::Continue
+        };
+        let summary = finetune(&settings, &data, &initial, dir.path(), false, &mut observer).unwrap();
+        let tested: Vec<u64> = summary.folds.iter().map(|f| f.best_epoch + 1).collect();
+        assert_eq!(epochs[2], tested.iter().sum::<u64>().div_ceil(2), "{name}: folds tested {tested:?}");
+        ends.push((epochs[0], epochs[2]));
+    }
+    assert_eq!(ends[0], (12, 12), "without a validation part the last epoch is tested");
+    assert!(ends[1].0 == 12 && ends[1].1 < 12, "all epochs run, an earlier one is taken: {ends:?}");
+}
+
+/// Windows of which some cannot be computed with.
+struct Broken(MemoryWindows, std::ops::Range<usize>);
+
+impl heartlore::data::source::WindowSource for Broken {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn samples(&self) -> usize {
+        self.0.samples()
+    }
+    fn read(&self, i: usize, out: &mut [f32]) -> heartlore::Result<()> {
+        self.0.read(i, out)?;
+        if self.1.contains(&i) {
+            out.fill(f32::NAN);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_validation_loss_that_is_never_a_number_is_an_error() {
+    use heartlore::data::source::WindowSource;
+    let source = Broken(windows(34), 26..34);
+    assert_eq!(source.len(), 34);
+    let settings = PretrainSettings { model: model(), run: run(1), augment: Augment::default() };
+    let data = |validation| PretrainData {
+        source: &source,
+        train: (0..26).collect(),
+        sampling: Sampling::All,
+        validation,
+        fingerprint: "test".into(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let e = pretrain(&settings, &data((26..34).collect()), dir.path(), false, &mut NoopObserver).unwrap_err();
+    assert!(e.to_string().contains("validation loss") && e.to_string().contains("3 epochs"), "{e}");
+    // Gone on with, it is the same error, not a success.
+    let e = pretrain(&settings, &data((26..34).collect()), dir.path(), true, &mut NoopObserver).unwrap_err();
+    assert_eq!(e.kind(), Kind::Numeric, "{e}");
+    let dir = tempfile::tempdir().unwrap();
+    let fine = pretrain(&settings, &data((20..26).collect()), dir.path(), false, &mut NoopObserver);
+    assert!(fine.unwrap().validation_loss.is_some_and(f64::is_finite));
+}
+
+/// Labels that differ by fold are those of the predictions and of training, fold by fold.
+#[test]
+fn each_fold_has_its_own_labels() {
+    let source = windows(40);
+    let keys = Keys {
+        subject: (0..40).map(|i| i / 4).collect(),
+        trial: (0..40).map(|i| i / 2).collect(),
+        stimulus: vec![],
+        class: (0..40).map(|i| i % 2).collect(),
+    };
+    let protocol = Protocol::KFold { group: heartlore::data::split::Group::Subject, k: 2 };
+    let alternate: Vec<bool> = (0..40).map(|i| i % 2 == 1).collect();
+    let opposite: Vec<bool> = alternate.iter().map(|c| !c).collect();
+    let split = Split::new(&keys, protocol, 0.0, 1).unwrap();
+    let settings = FinetuneSettings {
+        model: model(),
+        run: Run { epochs: 1, ..run(1) },
+        augment: Augment::default(),
+        balance: true,
+        patience: None,
+        encoder_rate: 1.0,
+        final_model: true,
+        test_precision: None,
+    };
+    let initial = |layout: &heartlore::graph::Layout| Ok((layout.init(3), vec![]));
+    let with = |labels: FoldLabels| {
+        let dir = tempfile::tempdir().unwrap();
+        let data = Labelled {
+            source: &source,
+            windows: (0..40).collect(),
+            labels,
+            split: split.clone(),
+            fingerprint: "test".into(),
+        };
+        finetune(&settings, &data, &initial, dir.path(), false, &mut NoopObserver)
+    };
+    let same = with(alternate.clone().into()).unwrap();
+    let two = vec![alternate.clone(), opposite.clone()];
+    let mixed = with(FoldLabels::by_fold(two.clone(), alternate.clone(), vec![])).unwrap();
+    for (a, b) in same.predictions.iter().zip(&mixed.predictions) {
+        assert_eq!(a.label == b.label, a.fold == 0);
+        // The first fold's training is the same; the second's is of the opposite labels.
+        assert_eq!(a.probability.to_bits() == b.probability.to_bits(), a.fold == 0);
+    }
+    assert_eq!(bits(same.model.as_ref().unwrap()), bits(mixed.model.as_ref().unwrap()));
+    let fewer = with(FoldLabels::by_fold(two, alternate.clone(), (0..12).collect())).unwrap();
+    assert_ne!(bits(same.model.as_ref().unwrap()), bits(fewer.model.as_ref().unwrap()));
+    assert!(with(FoldLabels::by_fold(vec![alternate.clone()], alternate.clone(), vec![])).is_err());
+    assert!(with(FoldLabels::by_fold(vec![], alternate, vec![40])).is_err());
 }

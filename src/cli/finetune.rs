@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::options::{Precision, labels, model, protocol, selection, training};
+use crate::cli::Context;
 use crate::cli::evaluate::{self, SplitFile};
 use crate::cli::people::{self, InitProvenance};
 use crate::cli::pretrain::{fingerprint, is_simulated, training_data};
 use crate::cli::rundir::{RunDir, RunLogger, write_bytes};
-use crate::cli::{Context, interrupt};
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Keys, Split};
 use crate::data::store::Store;
@@ -17,7 +17,7 @@ use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
 use crate::graph::Layout;
 use crate::model::Model;
 use crate::model::{Card, People, Preprocessing, Task};
-use crate::train::{FinetuneSettings, FinetuneSummary, Labelled, Prediction, Weights, finetune};
+use crate::train::{FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Prediction, Weights, finetune};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -186,22 +186,8 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
     let mut planned: Vec<u64> = split.folds.iter().map(|f| steps(f.train.len())).collect();
     planned.push(steps(labels.rows.len()));
     let mut watch = RunLogger::new(dir.dir(), args.resume, &planned, context);
-    let outcome = if labels.ratings.is_empty() || matches!(labels.rule, labels::Rule::Above(_)) {
-        let data = labelled(store, &labels, labels.classes.clone(), split.clone());
-        finetune(&settings, &data, &initial, dir.dir(), args.resume, &mut watch)
-    } else {
-        fold_by_fold(
-            &settings,
-            store,
-            &labels,
-            &split,
-            &fold_labels,
-            &initial,
-            dir.dir(),
-            args.resume,
-            &mut watch,
-        )
-    };
+    let data = labelled(store, &labels, &split, fold_labels);
+    let outcome = finetune(&settings, &data, &initial, dir.dir(), args.resume, &mut watch);
     let summary = watch.settle(outcome)?;
 
     write_predictions(&dir.dir().join("predictions.csv"), store, &labels.rows, &summary.predictions)?;
@@ -241,25 +227,38 @@ fn check_same_preparation(model: &Model, dir: &Path, store: &Store) -> Result<()
     .remedy("prepare the data with the model's settings, or pre-train on data prepared like these"))
 }
 
-fn labelled<'a>(store: &'a Store, labels: &labels::Labels, classes: Vec<bool>, split: Split) -> Labelled<'a> {
+/// Windows, labels and folds for training; `by_fold` holds the classes of each fold's own threshold.
+fn labelled<'a>(
+    store: &'a Store,
+    labels: &labels::Labels,
+    split: &Split,
+    by_fold: Vec<Vec<bool>>,
+) -> Labelled<'a> {
+    let everything: Vec<usize> = (0..labels.rows.len()).collect();
+    let whole = labels.for_training(&everything);
+    // The final model leaves the windows near its own threshold out, as each fold does near its own.
+    let fold =
+        Fold { name: String::new(), train: everything, validation: vec![], test: vec![], unused: vec![] };
+    let mut all = Split { folds: vec![fold], ..split.clone() };
+    labels.leave_out_middle(&mut all);
+    let left_out = all.folds.pop().map(|f| f.unused).unwrap_or_default();
+    let lists = std::iter::once(&whole).chain(&by_fold);
     Labelled {
         source: store,
         windows: labels.rows.clone(),
-        fingerprint: format!("{} {:?} {}", fingerprint(store), labels.rule, crc(&labels.rows, &classes)),
-        labels: classes,
-        split,
+        fingerprint: format!("{} {:?} {}", fingerprint(store), labels.rule, crc(&labels.rows, lists)),
+        labels: FoldLabels::by_fold(by_fold, whole, left_out),
+        split: split.clone(),
     }
 }
 
-/// A number that changes with the labelled windows and their classes.
-fn crc(rows: &[usize], classes: &[bool]) -> String {
+/// A number that changes with the labelled windows and their classes in any fold.
+fn crc<'a>(rows: &[usize], classes: impl Iterator<Item = &'a Vec<bool>>) -> String {
     // FNV-1a, 64 bits: enough to notice another label column.
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for (row, class) in rows.iter().zip(classes) {
-        for byte in (*row as u64).to_le_bytes().into_iter().chain([u8::from(*class)]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
+    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    rows.iter().flat_map(|r| (*r as u64).to_le_bytes()).for_each(&mut add);
+    classes.flatten().for_each(|c| add(u8::from(*c)));
     format!("{hash:016x}")
 }
 
@@ -305,64 +304,6 @@ fn split_file(
         folds: folds.collect(),
         start: Some(start),
     }
-}
-
-/// Fine-tuning where each fold has its own classes, because the threshold is the mean of its training part.
-#[allow(clippy::too_many_arguments)]
-fn fold_by_fold(
-    settings: &FinetuneSettings,
-    store: &Store,
-    labels: &labels::Labels,
-    split: &Split,
-    classes: &[Vec<bool>],
-    initial: &crate::train::Initial<'_>,
-    out: &Path,
-    resume: bool,
-    watch: &mut RunLogger<'_>,
-) -> Result<FinetuneSummary> {
-    let mut all = FinetuneSummary { predictions: Vec::new(), folds: Vec::new(), model: None };
-    let one = |fold: &Fold| Split { folds: vec![fold.clone()], ..split.clone() };
-    for (f, fold) in split.folds.iter().enumerate() {
-        watch.enter(f);
-        let mut settings = settings.clone();
-        settings.final_model = false;
-        settings.run.seed = settings.run.seed.wrapping_add(f as u64);
-        let data = labelled(store, labels, classes[f].clone(), one(fold));
-        let dir = out.join("folds").join(format!("{f:03}"));
-        let done = finetune(&settings, &data, initial, &dir, resume, watch)?;
-        all.predictions.extend(done.predictions.into_iter().map(|p| Prediction { fold: f, ..p }));
-        all.folds.extend(done.folds);
-        if split.folds.len() == 1 {
-            all.model = done.model;
-        }
-    }
-    if settings.final_model {
-        watch.enter(split.folds.len());
-        let everything: Vec<usize> = (0..labels.rows.len()).collect();
-        let classes = labels.for_training(&everything);
-        let fold = Fold {
-            name: "all labelled windows".into(),
-            train: everything,
-            validation: vec![],
-            test: vec![],
-            unused: vec![],
-        };
-        let mut settings = settings.clone();
-        settings.final_model = false;
-        if settings.patience.take().is_some() {
-            let sum: u64 = all.folds.iter().map(|f| f.best_epoch + 1).sum();
-            settings.run.epochs = sum.div_ceil(all.folds.len().max(1) as u64).clamp(1, settings.run.epochs);
-        }
-        let mut whole = one(&fold);
-        labels.leave_out_middle(&mut whole);
-        let data = labelled(store, labels, classes, whole);
-        all.model =
-            finetune(&settings, &data, initial, &out.join("folds").join("final"), resume, watch)?.model;
-    }
-    if interrupt::asked() && all.folds.len() < split.folds.len() {
-        return Err(Error::new(crate::error::Kind::Interrupted, "stopped").remedy("go on with --resume"));
-    }
-    Ok(all)
 }
 
 fn save_model(

@@ -315,11 +315,6 @@ impl<'a> RunLogger<'a> {
         }
     }
 
-    /// Goes to fold `fold` (where the trainer is called once per fold).
-    pub fn enter(&mut self, fold: usize) {
-        self.fold = fold;
-    }
-
     fn global(&self, step: u64) -> u64 {
         self.before.get(self.fold).copied().unwrap_or(0) + step
     }
@@ -429,8 +424,7 @@ impl<'a> RunLogger<'a> {
 impl Observer for RunLogger<'_> {
     fn event(&mut self, event: &Event) -> Control {
         if let Event::Fold { index, .. } = event {
-            // Where the trainer is called once per fold it counts from 0; `enter` has said which fold it is.
-            self.fold = self.fold.max(*index);
+            self.fold = *index;
         }
         self.show(event);
         if let Err(e) = self.log(event) {

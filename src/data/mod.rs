@@ -17,7 +17,7 @@
 
 pub mod batch;
 pub mod npy;
-mod rng;
+pub(crate) mod rng;
 pub mod source;
 pub mod split;
 

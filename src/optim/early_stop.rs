@@ -41,10 +41,11 @@ impl EarlyStop {
         Self { goal, patience, min_delta, best: None, waited: 0 }
     }
 
-    /// Takes in the score of an epoch. NaN is never better, not even first, so it uses up patience.
+    /// Takes in the score of an epoch. NaN and infinity are never better, not even first, so they use up patience.
     pub fn observe(&mut self, epoch: u64, score: f64) -> Verdict {
         let better = match (self.best, self.goal) {
-            (None, _) => !score.is_nan(),
+            _ if !score.is_finite() => false,
+            (None, _) => true,
             (Some((best, _)), Goal::Lower) => score < best - self.min_delta,
             (Some((best, _)), Goal::Higher) => score > best + self.min_delta,
         };
@@ -78,9 +79,10 @@ mod tests {
     }
 
     #[test]
-    fn nan_is_never_better() {
-        let (v, e) =
-            verdicts(EarlyStop::new(Goal::Lower, Some(3), 0.0), &[f64::NAN, 2.0, f64::NAN, f64::NAN]);
-        assert_eq!((v, e.best, e.waited), (vec![Wait, Better, Wait, Wait], Some((2.0, 1)), 2));
+    fn what_is_no_number_is_never_better() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let (v, e) = verdicts(EarlyStop::new(Goal::Lower, Some(3), 0.0), &[bad, 2.0, bad, bad]);
+            assert_eq!((v, e.best, e.waited), (vec![Wait, Better, Wait, Wait], Some((2.0, 1)), 2));
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::shard::Workers;
 use super::{Augment, Run, Weights};
 use crate::checkpoint::{Rotating, State};
 use crate::data::batch::{Batches, Sampling};
+use crate::data::rng::SplitMix64;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Split};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -46,11 +47,65 @@ pub struct Labelled<'a> {
     /// Rows of the source that have a label.
     pub windows: Vec<usize>,
     /// Their labels: true is the positive class.
-    pub labels: Vec<bool>,
+    pub labels: FoldLabels,
     /// Folds over positions in `windows`.
     pub split: Split,
     /// Names the data and the labels: a resumed run must have the same.
     pub fingerprint: String,
+}
+
+/// The labels of the windows: the same in every fold, or fold by fold where a fold's training part decides them (ratings
+/// split at the training part's mean).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FoldLabels {
+    by_fold: Vec<Vec<bool>>,
+    whole: Vec<bool>,
+    left_out: Vec<usize>,
+}
+
+impl From<Vec<bool>> for FoldLabels {
+    /// The same labels in every fold and for the final model.
+    fn from(whole: Vec<bool>) -> Self {
+        Self { whole, ..Self::default() }
+    }
+}
+
+impl FoldLabels {
+    /// `by_fold[f]` for fold f; `whole` for the final model, which is fitted on all windows but those at the positions
+    /// `left_out`. Every list has one label per window.
+    pub fn by_fold(by_fold: Vec<Vec<bool>>, whole: Vec<bool>, left_out: Vec<usize>) -> Self {
+        Self { by_fold, whole, left_out }
+    }
+
+    /// The labels of fold `index`, one per window.
+    pub fn of_fold(&self, index: usize) -> &[bool] {
+        self.by_fold.get(index).unwrap_or(&self.whole)
+    }
+
+    /// The labels the final model is fitted to, one per window.
+    pub fn of_final_model(&self) -> &[bool] {
+        &self.whole
+    }
+
+    /// The windows the final model is fitted on.
+    fn final_train(&self) -> Vec<usize> {
+        let mut keep = vec![true; self.whole.len()];
+        self.left_out.iter().for_each(|&i| keep[i] = false);
+        (0..keep.len()).filter(|&i| keep[i]).collect()
+    }
+
+    fn check(&self, windows: usize, folds: usize) -> Result<()> {
+        if !self.by_fold.is_empty() && self.by_fold.len() != folds {
+            return Err(Error::shape(format!("labels of {} folds for {folds}", self.by_fold.len())));
+        }
+        if let Some(list) = std::iter::once(&self.whole).chain(&self.by_fold).find(|l| l.len() != windows) {
+            return Err(Error::shape(format!("{} labels for {windows} windows", list.len())));
+        }
+        match self.left_out.iter().find(|&&i| i >= windows) {
+            Some(i) => Err(Error::shape(format!("window {i} of {windows} is to be left out"))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Labelled<'_> {
@@ -127,10 +182,7 @@ pub fn finetune(
     settings.model.validate()?;
     run.validate()?;
     check_windows(data.source, settings.model.window)?;
-    if data.labels.len() != data.windows.len() {
-        let (labels, windows) = (data.labels.len(), data.windows.len());
-        return Err(Error::shape(format!("{labels} labels for {windows} windows")));
-    }
+    data.labels.check(data.windows.len(), data.split.folds.len())?;
     if !(settings.encoder_rate.is_finite() && settings.encoder_rate >= 0.0) {
         return Err(Error::usage(format!("an encoder learning-rate factor of {}", settings.encoder_rate)));
     }
@@ -141,12 +193,13 @@ pub fn finetune(
             return Err(interrupted(index));
         }
         let dir = out.join("folds").join(format!("{index:03}"));
-        let job = Job { settings, data, initial, dir: &dir, resume, index };
+        let labels = data.labels.of_fold(index);
+        let job = Job { settings, data, labels, initial, dir: &dir, resume, index };
         let (probabilities, folded, weights) = job.run(fold, observer)?;
         summary.predictions.extend(fold.test.iter().zip(probabilities).map(|(&window, p)| Prediction {
             window,
             fold: index,
-            label: data.labels[window],
+            label: labels[window],
             probability: f64::from(p),
         }));
         summary.folds.push(folded);
@@ -160,21 +213,35 @@ pub fn finetune(
         if observer.event(&Event::Fold { index, of, name: name.clone() }) == Control::Stop {
             return Err(interrupted(index));
         }
-        let train = (0..data.windows.len()).collect();
+        let train = data.labels.final_train();
         let fold = Fold { name, train, validation: vec![], test: vec![], unused: vec![] };
         let dir = out.join("folds").join("final");
-        // Without a validation part it runs as long as the folds did on average.
-        let epochs =
-            summary.folds.iter().map(|f| f.best_epoch + 1).sum::<u64>().div_ceil(index.max(1) as u64);
         let mut settings = settings.clone();
-        if settings.patience.is_some() {
-            settings.run.epochs = epochs.clamp(1, run.epochs);
-        }
-        let job = Job { settings: &settings, data, initial, dir: &dir, resume, index };
+        settings.run.epochs = final_epochs(&summary.folds, run.epochs);
+        let labels = data.labels.of_final_model();
+        let job = Job { settings: &settings, data, labels, initial, dir: &dir, resume, index };
         summary.model = Some(job.run(&fold, observer)?.2);
     }
     Ok(summary)
 }
+
+/// Epochs of the final model, which has no validation part: the mean over the folds of the epochs whose weights they
+/// tested, rounded up. A fold tests the best epoch by its validation loss, or the last one without a validation part, so
+/// that this is `epochs` then. The final model is thus chosen as the models behind the figures were.
+fn final_epochs(folds: &[FoldSummary], epochs: u64) -> u64 {
+    if folds.is_empty() {
+        return epochs;
+    }
+    folds.iter().map(|f| f.best_epoch + 1).sum::<u64>().div_ceil(folds.len() as u64).clamp(1, epochs)
+}
+
+/// The key of the random streams of fold `index`: it passes a mixer, so that fold 1 of seed 1 is not fold 0 of seed 2.
+fn fold_seed(seed: u64, index: usize) -> u64 {
+    SplitMix64::keyed(seed, FOLD_STREAM + index as u64).next_u64()
+}
+
+/// Apart from the streams of splits and batch orders, which count from 0.
+const FOLD_STREAM: u64 = 1 << 32;
 
 fn interrupted(fold: usize) -> Error {
     Error::new(Kind::Interrupted, format!("stopped before fold {fold}")).remedy("go on with --resume")
@@ -205,6 +272,7 @@ pub fn classify(
 struct Job<'a> {
     settings: &'a FinetuneSettings,
     data: &'a Labelled<'a>,
+    labels: &'a [bool],
     initial: &'a Initial<'a>,
     dir: &'a Path,
     resume: bool,
@@ -215,7 +283,7 @@ impl Job<'_> {
     fn run(&self, fold: &Fold, observer: &mut dyn Observer) -> Result<(Vec<f32>, FoldSummary, Weights)> {
         let (settings, data) = (self.settings, self.data);
         let (model, run) = (&settings.model, &settings.run);
-        let positives = fold.train.iter().filter(|&&i| data.labels[i]).count();
+        let positives = fold.train.iter().filter(|&&i| self.labels[i]).count();
         let negatives = fold.train.len() - positives;
         if positives == 0 || negatives == 0 {
             let class = if positives == 0 { "negative" } else { "positive" };
@@ -263,10 +331,11 @@ impl Job<'_> {
         let task = Classifying {
             settings,
             data,
+            labels: self.labels,
             program: &program,
             fold,
             isa: run.isa()?,
-            seed: run.seed.wrapping_add(self.index as u64),
+            seed: fold_seed(run.seed, self.index),
         };
         let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
         let mut batches = Batches::new(fold.train.clone(), run.batch, false, task.seed, Sampling::All)?;
@@ -447,6 +516,7 @@ fn predict(
 struct Classifying<'a> {
     settings: &'a FinetuneSettings,
     data: &'a Labelled<'a>,
+    labels: &'a [bool],
     program: &'a Program,
     fold: &'a Fold,
     isa: Isa,
@@ -489,7 +559,7 @@ impl Classifying<'_> {
                     let key = Key { seed: self.seed, step, sample: (first + j) as u32, op: 0 };
                     self.settings.augment.apply(key, w);
                 }
-                worker.targets[j] = f32::from(u8::from(self.data.labels[position]));
+                worker.targets[j] = f32::from(u8::from(self.labels[position]));
                 worker.weights[j] = 1.0;
             }
             let (windows, targets, weights) = (

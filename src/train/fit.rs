@@ -165,6 +165,8 @@ struct Progress {
     loss_count: u64,
     last_train: f64,
     early: EarlyStop,
+    /// Whether a validation loss was ever not a number.
+    validation_failed: bool,
 }
 
 /// Fits `engine` to `task`.
@@ -182,7 +184,14 @@ pub(crate) fn fit<T: Task>(
     let mut last = Rotating::new(folder.join("last.ckpt"))?;
     let mut best_file = Rotating::new(folder.join("best.ckpt"))?;
     let early = EarlyStop::new(Goal::Lower, place.patience, 0.0);
-    let mut progress = Progress { epochs_done: 0, loss_sum: 0.0, loss_count: 0, last_train: f64::NAN, early };
+    let mut progress = Progress {
+        epochs_done: 0,
+        loss_sum: 0.0,
+        loss_count: 0,
+        last_train: f64::NAN,
+        early,
+        validation_failed: false,
+    };
     if place.resume {
         State::finish_save(&last)?;
         State::finish_save(&best_file)?;
@@ -265,6 +274,14 @@ pub(crate) fn fit<T: Task>(
             let state = State::load(&best_file)?.value;
             (get_weights(&state, "model", &engine.weights.layout)?, epoch, Some(loss))
         }
+        None if progress.validation_failed => {
+            return Err(Error::numeric(format!(
+                "the validation loss was NaN or infinite at the end of each of {} epochs: no epoch can be chosen",
+                progress.epochs_done
+            ))
+            .in_file(place.dir)
+            .remedy("lower the learning rate or give --clip-norm 1, and look at the validation windows"));
+        }
         None => (engine.weights.values.clone(), progress.epochs_done.saturating_sub(1), None),
     };
     Ok(Fitted {
@@ -292,6 +309,7 @@ fn end_epoch<T: Task>(
     progress.epochs_done += 1;
     let mut best = false;
     if let Some(loss) = validation_loss {
+        progress.validation_failed |= !loss.is_finite();
         best = progress.early.observe(epoch, loss) == Verdict::Better;
         if best {
             let mut state = State::default();
@@ -340,6 +358,7 @@ impl Progress {
             ("epochs_done", self.epochs_done),
             ("loss_count", self.loss_count),
             ("waited", self.early.waited),
+            ("validation_failed", u64::from(self.validation_failed)),
         ] {
             state.numbers.insert(name.into(), value);
         }
@@ -358,6 +377,8 @@ impl Progress {
         self.loss_sum = state.float("loss_sum")?;
         self.last_train = state.float("last_train")?;
         self.early.waited = state.number("waited")?;
+        // States of version 0.1 do not say; a NaN then used up patience.
+        self.validation_failed = state.numbers.get("validation_failed").is_some_and(|v| *v != 0);
         self.early.best = match state.numbers.get("best_epoch") {
             Some(&epoch) => Some((state.float("best_loss")?, epoch)),
             None => None,

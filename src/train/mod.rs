@@ -35,7 +35,8 @@ pub mod shard;
 
 pub use augment::Augment;
 pub use finetune::{
-    FinetuneSettings, FinetuneSummary, FoldSummary, Initial, Labelled, Prediction, classify, finetune,
+    FinetuneSettings, FinetuneSummary, FoldLabels, FoldSummary, Initial, Labelled, Prediction, classify,
+    finetune,
 };
 pub use fit::{Control, Event, NoopObserver, Observer};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};

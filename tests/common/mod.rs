@@ -57,7 +57,7 @@ pub(crate) fn people_of_two_classes(source: &MemoryWindows) -> Labelled<'_> {
     Labelled {
         source,
         windows: (0..40).collect(),
-        labels: (0..40).map(|i| i % 2 == 1).collect(),
+        labels: (0..40).map(|i| i % 2 == 1).collect::<Vec<_>>().into(),
         split: Split::new(&keys, protocol, 0.2, 1).unwrap(),
         fingerprint: "waves".into(),
     }

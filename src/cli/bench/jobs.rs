@@ -163,7 +163,7 @@ pub(super) fn finetune_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
     let data = Labelled {
         source: &source,
         windows: (0..n).collect(),
-        labels: (0..n).map(|i| i % 2 == 0).collect(),
+        labels: (0..n).map(|i| i % 2 == 0).collect::<Vec<_>>().into(),
         split: Split {
             protocol: Protocol::LeakingWindows { k: 1 },
             seed: 1,
