@@ -14,6 +14,7 @@ pub mod absorbed_attention;
 pub mod activation;
 pub mod adam;
 pub mod attention;
+mod compiled;
 pub mod contract;
 pub mod conv1d;
 pub mod dropout;

@@ -18,7 +18,7 @@
 //! propagates. The same bits on every instruction set: the plain loop is compiled for each.
 
 use crate::contract::{len, product, require};
-use crate::{GradMut, Isa, Real};
+use crate::{GradMut, Isa};
 
 mod reference;
 
@@ -46,29 +46,33 @@ pub struct Dims {
     pub cols: usize,
 }
 
-/// x: \[batch, rows, cols\], y: \[batch, cols\].
-///
-/// # Panics
-/// If sizes do not fit or there is no row.
-pub fn forward<T: Real>(isa: Isa, kind: Pool, d: Dims, x: &[T], y: &mut [T]) {
-    check("pool", d);
-    len("pool", "x", product("pool", &[d.batch, d.rows, d.cols]), x.len());
-    len("pool", "y", product("pool", &[d.batch, d.cols]), y.len());
-    isa.run(reference::Forward { kind, d, x, y });
+crate::compiled::compiled! {
+    /// x: \[batch, rows, cols\], y: \[batch, cols\].
+    ///
+    /// # Panics
+    /// If sizes do not fit or there is no row.
+    pub fn forward<T>(isa: Isa, kind: Pool, d: Dims, x: &[T], y: &mut [T]) as ForwardEntry {
+        check("pool", d);
+        len("pool", "x", product("pool", &[d.batch, d.rows, d.cols]), x.len());
+        len("pool", "y", product("pool", &[d.batch, d.cols]), y.len());
+        isa.run(reference::Forward { kind, d, x, y });
+    }
 }
 
-/// dx: \[batch, rows, cols\] from x and dy: \[batch, cols\]; x is read by [`Pool::Max`] only.
-///
-/// # Panics
-/// If sizes do not fit or there is no row.
-pub fn backward<T: Real>(isa: Isa, kind: Pool, d: Dims, x: &[T], dy: &[T], dx: GradMut<'_, T>) {
-    let op = "pool backward";
-    check(op, d);
-    let n = product(op, &[d.batch, d.rows, d.cols]);
-    len(op, "x", n, x.len());
-    len(op, "dy", product(op, &[d.batch, d.cols]), dy.len());
-    len(op, "dx", n, dx.data.len());
-    isa.run(reference::Backward { kind, d, x, dy, dx });
+crate::compiled::compiled! {
+    /// dx: \[batch, rows, cols\] from x and dy: \[batch, cols\]; x is read by [`Pool::Max`] only.
+    ///
+    /// # Panics
+    /// If sizes do not fit or there is no row.
+    pub fn backward<T>(isa: Isa, kind: Pool, d: Dims, x: &[T], dy: &[T], dx: GradMut<'_, T>) as BackwardEntry {
+        let op = "pool backward";
+        check(op, d);
+        let n = product(op, &[d.batch, d.rows, d.cols]);
+        len(op, "x", n, x.len());
+        len(op, "dy", product(op, &[d.batch, d.cols]), dy.len());
+        len(op, "dx", n, dx.data.len());
+        isa.run(reference::Backward { kind, d, x, dy, dx });
+    }
 }
 
 fn check(op: &str, d: Dims) {
