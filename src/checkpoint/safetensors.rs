@@ -499,10 +499,10 @@ pub fn write_to(sink: &mut dyn Write, tensors: &[TensorView<'_>], metadata: &Met
     Ok(())
 }
 
-/// Writes `tensors` and `metadata` to the file at `path`, whole or not at all ([`super::write_atomic`]).
+/// Writes `tensors` and `metadata` to the file at `path`, whole or not at all ([`super::replace_file`]).
 ///
 /// # Errors
 /// As [`write_to`].
 pub fn write(path: impl AsRef<Path>, tensors: &[TensorView<'_>], metadata: &Metadata) -> Result<()> {
-    super::write_atomic(path, |sink| write_to(sink, tensors, metadata))
+    super::replace_file(path, |sink| write_to(sink, tensors, metadata))
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::options::Precision;
-use super::windows::{self, Partial, RecordingArgs, seconds};
+use super::windows::{self, RecordingArgs, seconds};
+use crate::checkpoint::{NewFile, write_bytes};
 use crate::cli::Context;
 use crate::data::npy::Writer;
 use crate::data::store::Store;
@@ -66,8 +67,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         [dir] if dir.is_dir() => Some(Store::open(dir)?),
         _ => None,
     };
-    let part = Partial::beside(&args.out, "out")?;
-    let mut writer = Writer::create(&part.path, model.config().width())?;
+    let part = NewFile::beside(&args.out).map_err(|e| e.at("--out"))?;
+    let mut writer = Writer::create(part.path(), model.config().width())?;
     let index = match &store {
         Some(store) => of_store(args, context, &model, store, &mut writer)?,
         None => of_recordings(args, context, &model, &mut writer)?,
@@ -77,8 +78,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(Error::data("there is no window to embed")
             .remedy("give recordings longer than a window, or a store with windows"));
     }
-    windows::write_file(&index_path, &index)?;
-    part.rename(&args.out)?;
+    write_bytes(&index_path, &index)?;
+    part.commit()?;
     let (width, out) = (model.config().width(), args.out.display());
     context.result(&format!("{out}: {rows} windows x {width} features; index in {}\n", index_path.display()), || {
         serde_json::json!({

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::options::Precision;
-use super::windows::{self, Partial};
+use super::windows;
 use crate::cli::Context;
 use crate::data::npy;
 use crate::error::Result;
@@ -66,9 +66,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         (Task::Classifier { .. }, true) => ("probabilities", vec![n], model.predict(&x)?),
         (Task::Classifier { .. }, false) => ("logits", vec![n], model.logits(&x)?),
     };
-    let part = Partial::beside(&args.output, "output")?;
-    npy::write_f32(&part.path, &shape, &y)?;
-    part.rename(&args.output)?;
+    npy::write_f32(&args.output, &shape, &y)?;
     let out = args.output.display().to_string();
     context.result(
         &format!("{out}: {what} {shape:?}\n"),

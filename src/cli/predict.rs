@@ -163,10 +163,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut document = document(args, &states, &done, &skipped);
     document["settings"] = context.settings();
     if let Some(out) = &args.out {
-        windows::create_dir(out)?;
-        windows::write_file(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;
-        windows::write_file(&out.join("recordings.csv"), &recordings_csv(&states, &done, &skipped)?)?;
-        windows::write_file(&out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
+        let _lock = super::rundir::lock(out, context)?;
+        crate::checkpoint::write_bytes(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;
+        crate::checkpoint::write_bytes(
+            &out.join("recordings.csv"),
+            &recordings_csv(&states, &done, &skipped)?,
+        )?;
+        crate::checkpoint::write_bytes(&out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
         context.write_config(out, config::FILE)?;
         context.note(format!("wrote {}", out.display()));
     }

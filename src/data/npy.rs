@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::{FileOps, Os, Sink, replace_file};
 use crate::error::{Error, IoContext, Result};
 
 /// Type of one value in the file.
@@ -306,7 +307,7 @@ fn header_bytes(descr: &str, shape: &[usize]) -> Vec<u8> {
 /// [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
-    file: BufWriter<File>,
+    file: BufWriter<Box<dyn Sink>>,
     path: PathBuf,
     row_len: usize,
     rows: usize,
@@ -318,10 +319,18 @@ impl Writer {
     /// # Errors
     /// `row_len` 0, or the file cannot be created.
     pub fn create(path: &Path, row_len: usize) -> Result<Self> {
+        Self::create_with(&Os, path, row_len)
+    }
+
+    /// [`Writer::create`] with other file operations.
+    ///
+    /// # Errors
+    /// As [`Writer::create`].
+    pub fn create_with(ops: &dyn FileOps, path: &Path, row_len: usize) -> Result<Self> {
         if row_len == 0 {
             return Err(Error::shape("rows of 0 values cannot be written"));
         }
-        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path).with_file(path)?);
+        let mut file = BufWriter::with_capacity(1 << 20, ops.create_new(path).with_file(path)?);
         file.write_all(&header_bytes("<f4", &[0, row_len])).with_file(path)?;
         Ok(Self { file, path: path.to_path_buf(), row_len, rows: 0 })
     }
@@ -360,13 +369,13 @@ impl Writer {
     /// A full disk.
     pub fn finish(self) -> Result<usize> {
         let path = self.path.clone();
-        let (rows, file) = self.close()?;
-        file.sync_all().with_file(&path)?;
+        let (rows, mut file) = self.close()?;
+        file.sync().with_file(&path)?;
         Ok(rows)
     }
 
     /// [`Writer::finish`] without the sync, which is left to the caller. Returns the number of rows and the file.
-    pub(crate) fn close(mut self) -> Result<(usize, File)> {
+    pub(crate) fn close(mut self) -> Result<(usize, Box<dyn Sink>)> {
         self.file.flush().with_file(&self.path)?;
         let file = self.file.get_mut();
         file.seek(SeekFrom::Start(0)).with_file(&self.path)?;
@@ -403,10 +412,8 @@ fn write_with<const N: usize>(
     if shape.is_empty() || shape.len() > 2 || product != Some(len) {
         return Err(Error::shape(format!("shape {shape:?} does not fit {len} values")).in_file(path));
     }
-    let mut out = BufWriter::new(File::create(path).with_file(path)?);
-    out.write_all(&header_bytes(descr, shape)).with_file(path)?;
-    for bytes in values {
-        out.write_all(&bytes).with_file(path)?;
-    }
-    out.flush().with_file(path)
+    replace_file(path, |out| {
+        out.write_all(&header_bytes(descr, shape)).with_file(path)?;
+        values.into_iter().try_for_each(|bytes| out.write_all(&bytes)).with_file(path)
+    })
 }

@@ -5,12 +5,12 @@ use super::fit::{Control, Event, FitPaths, Observer, Task, fit};
 use super::pretrain::check_windows;
 use super::shard::Workers;
 use super::{Augment, Run, Weights};
-use crate::checkpoint::{Rotating, State};
+use crate::checkpoint::{Os, Rotating, State, atomic::create_dirs};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::rng::SplitMix64;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Split};
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::graph::{Exec, Layout, MatmulPrecision, OutputRequest, PackedWeights, Plan};
 use crate::nn::{self, ModelConfig};
 use heartlore_kernels::Isa;
@@ -309,10 +309,8 @@ impl Job<'_> {
         if test != run.precision {
             essence += &format!("\ntested in {test:?}");
         }
-        let mut done = Rotating::new(self.dir.join("done.ckpt")).or_else(|_| {
-            std::fs::create_dir_all(self.dir).with_file(self.dir)?;
-            Rotating::new(self.dir.join("done.ckpt"))
-        })?;
+        create_dirs(&Os, self.dir)?;
+        let mut done = Rotating::new(self.dir.join("done.ckpt"))?;
         if self.resume && done.last().exists() {
             let state = State::load(&done)?.value;
             if state.string("essence")? == essence {

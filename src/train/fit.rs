@@ -3,9 +3,9 @@
 use super::Run;
 use super::engine::{Engine, Params, get_weights, put_weights};
 use super::shard::Workers;
-use crate::checkpoint::{Rotating, State};
+use crate::checkpoint::{Os, Rotating, State, atomic::create_dirs};
 use crate::data::batch::{Batches, Position};
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::optim::{EarlyStop, Goal, Verdict};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -180,7 +180,7 @@ pub(crate) fn fit<T: Task>(
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     let folder = place.dir.join("checkpoints");
-    std::fs::create_dir_all(&folder).with_file(&folder)?;
+    create_dirs(&Os, &folder)?;
     let mut last = Rotating::new(folder.join("last.ckpt"))?;
     let mut best_file = Rotating::new(folder.join("best.ckpt"))?;
     let early = EarlyStop::new(Goal::Lower, place.patience, 0.0);

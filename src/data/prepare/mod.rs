@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::checkpoint::NewDir;
 use crate::data::index::Row;
 use crate::data::manifest::{Counts, Filter, Manifest, Processing, Skipped, Source, sha256_file};
 use crate::data::recording::Unit;
-use crate::data::store::StoreWriter;
+use crate::data::store::{Store, StoreWriter};
 use crate::data::table::{Item, Items};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::signal::{Normalisation, QualitySettings, Scaler};
@@ -179,12 +180,28 @@ pub fn prepare(
     progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<Report> {
     settings.check()?;
+    prepare_into(StoreWriter::lock(target, settings.overwrite)?, items, settings, progress, |_, _, _| Ok(()))
+}
+
+/// [`prepare`] into a place that is locked already ([`StoreWriter::lock`]). `more` is called with the finished store before
+/// it takes its place, to write further files into its directory.
+///
+/// # Errors
+/// As [`prepare`], and what `more` returns.
+pub fn prepare_into(
+    place: NewDir,
+    items: &Items,
+    settings: &PrepareSettings,
+    progress: &mut dyn FnMut(Progress<'_>) -> bool,
+    more: impl FnOnce(&Report, &Store, &NewDir) -> Result<()>,
+) -> Result<Report> {
+    settings.check()?;
     if items.items.is_empty() {
         return Err(Error::data("there are no recordings to prepare"));
     }
     let doubts = checked(items, settings)?;
     let items_in_all = items.items.len();
-    let mut writer = StoreWriter::create(target, settings.window, &items.label_names, settings.overwrite)?;
+    let mut writer = StoreWriter::create_in(place, settings.window, &items.label_names, settings.overwrite)?;
     let scalers = subject_scalers(&items.items, settings)?;
     let quotas = quotas(&items.items, settings);
     let mut report = Report::default();
@@ -301,7 +318,7 @@ pub fn prepare(
             notes.push(String::from_utf8_lossy(&std::fs::read(&path).with_file(&path)?).trim().to_string());
         }
     }
-    writer.finish(Manifest {
+    let manifest = Manifest {
         format: String::new(),
         format_version: 0,
         heartlore_version: String::new(),
@@ -319,7 +336,8 @@ pub fn prepare(
         sources,
         notes,
         sha256: BTreeMap::new(),
-    })?;
+    };
+    writer.finish_with(manifest, |store, place| more(&report, store, place))?;
     Ok(report)
 }
 
