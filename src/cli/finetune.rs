@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Precision, labels, model, protocol, selection, training};
 use crate::checkpoint::write_bytes;
+use crate::cli::Context;
 use crate::cli::evaluate::{self, SplitFile};
 use crate::cli::people::{self, InitProvenance};
 use crate::cli::pretrain::{fingerprint, is_simulated, training_data};
 use crate::cli::rundir::{RunDir, RunLogger};
-use crate::cli::Context;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Keys, Split};
 use crate::data::store::Store;
