@@ -243,24 +243,13 @@ fn labelled<'a>(
     let mut all = Split { folds: vec![fold], ..split.clone() };
     labels.leave_out_middle(&mut all);
     let left_out = all.folds.pop().map(|f| f.unused).unwrap_or_default();
-    let lists = std::iter::once(&whole).chain(&by_fold);
     Labelled {
         source: store,
         windows: labels.rows.clone(),
-        fingerprint: format!("{} {:?} {}", fingerprint(store), labels.rule, crc(&labels.rows, lists)),
+        fingerprint: fingerprint(store),
         labels: FoldLabels::by_fold(by_fold, whole, left_out),
         split: split.clone(),
     }
-}
-
-/// A number that changes with the labelled windows and their classes in any fold.
-fn crc<'a>(rows: &[usize], classes: impl Iterator<Item = &'a Vec<bool>>) -> String {
-    // FNV-1a, 64 bits: enough to notice another label column.
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    rows.iter().flat_map(|r| (*r as u64).to_le_bytes()).for_each(&mut add);
-    classes.flatten().for_each(|c| add(u8::from(*c)));
-    format!("{hash:016x}")
 }
 
 fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Result<Split> {

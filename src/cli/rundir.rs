@@ -49,6 +49,10 @@ impl RunDir {
             Ok(bytes) => serde_json::from_slice::<Json>(&bytes).ok(),
             Err(_) => None,
         };
+        if resume {
+            // The checkpoints know the data by the checksums of the manifest.
+            store.verify()?;
+        }
         sweep(dir);
         let mut history = old.as_ref().and_then(|o| o["history"].as_array().cloned()).unwrap_or_default();
         history.push(json!({
@@ -154,8 +158,9 @@ fn sweep(dir: &Path) {
     }
 }
 
-/// Settings that a resumed run may change: they do not reach its result, or are checked by the data's checksums.
-const MAY_CHANGE: [&str; 4] = ["out", "data", "threads", "checkpoint-every"];
+/// Settings that a resumed run may change: they do not reach its result, or what they stand for is checked by content
+/// ([`crate::train::RunFingerprint`]).
+const MAY_CHANGE: [&str; 5] = ["out", "data", "threads", "checkpoint-every", "isa"];
 
 /// Refuses to go on with other settings than the run was started with.
 fn same_settings(path: &Path, now: &str) -> Result<()> {

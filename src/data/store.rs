@@ -413,3 +413,72 @@ fn csv_error(e: csv::Error, path: &Path) -> Error {
         other => Error::format(format!("{other:?}")).in_file(path),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::tests::faults::{Faulty, at_every_call, names};
+    use std::sync::Arc;
+
+    fn manifest() -> Manifest {
+        serde_json::from_value(serde_json::json!({
+            "format": "", "format_version": 0, "heartlore_version": "", "windows": 0, "samples": 0, "unit": "mV",
+            "processing": { "rate_hz": 128.0, "window": 4, "hop": 4, "filter": null, "normalisation": "none" },
+            "quality_gate": null, "caps": {}, "labels": [],
+            "counts": { "recordings": 1, "windows_kept": 0, "windows_dropped": {}, "samples_missing": 0,
+                        "samples_left_over": 0, "skipped": [], "warnings": [] },
+            "sources": [], "notes": [], "sha256": {},
+        }))
+        .unwrap()
+    }
+
+    /// A store of `n` windows, with a further file.
+    fn write(place: NewDir, n: usize) -> Result<()> {
+        let mut writer = StoreWriter::create_in(place, 4, &["calm".into()], true)?;
+        for i in 0..n {
+            let row = Row { subject: i.to_string(), labels: vec![None], ..Row::default() };
+            writer.push(&row, &[n as f32; 4])?;
+        }
+        writer.finish_with(manifest(), |store, place| {
+            place.write("more", |sink| sink.write_all(store.len().to_string().as_bytes()).with_file("more"))
+        })
+    }
+
+    #[test]
+    fn a_store_is_old_or_new_under_its_name_whichever_call_is_the_last() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("store");
+        let faults = at_every_call(
+            |ops: &Faulty| {
+                write(StoreWriter::lock(&dir, true).unwrap(), 2).unwrap();
+                NewDir::begin_with(Arc::new(ops.clone()), &dir).and_then(|place| write(place, 3)).is_ok()
+            },
+            |done, ops| {
+                let store = Store::open(&dir).unwrap();
+                store.verify().unwrap();
+                assert!(store.len() == 3 || (store.len() == 2 && !done), "{ops:?}");
+                assert_eq!(fs::read_to_string(dir.join("more")).unwrap(), store.len().to_string());
+                let mut window = [0.0; 4];
+                store.read_window(1, &mut window).unwrap();
+                assert_eq!(window, [store.len() as f32; 4]);
+            },
+        );
+        assert!(faults > 60, "{faults}");
+        write(StoreWriter::lock(&dir, true).unwrap(), 2).unwrap();
+        assert_eq!(names(root.path()), ["store"]);
+    }
+
+    #[test]
+    fn a_second_writer_is_refused_before_it_has_done_anything() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("store");
+        let first = StoreWriter::create(&dir, 4, &[], false).unwrap();
+        for overwrite in [false, true] {
+            let e = StoreWriter::create(&dir, 4, &[], overwrite).unwrap_err();
+            assert!(e.to_string().contains("in use by process"), "{e}");
+        }
+        assert!(first.place.path().is_dir(), "what the first writes is untouched");
+        drop(first);
+        assert!(names(root.path()).is_empty());
+    }
+}

@@ -162,3 +162,45 @@ fn check_target(dir: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::tests::faults::{at_every_call, names};
+    use crate::model::Task;
+    use crate::nn::ModelConfig;
+
+    #[test]
+    fn a_model_is_old_or_new_under_its_name_whichever_call_is_the_last() {
+        let config = ModelConfig {
+            window: 16,
+            channels: vec![4],
+            kernels: vec![3],
+            strides: vec![4],
+            layers: 1,
+            heads: 2,
+            hidden: 4,
+            ..ModelConfig::tiny()
+        };
+        let [old, new] = [1, 2].map(|seed| Model::init(config.clone(), Task::Pretrained, seed).unwrap());
+        let values = |m: &Model| m.tensors().flat_map(|t| t.values.to_vec()).collect::<Vec<f32>>();
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("model");
+        let faults = at_every_call(
+            |ops| {
+                old.save(&dir).unwrap();
+                new.save_with(Arc::new(ops.clone()), &dir).is_ok()
+            },
+            |done, ops| {
+                let found = values(&Model::load(&dir).unwrap());
+                assert!(found == values(&new) || (found == values(&old) && !done), "{ops:?}");
+                for name in names(root.path()).iter().filter(|n| n.starts_with('.')) {
+                    let path = root.path().join(name);
+                    fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)).unwrap();
+                }
+                fs::remove_dir_all(&dir).unwrap();
+            },
+        );
+        assert!(faults > 60, "{faults}");
+    }
+}

@@ -29,6 +29,7 @@
 mod augment;
 mod engine;
 mod finetune;
+mod fingerprint;
 mod fit;
 mod pretrain;
 pub mod shard;
@@ -38,6 +39,7 @@ pub use finetune::{
     FinetuneSettings, FinetuneSummary, FoldLabels, FoldSummary, Initial, Labelled, Prediction, classify,
     finetune,
 };
+pub use fingerprint::{Difference, RunFingerprint};
 pub use fit::{Control, Event, NoopObserver, Observer};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
 
@@ -156,11 +158,6 @@ impl Run {
                     .remedy(format!("it has {}", have.join(", ")))
             }),
         }
-    }
-
-    /// The settings that the result depends on, as text: what a resumed run must share with the interrupted one.
-    fn essence(&self) -> String {
-        format!("{:?}", Run { threads: 0, checkpoint_every: 0, ..self.clone() })
     }
 }
 
