@@ -18,6 +18,7 @@ pub mod json;
 pub mod lock;
 mod names;
 pub mod ops;
+pub mod placeholder;
 mod rotating;
 pub mod safetensors;
 mod shapes;

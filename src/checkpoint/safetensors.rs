@@ -16,6 +16,7 @@
 
 use super::dtype::{Dtype, Element, bf16_to_f32, f16_to_f32, le_bytes};
 use super::json::{Parser, write_string};
+use super::placeholder;
 use crate::error::{Error, IoContext, Kind, Result};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -127,6 +128,10 @@ impl<S: Read + Seek> Reader<S> {
 
     fn read_header(&mut self) -> Result<()> {
         let len = self.source.seek(SeekFrom::End(0)).map_err(io)?;
+        self.source.rewind().map_err(io)?;
+        let mut start = Vec::new();
+        Read::take(&mut self.source, placeholder::HEAD as u64).read_to_end(&mut start).map_err(io)?;
+        placeholder::refuse(&start)?;
         self.source.rewind().map_err(io)?;
         let mut head = [0u8; 8];
         if len < 8 {

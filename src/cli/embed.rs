@@ -56,7 +56,9 @@ pub struct Args {
 /// A store prepared in another way than the model was trained on; a recording that cannot be used; files that exist; a
 /// disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
+    let model = super::windows::load_model(&args.model, context)?
+        .with_threads(args.threads)
+        .with_precision(args.precision.0);
     let index_path = args.out.with_extension("csv");
     if index_path == args.out {
         return Err(super::bad_flag("out", "the features cannot have the extension csv: the index takes it"));

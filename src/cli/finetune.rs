@@ -107,7 +107,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// Fine-tunes into `args.out` and writes everything there.
 pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Evaluation, Option<Model>)> {
     let init = match &args.init {
-        Some(dir) => Some(Model::load(dir)?),
+        Some(dir) => Some(super::windows::load_model(dir, context)?),
         None => None,
     };
     if let (Some(model), Some(dir)) = (&init, &args.init) {

@@ -8,7 +8,6 @@ use crate::cli::Context;
 use crate::data::npy;
 use crate::error::Result;
 use crate::graph::MatmulPrecision;
-use crate::model::Model;
 use crate::model::Task;
 
 /// Flags of `forward`.
@@ -50,7 +49,9 @@ pub struct Args {
 /// # Errors
 /// Windows of another length, values that are not finite, a disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
+    let model = super::windows::load_model(&args.model, context)?
+        .with_threads(args.threads)
+        .with_precision(args.precision.0);
     let samples = model.config().window;
     let (n, values) = windows::of_npy(&args.input, samples, "windows")?;
     let x: Vec<f32> = values.into_iter().map(|v| v as f32).collect();

@@ -10,7 +10,6 @@ use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::{Error, Kind, Result};
 use crate::graph::MatmulPrecision;
-use crate::model::Model;
 use crate::model::{Output, Task};
 
 /// Flags of `predict`.
@@ -107,7 +106,9 @@ impl States {
 /// # Errors
 /// No classifier in the model; a recording that cannot be read or used; no window in any recording; a disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
+    let model = super::windows::load_model(&args.model, context)?
+        .with_threads(args.threads)
+        .with_precision(args.precision.0);
     let Task::Classifier { positive, negative, threshold } = model.task().clone() else {
         return Err(Error::usage("this model was only pre-trained: it has no classifier")
             .in_file(&args.model)

@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Os, atomic::create_dirs};
+use crate::cli::Context;
 use crate::data::npy;
 use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::recording::Unit;
 use crate::data::table::Item;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::model::{Output, Preprocessing};
+use crate::model::{Output, Preprocessing, QualityGate};
 use crate::signal::{Normalisation, Scaler};
 
 /// What the user says about recordings beyond what they say themselves.
@@ -75,6 +76,7 @@ pub fn of_recording(
         window: p.window,
         hop,
         normalisation: p.normalisation,
+        quality: p.quality_gate.settings(),
         channel: args.channel.clone(),
         unit,
         fs_hz: args.fs_hz,
@@ -86,6 +88,12 @@ pub fn of_recording(
         _ => None,
     };
     let mut cut = cut::cut_flagged(&item, &settings, subject.as_ref()).map_err(|e| e.in_file(file))?;
+    if p.quality_gate == QualityGate::Unknown {
+        cut.warnings.push(
+            "the model does not say which windows its training left out: windows are judged by the default thresholds"
+                .into(),
+        );
+    }
     if subject.is_some() {
         cut.warnings.push(
             "the model was trained on windows normalised per subject; this recording is taken for all there is of \
@@ -122,6 +130,22 @@ pub fn while_warming<R>(model: &Model, output: Output, read: impl FnOnce() -> R)
             Err(_) => Ok(result),
         }
     })
+}
+
+/// Loads the model in `dir`, with a note if its files hold keys of other tools.
+///
+/// # Errors
+/// As [`Model::load`].
+pub fn load_model(dir: &Path, context: &Context) -> Result<Model> {
+    let model = Model::load(dir)?;
+    if !model.foreign_keys().is_empty() {
+        context.note(format!(
+            "{}: passed over what other tools have added: {}",
+            dir.display(),
+            model.foreign_keys().join(", ")
+        ));
+    }
+    Ok(model)
 }
 
 /// How the model's windows were made.

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{FileOps, Os, Sink, replace_file};
+use crate::checkpoint::{FileOps, Os, Sink, placeholder, replace_file};
 use crate::error::{Error, IoContext, Result};
 
 /// Type of one value in the file.
@@ -255,6 +255,7 @@ fn decode(data: &[u8], dtype: Dtype, big: bool) -> Vec<f64> {
 /// As [`parse`], and a file that cannot be read.
 pub fn read(path: &Path) -> Result<Array> {
     let bytes = std::fs::read(path).with_file(path)?;
+    placeholder::refuse(&bytes).map_err(|e| e.in_file(path))?;
     parse(&bytes).map_err(|e| e.in_file(path))
 }
 
@@ -276,6 +277,7 @@ pub fn read_header_exact(file: &mut File, path: &Path) -> Result<Header> {
     let mut head = Vec::new();
     file.seek(SeekFrom::Start(0)).with_file(path)?;
     file.take(MAX_HEADER as u64 + 12).read_to_end(&mut head).with_file(path)?;
+    placeholder::refuse(&head).map_err(|e| e.in_file(path))?;
     let header = Header::parse(&head).map_err(|e| e.in_file(path))?;
     let left = len.saturating_sub(header.data_offset as u64);
     let need = header.values().and_then(|n| n.checked_mul(header.dtype.bytes()));

@@ -21,7 +21,7 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{NewDir, Sink, finish_replacement};
+use crate::checkpoint::{NewDir, Sink, finish_replacement, placeholder};
 use crate::data::index::{COLUMNS, Index, Row};
 use crate::data::manifest::{FORMAT, FORMAT_VERSION, Manifest, sha256_file};
 use crate::data::npy;
@@ -60,6 +60,7 @@ impl Store {
                 .remedy("give a directory made by `heartlore prepare`"));
         }
         let text = fs::read(&manifest_path).with_file(&manifest_path)?;
+        placeholder::refuse(&text).map_err(|e| e.in_file(&manifest_path))?;
         let bad = |what: String| Error::format(what).in_file(&manifest_path);
         // The version first: a later version may not parse as this one.
         let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
@@ -87,6 +88,7 @@ impl Store {
         };
         let index_path = dir.join(INDEX);
         let text = fs::read(&index_path).with_file(&index_path)?;
+        placeholder::refuse(&text).map_err(|e| e.in_file(&index_path))?;
         let index = Index::parse(&text).map_err(|e| e.in_file(&index_path))?;
         let stale = |what: String| bad(what).remedy("the store is damaged; prepare the data again");
         if index.len() != len {

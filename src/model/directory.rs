@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::{Model, Preprocessing, card, config, shapes};
 use crate::checkpoint::json::Value;
+use crate::checkpoint::placeholder;
 use crate::checkpoint::{FileOps, NewDir, Os, TensorView, compare_shapes, finish_replacement, safetensors};
 use crate::error::{Error, IoContext, Kind, Result};
 
@@ -80,7 +81,7 @@ impl Model {
         if !config_path.is_file() {
             return Err(no_model(dir));
         }
-        let (config, task, card) =
+        let (config, task, card, mut foreign) =
             read_json(&config_path).and_then(config::from_json).map_err(|e| e.in_file(&config_path))?;
         let weights_path = dir.join(WEIGHTS);
         let mut reader = safetensors::read(&weights_path)?;
@@ -105,7 +106,9 @@ impl Model {
         model.card = card;
         let path = dir.join(PREPROCESSOR);
         if path.exists() {
-            let p = read_json(&path).and_then(Preprocessing::from_json).map_err(|e| e.in_file(&path))?;
+            let read = read_json(&path).and_then(Preprocessing::from_json);
+            let (p, more) = read.map_err(|e| e.in_file(&path))?;
+            foreign.extend(more);
             if p.window != model.config.window {
                 return Err(Error::shape(format!(
                     "windows of {} samples, but the model takes {}",
@@ -117,6 +120,7 @@ impl Model {
             }
             model.preprocessing = Some(p);
         }
+        model.foreign_keys = foreign;
         Ok(model)
     }
 }
@@ -126,7 +130,9 @@ fn read_json(path: &Path) -> Result<Value> {
     if len > MAX_JSON {
         return Err(Error::format(format!("{len} bytes; at most {MAX_JSON} are read")));
     }
-    Value::parse(&fs::read(path).with_file(path)?)
+    let bytes = fs::read(path).with_file(path)?;
+    placeholder::refuse(&bytes)?;
+    Value::parse(&bytes)
 }
 
 /// Why there is nothing to load in `dir`.

@@ -430,9 +430,10 @@ fn quotas(items: &[Item], settings: &PrepareSettings) -> Vec<usize> {
         }
         for members in groups.values() {
             for (j, &i) in members.iter().enumerate() {
-                // Evenly spread remainder: the shares add up to the cap.
+                // Evenly spread remainder: the shares add up to the cap. No product of the cap, which may be any number.
                 let n = members.len();
-                let own = (j + 1) * cap / n - j * cap / n;
+                let (each, rest) = (cap / n, cap % n);
+                let own = each + (j + 1) * rest / n - j * rest / n;
                 quota[i] = quota[i].min(own);
             }
         }
@@ -468,22 +469,12 @@ fn subject_scalers<'a>(
 }
 
 fn gate_json(gate: Option<&QualitySettings>) -> serde_json::Value {
-    gate.map_or(serde_json::Value::Null, |q| {
-        serde_json::json!({
-            "min_length_s": q.min_length_s,
-            "flat_run_s": q.flat_run_s,
-            "max_flat_share": q.max_flat_share,
-            "clip_run_s": q.clip_run_s,
-            "max_clip_share": q.max_clip_share,
-            "min_peak_to_peak_mv": q.min_peak_to_peak_mv,
-            "max_peak_to_peak_mv": q.max_peak_to_peak_mv,
-            "max_spike_ratio": q.max_spike_ratio,
-            "min_beats": q.min_beats,
-            "min_heart_rate_bpm": q.min_heart_rate_bpm,
-            "max_heart_rate_bpm": q.max_heart_rate_bpm,
-            "min_template_correlation": q.min_template_correlation,
-            "min_kurtosis": q.min_kurtosis,
-            "max_powerline_share": q.max_powerline_share,
-        })
-    })
+    let object = |q: &QualitySettings| {
+        let value = |(name, v): (&str, f64)| {
+            let whole = name == "min_beats";
+            (name.to_string(), if whole { serde_json::json!(v as u64) } else { serde_json::json!(v) })
+        };
+        q.named().into_iter().map(value).collect::<serde_json::Map<_, _>>().into()
+    };
+    gate.map_or(serde_json::Value::Null, object)
 }
