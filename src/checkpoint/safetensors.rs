@@ -280,6 +280,7 @@ impl<S: Read + Seek> Reader<S> {
     fn wrong_type(&self, name: &str, found: Dtype, wanted: &str) -> Error {
         self.name_file(
             Error::format(format!("has element type {}, wanted {wanted}", found.name()))
+                .values(wanted, found.name())
                 .at(place(name))
                 .remedy("save the tensor in that type"),
         )
@@ -296,6 +297,7 @@ impl<S: Read + Seek> Reader<S> {
         if info.shape != expected {
             return Err(self.name_file(
                 Error::shape(format!("is {:?} in the file, {expected:?} in the model", info.shape))
+                    .shapes(expected, &info.shape)
                     .at(place(name))
                     .remedy("use the configuration that was saved with the file"),
             ));

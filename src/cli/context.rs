@@ -125,6 +125,12 @@ pub(super) fn print_error(error: &Error, json: bool) {
             "exit_code": error.exit_code(),
             "file": error.file().map(|f| f.display().to_string()),
             "message": error.to_string(),
+            "what": error.what(),
+            "place": error.fields().place,
+            "byte": error.fields().byte,
+            "expected": error.fields().expected,
+            "found": error.fields().found,
+            "remedy": error.fields().remedy,
         }});
         eprint_line(&format!("{value:#}"));
     } else {

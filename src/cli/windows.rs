@@ -172,6 +172,7 @@ pub fn of_npy(path: &Path, window: usize, what: &str) -> Result<(usize, Vec<f64>
         [samples] if samples == window => 1,
         _ => {
             return Err(Error::shape(format!("{what} of shape {:?}; wanted [n, {window}]", array.shape))
+                .values(format!("[n, {window}]"), format!("{:?}", array.shape))
                 .in_file(path)
                 .remedy("the model takes windows of that many samples: cut them so, or choose its model"));
         }

@@ -256,6 +256,7 @@ impl RunFingerprint {
                 .into(),
         };
         Err(Error::usage(format!("the run was started with {then}, now it is {now}"))
+            .values(then, now)
             .in_file(file)
             .at(field)
             .remedy(remedy))

@@ -115,6 +115,7 @@ pub(crate) fn check_windows(source: &dyn WindowSource, window: usize) -> Result<
         return Ok(());
     }
     Err(Error::data(format!("the windows have {} samples, the model takes {window}", source.samples()))
+        .shapes(&[window], &[source.samples()])
         .remedy("prepare the data with the model's window length, or choose the model's window to fit"))
 }
 
