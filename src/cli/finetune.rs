@@ -183,7 +183,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
             }
         }
     };
-    let steps = |n: usize| n.div_ceil(run.batch) as u64 * run.epochs;
+    let steps = |n: usize| (n.div_ceil(run.batch) as u64).saturating_mul(run.epochs);
     let mut planned: Vec<u64> = split.folds.iter().map(|f| steps(f.train.len())).collect();
     planned.push(steps(labels.rows.len()));
     let mut watch = RunLogger::new(dir.dir(), args.resume, &planned, context);

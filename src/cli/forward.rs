@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     pub probabilities: bool,
     /// Threads; 0 takes one per core. Does not change the numbers.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::options::threads)]
     pub threads: usize,
     /// What the operands of matrix products are rounded to: f32 (not at all), bf16, or int8 with attention in bf16; the model's
     /// parameters stay f32.

@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long = "select", value_name = "DATASET")]
     pub select: Vec<String>,
     /// Threads, 0 for all cores
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::options::threads)]
     pub threads: usize,
     /// How to prepare
     #[command(flatten)]

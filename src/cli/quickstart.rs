@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Threads, 0 for all cores
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::options::threads)]
     pub threads: usize,
     /// Simulated subjects of the labelled study
     #[arg(long, default_value_t = 20)]

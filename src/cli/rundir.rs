@@ -298,9 +298,9 @@ impl<'a> RunLogger<'a> {
     /// Watches a run in `dir`; `steps` are the planned steps of each fold (one entry for pre-training).
     pub fn new(dir: &Path, resume: bool, steps: &[u64], context: &'a Context) -> Self {
         interrupt::listen();
-        let before = steps.iter().scan(0, |sum, s| {
+        let before = steps.iter().scan(0u64, |sum, s| {
             let start = *sum;
-            *sum += s;
+            *sum = sum.saturating_add(*s);
             Some(start)
         });
         Self {
@@ -329,7 +329,7 @@ impl<'a> RunLogger<'a> {
     }
 
     fn global(&self, step: u64) -> u64 {
-        self.before.get(self.fold).copied().unwrap_or(0) + step
+        self.before.get(self.fold).copied().unwrap_or(0).saturating_add(step)
     }
 
     fn log(&mut self, event: &Event) -> Result<()> {

@@ -149,6 +149,10 @@ pub(crate) fn write_study(
     if subjects == 0 || study.trials == 0 {
         return Err(Error::usage("a study needs at least one subject and one trial"));
     }
+    if subjects.checked_mul(study.trials).is_none_or(|n| n > 1_000_000) {
+        return Err(Error::usage(format!("{subjects} subjects with {} trials each", study.trials))
+            .remedy("at most a million recordings are simulated at once"));
+    }
     let _lock = super::rundir::lock(out, context)?;
     let table = out.join("items.csv");
     if table.exists() {

@@ -213,7 +213,7 @@ pub(crate) fn fit<T: Task>(
     }
     let per_epoch = batches.batches_per_epoch() as u64;
     let schedule = run.schedule.in_steps(per_epoch)?;
-    let total_steps = per_epoch * run.epochs;
+    let total_steps = per_epoch.saturating_mul(run.epochs);
     let started = Event::Started {
         step: engine.step,
         epochs: progress.epochs_done,

@@ -356,7 +356,8 @@ fn checked(items: &Items, settings: &PrepareSettings) -> Result<Vec<String>> {
 /// few enough that their windows, judged by these, take no more than some tens of MiB.
 fn batches(cuts: &[Result<cut::Cut>], window: usize) -> usize {
     let largest = cuts.iter().flatten().map(|c| c.windows.len()).max().unwrap_or(0).max(1);
-    (BATCH_BYTES / (largest * window * size_of::<f32>())).clamp(1, 4)
+    let bytes = largest.saturating_mul(window).saturating_mul(size_of::<f32>());
+    (BATCH_BYTES / bytes).clamp(1, 4)
 }
 
 /// Windows of one thread's share of a batch, in bytes.
