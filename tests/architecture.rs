@@ -16,9 +16,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("signal", &[]),
     ("optim", &[]),
     ("metrics", &[]),
-    ("report", &["metrics"]),
-    // Named tensors only.
+    // Named tensors only; safe replacement of files, which needs none.
     ("checkpoint", &["tensor"]),
+    ("report", &["metrics", "checkpoint"]),
     // The prepared store is written as safely as a checkpoint.
     ("data", &["signal", "checkpoint"]),
     // A trained model with all it needs to be run: its own preparation of a recording, never a data set's reader.

@@ -291,6 +291,16 @@ fn caps_are_shared_out_evenly() {
     let settings = PrepareSettings { max_per_subject: Some(3), ..PrepareSettings::default() };
     assert_eq!(run(&items, &settings, &root.path().join("b")).unwrap().len(), 12);
     assert_eq!(PrepareSettings::default().windows_in_hours(0.5), 180);
+    // A cap of any size that nobody reaches caps nothing.
+    for (i, cap) in [107, usize::MAX / 3, usize::MAX / 2, usize::MAX - 1, usize::MAX].into_iter().enumerate()
+    {
+        let settings = PrepareSettings {
+            max_per_subject: Some(cap),
+            max_per_dataset: Some(cap),
+            ..PrepareSettings::default()
+        };
+        assert_eq!(run(&items, &settings, &root.path().join(i.to_string())).unwrap().len(), 106, "{cap}");
+    }
 }
 
 /// A CSV of a sine with amplitude `a`, 100 Hz, in mV, with a gap of missing samples from 13 to 14 s.

@@ -255,35 +255,39 @@ fn a_damaged_file_of_a_set_is_dropped_or_refused() {
     assert!(set.open(dir.path(), true).unwrap_err().to_string().contains("P05"));
 }
 
-fn data(part: &str) -> Option<PathBuf> {
-    let dir =
-        std::env::var_os("HEARTLORE_ECG_DATA").map(|d| PathBuf::from(d).join(part)).filter(|d| d.exists());
-    if dir.is_none() {
-        eprintln!("skipped: HEARTLORE_ECG_DATA is not set, or has no {part}");
-    }
+fn data(part: &str) -> PathBuf {
+    let dir = std::env::var_os("HEARTLORE_ECG_DATA")
+        .expect("HEARTLORE_ECG_DATA names the folder of real recordings");
+    let dir = PathBuf::from(dir).join(part);
+    assert!(dir.exists(), "{} is not there", dir.display());
     dir
 }
 
 #[test]
-fn real_folders() {
-    let open = |name: &str, part: &str| Some(find(name).unwrap().open(&data(part)?, false).unwrap());
-    if let Some(found) = open("eegmat", "raw/eegmat") {
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_real_folders() {
+    let open = |name: &str, part: &str| find(name).unwrap().open(&data(part), false).unwrap();
+    {
+        let found = open("eegmat", "raw/eegmat");
         let state = |s: &str| found.items.items.iter().filter(|i| i.labels == [Some(s.to_string())]).count();
         assert_eq!((found.items.items.len(), state("rest"), state("arithmetic")), (6, 3, 3));
         let r = read(&found.items.items[0]).unwrap();
         assert_eq!((r.channels.len(), r.channels[0].label.as_str()), (1, "ECG ECG"));
     }
-    if let Some(found) = open("mitdb", "raw/mitdb") {
+    {
+        let found = open("mitdb", "raw/mitdb");
         assert_eq!(samples(item(&found, "100", "100")).0.len(), 650_000);
         assert!(has(&found.warnings, &["2 records where 48"]));
     }
-    if let Some(found) = open("ecgid", "raw/ecgid") {
+    {
+        let found = open("ecgid", "raw/ecgid");
         let subjects: std::collections::BTreeSet<&str> =
             found.items.items.iter().map(|i| i.subject.as_str()).collect();
         assert_eq!(subjects.into_iter().collect::<Vec<_>>(), ["Person_01", "Person_02"]);
         assert_eq!(samples(&found.items.items[0]).1, 500.0);
     }
-    if let Some(found) = open("cinc2017", "raw/cinc2017") {
+    {
+        let found = open("cinc2017", "raw/cinc2017");
         assert_eq!(found.items.items.len(), 5);
         assert!(found.items.items.iter().all(|i| samples(i).1 == 300.0));
     }

@@ -112,7 +112,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     };
     match &args.out {
         Some(path) => {
-            windows::write_file(path, &csv)?;
+            crate::checkpoint::write_bytes(path, &csv)?;
             context.result(&format!("{} beats: {}\n", rows.len(), path.display()), document)
         }
         None => context.result(&String::from_utf8_lossy(&csv), document),

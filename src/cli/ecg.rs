@@ -116,7 +116,7 @@ impl Ecg {
             windows: marks,
             detail: None,
         });
-        windows::write_file(path, svg.to_string().as_bytes())
+        crate::checkpoint::write_bytes(path, svg.to_string().as_bytes())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::write_bytes;
 use crate::cli::people::InitProvenance;
 use crate::cli::pretrain::is_simulated;
-use crate::cli::rundir::{curves, provenance, write_bytes};
+use crate::cli::rundir::{self, curves, provenance};
 use crate::cli::{Context, reports, simulate};
 use crate::data::store::Store;
 use crate::error::{Error, IoContext, Result};
@@ -124,7 +125,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let fallback =
         || table.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
     let out = args.out.clone().unwrap_or_else(fallback);
-    std::fs::create_dir_all(&out).with_file(&out)?;
+    let _lock = rundir::lock(&out, context)?;
     let (judged, store) = if is_run {
         let split = read_split(&args.input)?;
         let told = |mut judged: Evaluation| {

@@ -84,7 +84,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let document = || json!({ "windows": rows.iter().map(Row::json).collect::<Vec<_>>(), "settings": context.settings() });
     match &args.out {
         Some(path) => {
-            windows::write_file(path, &csv)?;
+            crate::checkpoint::write_bytes(path, &csv)?;
             context.result(&format!("{} windows: {}\n", rows.len(), path.display()), document)
         }
         None => context.result(&String::from_utf8_lossy(&csv), document),

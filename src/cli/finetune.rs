@@ -4,11 +4,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::options::{Precision, labels, model, protocol, selection, training};
+use crate::checkpoint::write_bytes;
 use crate::cli::Context;
 use crate::cli::evaluate::{self, SplitFile};
 use crate::cli::people::{self, InitProvenance};
 use crate::cli::pretrain::{fingerprint, is_simulated, training_data};
-use crate::cli::rundir::{RunDir, RunLogger, write_bytes};
+use crate::cli::rundir::{RunDir, RunLogger};
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Keys, Split};
 use crate::data::store::Store;
@@ -106,7 +107,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// Fine-tunes into `args.out` and writes everything there.
 pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Evaluation, Option<Model>)> {
     let init = match &args.init {
-        Some(dir) => Some(Model::load(dir)?),
+        Some(dir) => Some(super::windows::load_model(dir, context)?),
         None => None,
     };
     if let (Some(model), Some(dir)) = (&init, &args.init) {
@@ -182,7 +183,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
             }
         }
     };
-    let steps = |n: usize| n.div_ceil(run.batch) as u64 * run.epochs;
+    let steps = |n: usize| (n.div_ceil(run.batch) as u64).saturating_mul(run.epochs);
     let mut planned: Vec<u64> = split.folds.iter().map(|f| steps(f.train.len())).collect();
     planned.push(steps(labels.rows.len()));
     let mut watch = RunLogger::new(dir.dir(), args.resume, &planned, context);
@@ -242,24 +243,13 @@ fn labelled<'a>(
     let mut all = Split { folds: vec![fold], ..split.clone() };
     labels.leave_out_middle(&mut all);
     let left_out = all.folds.pop().map(|f| f.unused).unwrap_or_default();
-    let lists = std::iter::once(&whole).chain(&by_fold);
     Labelled {
         source: store,
         windows: labels.rows.clone(),
-        fingerprint: format!("{} {:?} {}", fingerprint(store), labels.rule, crc(&labels.rows, lists)),
+        fingerprint: fingerprint(store),
         labels: FoldLabels::by_fold(by_fold, whole, left_out),
         split: split.clone(),
     }
-}
-
-/// A number that changes with the labelled windows and their classes in any fold.
-fn crc<'a>(rows: &[usize], classes: impl Iterator<Item = &'a Vec<bool>>) -> String {
-    // FNV-1a, 64 bits: enough to notice another label column.
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    rows.iter().flat_map(|r| (*r as u64).to_le_bytes()).for_each(&mut add);
-    classes.flatten().for_each(|c| add(u8::from(*c)));
-    format!("{hash:016x}")
 }
 
 fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Result<Split> {

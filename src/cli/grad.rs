@@ -76,7 +76,7 @@ struct Found<T> {
 /// # Errors
 /// Shapes that do not fit each other or the model; masks and labels other than 0 and 1; a mask that hides nothing.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?;
+    let model = super::windows::load_model(&args.model, context)?;
     let point = match (model.task(), &args.mask) {
         (Task::Pretrained, Some(mask)) => pretrain_point(args, mask, model.config().window)?,
         (Task::Pretrained, None) => {

@@ -89,7 +89,7 @@ fn of_path(args: &Args, path: &Path, context: &Context) -> Result<(String, Value
     let run = path.join("model");
     let model = [path, &run].into_iter().find(|d| d.join(CONFIG).is_file());
     if let Some(dir) = model {
-        let model = Model::load(dir)?;
+        let model = super::windows::load_model(dir, context)?;
         return match args.program {
             Some(program) => of_config(args, model.config(), program),
             None => Ok(of_model(dir, &model)),

@@ -10,7 +10,6 @@ use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::{Error, Kind, Result};
 use crate::graph::MatmulPrecision;
-use crate::model::Model;
 use crate::model::{Output, Task};
 
 /// Flags of `predict`.
@@ -41,7 +40,7 @@ pub struct Args {
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub skip_bad: bool,
     /// Threads; 0 takes one per core. Does not change the numbers.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::options::threads)]
     pub threads: usize,
     /// What the operands of matrix products are rounded to: f32 (not at all), bf16, or int8 with attention in bf16; the model's
     /// parameters stay f32.
@@ -107,7 +106,9 @@ impl States {
 /// # Errors
 /// No classifier in the model; a recording that cannot be read or used; no window in any recording; a disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
+    let model = super::windows::load_model(&args.model, context)?
+        .with_threads(args.threads)
+        .with_precision(args.precision.0);
     let Task::Classifier { positive, negative, threshold } = model.task().clone() else {
         return Err(Error::usage("this model was only pre-trained: it has no classifier")
             .in_file(&args.model)
@@ -163,10 +164,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut document = document(args, &states, &done, &skipped);
     document["settings"] = context.settings();
     if let Some(out) = &args.out {
-        windows::create_dir(out)?;
-        windows::write_file(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;
-        windows::write_file(&out.join("recordings.csv"), &recordings_csv(&states, &done, &skipped)?)?;
-        windows::write_file(&out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
+        let _lock = super::rundir::lock(out, context)?;
+        crate::checkpoint::write_bytes(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;
+        crate::checkpoint::write_bytes(
+            &out.join("recordings.csv"),
+            &recordings_csv(&states, &done, &skipped)?,
+        )?;
+        crate::checkpoint::write_bytes(&out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
         context.write_config(out, config::FILE)?;
         context.note(format!("wrote {}", out.display()));
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::options::preparation::PreparationArgs;
+use crate::checkpoint::NewDir;
 use crate::cli::{Context, config, interrupt, overview};
 use crate::data::datasets;
 use crate::data::prepare::survey::{LabelColumn, survey};
-use crate::data::prepare::{PrepareSettings, Report, prepare};
-use crate::data::store::Store;
+use crate::data::prepare::{PrepareSettings, Report, prepare_into};
+use crate::data::store::{Store, StoreWriter};
 use crate::data::table::{self, Items};
 use crate::error::{Error, IoContext, Result};
 
@@ -58,7 +59,7 @@ pub struct Args {
     #[arg(long = "select", value_name = "DATASET")]
     pub select: Vec<String>,
     /// Threads, 0 for all cores
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::options::threads)]
     pub threads: usize,
     /// How to prepare
     #[command(flatten)]
@@ -80,6 +81,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(path) = &args.plot {
         super::windows::check_free(path, settings.overwrite)?;
     }
+    // Before the work, so that a second command is refused at once.
+    let place = match args.out.as_ref().filter(|_| !args.dry_run) {
+        Some(out) => Some((out, lock(out, settings.overwrite, context)?)),
+        None => None,
+    };
     let (mut items, dropped) = match &args.dataset {
         Some(name) => dataset(name, args, &mut settings, context)?,
         None => (collect(args, context)?, Vec::new()),
@@ -95,15 +101,22 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         }
         items.items.retain(|i| args.select.contains(&i.dataset));
     }
-    let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
+    let Some((out, place)) = place else {
         return dry_run(&items, &dropped, &settings, args, context);
     };
-    let report = into_store(&items, &settings, out, args.threads, context)?;
-    context.write_config(out, config::FILE)?;
+    let (settings_text, mut picture) = (context.config.borrow().to_toml(), None);
+    let report = into_store(place, &items, &settings, args.threads, context, |report, store, place| {
+        let svg = overview::of_report(report, dropped.len(), store);
+        let write = |name: &str, text: &str| {
+            place.write(name, |sink| sink.write_all(text.as_bytes()).with_file(place.target().join(name)))
+        };
+        write(config::FILE, &settings_text)?;
+        write(overview::PICTURE, svg.as_str())?;
+        picture = Some(svg);
+        Ok(())
+    })?;
     let store = Store::open(out)?;
-    let picture = overview::of_report(&report, dropped.len(), &store);
-    super::rundir::write_bytes(&out.join(overview::PICTURE), picture.as_str().as_bytes())?;
-    if let Some(path) = &args.plot {
+    if let (Some(path), Some(picture)) = (&args.plot, picture) {
         overview::save(&picture, path, settings.overwrite, context)?;
     }
     context.result(&summary(&report, &settings, out), || {
@@ -123,16 +136,29 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     })
 }
 
-/// [`prepare`] with a progress bar, Ctrl-C and a number of threads.
+/// Locks `out` for a store to come, with a warning where the file system has no locks.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`StoreWriter::lock`].
+pub(crate) fn lock(out: &Path, overwrite: bool, context: &Context) -> Result<NewDir> {
+    let place = StoreWriter::lock(out, overwrite)?;
+    if !place.is_locked() {
+        super::rundir::warn_of_no_locks(out, context);
+    }
+    Ok(place)
+}
+
+/// [`prepare_into`] with a progress bar, Ctrl-C and a number of threads.
+///
+/// # Errors
+/// As [`prepare_into`].
 pub(crate) fn into_store(
+    place: NewDir,
     items: &Items,
     settings: &PrepareSettings,
-    out: &Path,
     threads: usize,
     context: &Context,
+    more: impl FnOnce(&Report, &Store, &NewDir) -> Result<()> + Send,
 ) -> Result<Report> {
     interrupt::listen();
     let bar = context.progress(items.items.len() as u64, "preparing");
@@ -144,7 +170,7 @@ pub(crate) fn into_store(
     };
     let mut on_progress = on_progress;
     // The closure must cross into the pool's thread; the bar can.
-    let report = pool.install(|| prepare(items, settings, out, &mut on_progress));
+    let report = pool.install(|| prepare_into(place, items, settings, &mut on_progress, more));
     bar.finish_and_clear();
     report
 }

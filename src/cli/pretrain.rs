@@ -163,7 +163,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
     let shown = if validation.is_empty() { train.clone() } else { validation.clone() };
     let unseen = !validation.is_empty();
     let data = PretrainData { source: store, train, sampling, validation, fingerprint: fingerprint(store) };
-    let mut watch = RunLogger::new(dir.dir(), args.resume, &[per_epoch * run.epochs], context);
+    let mut watch = RunLogger::new(dir.dir(), args.resume, &[per_epoch.saturating_mul(run.epochs)], context);
     let outcome = pretrain(&settings, &data, dir.dir(), args.resume, &mut watch);
     let summary = watch.settle(outcome)?;
     let mut metrics = vec![("training loss".to_string(), format!("{:.4}", summary.train_loss))];

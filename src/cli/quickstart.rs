@@ -21,13 +21,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::cli::rundir::{curves, peak_memory_bytes, provenance, write_bytes};
+use crate::checkpoint::write_bytes;
+use crate::cli::rundir::{self, curves, peak_memory_bytes, provenance};
 use crate::cli::{Command, Context, evaluate, finetune, prepare, pretrain, reports, simulate};
 use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::shipped;
 use crate::data::store::Store;
 use crate::data::table::Item;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::report::plots::{PredictionTimeline, Trace, TrueSpan, WindowPrediction, prediction_timeline};
 use crate::report::{Figure, NoticeKind, Report, Section, Tile};
@@ -53,7 +54,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Threads, 0 for all cores
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::options::threads)]
     pub threads: usize,
     /// Simulated subjects of the labelled study
     #[arg(long, default_value_t = 20)]
@@ -89,7 +90,7 @@ const FILES: [(&str, &[u8]); 9] = [
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let clock = Instant::now();
     let out = directory(args)?;
-    std::fs::create_dir_all(&out).with_file(&out)?;
+    let _lock = rundir::lock(&out, context)?;
     write_bytes(&out.join("config.toml"), context.config.borrow().to_toml().as_bytes())?;
     let step = |n: usize, what: &str| {
         context.note(format!("[{n}/5] {what} ({:.0} s)", clock.elapsed().as_secs_f64()))
@@ -97,16 +98,18 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 
     step(1, "preparing 18 minutes of real ECG");
     let real_dir = out.join("recordings/real");
-    std::fs::create_dir_all(&real_dir).with_file(&real_dir)?;
+    super::windows::create_dir(&real_dir)?;
     for (name, bytes) in FILES {
         let path = real_dir.join(name);
-        std::fs::write(&path, bytes).with_file(&path)?;
+        write_bytes(&path, bytes)?;
     }
     let mut settings = PrepareSettings { hop: 320, ..PrepareSettings::default() };
     settings.notes = shipped::notes();
     let real = out.join("stores/real");
-    std::fs::create_dir_all(out.join("stores")).with_file(&out)?;
-    prepare::into_store(&shipped::items(&real_dir), &settings, &real, args.threads, context)?;
+    super::windows::create_dir(&out.join("stores"))?;
+    let place = prepare::lock(&real, false, context)?;
+    let items = shipped::items(&real_dir);
+    prepare::into_store(place, &items, &settings, args.threads, context, |_, _, _| Ok(()))?;
     let real = Store::open(&real)?;
 
     let (seed, threads) = (args.seed.to_string(), args.threads.to_string());
@@ -143,7 +146,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     settings.hop = settings.window;
     settings.notes = vec![simulate::NOTE.into()];
     let labelled = out.join("stores/simulated");
-    prepare::into_store(&items, &settings, &labelled, args.threads, context)?;
+    let place = prepare::lock(&labelled, false, context)?;
+    prepare::into_store(place, &items, &settings, args.threads, context, |_, _, _| Ok(()))?;
     let labelled = Store::open(&labelled)?;
 
     step(4, "fine-tuning in five folds by subject, beside baselines");

@@ -1,18 +1,17 @@
 //! Windows for a trained model: cut from recordings exactly as the model's own were, or read from files of prepared
 //! windows. Shared by `predict`, `embed`, `forward` and `grad`.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::atomic::{FileOps, Os};
+use crate::checkpoint::{Os, atomic::create_dirs};
+use crate::cli::Context;
 use crate::data::npy;
 use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::recording::Unit;
 use crate::data::table::Item;
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::model::{Output, Preprocessing};
+use crate::model::{Output, Preprocessing, QualityGate};
 use crate::signal::{Normalisation, Scaler};
 
 /// What the user says about recordings beyond what they say themselves.
@@ -77,6 +76,7 @@ pub fn of_recording(
         window: p.window,
         hop,
         normalisation: p.normalisation,
+        quality: p.quality_gate.settings(),
         channel: args.channel.clone(),
         unit,
         fs_hz: args.fs_hz,
@@ -88,6 +88,12 @@ pub fn of_recording(
         _ => None,
     };
     let mut cut = cut::cut_flagged(&item, &settings, subject.as_ref()).map_err(|e| e.in_file(file))?;
+    if p.quality_gate == QualityGate::Unknown {
+        cut.warnings.push(
+            "the model does not say which windows its training left out: windows are judged by the default thresholds"
+                .into(),
+        );
+    }
     if subject.is_some() {
         cut.warnings.push(
             "the model was trained on windows normalised per subject; this recording is taken for all there is of \
@@ -126,6 +132,22 @@ pub fn while_warming<R>(model: &Model, output: Output, read: impl FnOnce() -> R)
     })
 }
 
+/// Loads the model in `dir`, with a note if its files hold keys of other tools.
+///
+/// # Errors
+/// As [`Model::load`].
+pub fn load_model(dir: &Path, context: &Context) -> Result<Model> {
+    let model = Model::load(dir)?;
+    if !model.foreign_keys().is_empty() {
+        context.note(format!(
+            "{}: passed over what other tools have added: {}",
+            dir.display(),
+            model.foreign_keys().join(", ")
+        ));
+    }
+    Ok(model)
+}
+
 /// How the model's windows were made.
 ///
 /// # Errors
@@ -150,6 +172,7 @@ pub fn of_npy(path: &Path, window: usize, what: &str) -> Result<(usize, Vec<f64>
         [samples] if samples == window => 1,
         _ => {
             return Err(Error::shape(format!("{what} of shape {:?}; wanted [n, {window}]", array.shape))
+                .values(format!("[n, {window}]"), format!("{:?}", array.shape))
                 .in_file(path)
                 .remedy("the model takes windows of that many samples: cut them so, or choose its model"));
         }
@@ -166,7 +189,7 @@ pub fn of_npy(path: &Path, window: usize, what: &str) -> Result<(usize, Vec<f64>
 /// Fails naming the first value that is not finite.
 ///
 /// # Errors
-/// [`Kind::Data`] with the place.
+/// [`crate::error::Kind::Data`] with the place.
 pub fn require_finite(values: &[f64], path: &Path, place: impl Fn(usize) -> String) -> Result<()> {
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
@@ -179,7 +202,7 @@ pub fn require_finite(values: &[f64], path: &Path, place: impl Fn(usize) -> Stri
 /// Refuses to write over `path` unless allowed.
 ///
 /// # Errors
-/// [`Kind::Usage`] if it exists.
+/// [`crate::error::Kind::Usage`] if it exists.
 pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
     if path.exists() && !overwrite {
         return Err(Error::usage("the file exists already")
@@ -189,63 +212,12 @@ pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
     Ok(())
 }
 
-/// Creates `dir` and the folders above it.
+/// Creates `dir` and the directories above it.
 ///
 /// # Errors
 /// The operating system's.
 pub fn create_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir)
-        .map_err(|e| Error::io(dir, e).remedy("choose a folder that can be written, or another name"))
-}
-
-/// Writes bytes whole or not at all.
-///
-/// # Errors
-/// As [`crate::checkpoint::write_atomic`].
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    crate::checkpoint::write_atomic(path, |sink: &mut dyn Write| {
-        sink.write_all(bytes).map_err(|e| Error::new(Kind::Io, e.to_string()).caused_by(e))
-    })
-}
-
-/// A file being written: synced and renamed when it is whole, gone otherwise.
-#[derive(Debug)]
-pub struct Partial {
-    /// Where to write.
-    pub path: PathBuf,
-}
-
-impl Partial {
-    /// A name beside `out`, which the flag `flag` gave.
-    ///
-    /// # Errors
-    /// `out` is not the name of a file.
-    pub fn beside(out: &Path, flag: &str) -> Result<Self> {
-        let name = out.file_name().ok_or_else(|| super::bad_flag(flag, "not the name of a file"))?;
-        let path = out.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-        if path.exists() {
-            // Only a killed process of the same number can have left it.
-            fs::remove_file(&path).with_file(&path)?;
-        }
-        Ok(Self { path })
-    }
-
-    /// Puts the finished file in its place.
-    ///
-    /// # Errors
-    /// The operating system's; `out` is then as it was.
-    pub fn rename(self, out: &Path) -> Result<()> {
-        fs::File::open(&self.path).and_then(|f| f.sync_all()).with_file(out)?;
-        fs::rename(&self.path, out).with_file(out)?;
-        let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Os.sync_dir(folder).with_file(folder)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path); // it is not there after a rename
-    }
+    create_dirs(&Os, dir).map_err(|e| e.remedy("choose a directory that can be written, or another name"))
 }
 
 /// Lines of fields as CSV text.

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::{FileOps, Os, Sink, placeholder, replace_file};
 use crate::error::{Error, IoContext, Result};
 
 /// Type of one value in the file.
@@ -254,6 +255,7 @@ fn decode(data: &[u8], dtype: Dtype, big: bool) -> Vec<f64> {
 /// As [`parse`], and a file that cannot be read.
 pub fn read(path: &Path) -> Result<Array> {
     let bytes = std::fs::read(path).with_file(path)?;
+    placeholder::refuse(&bytes).map_err(|e| e.in_file(path))?;
     parse(&bytes).map_err(|e| e.in_file(path))
 }
 
@@ -275,6 +277,7 @@ pub fn read_header_exact(file: &mut File, path: &Path) -> Result<Header> {
     let mut head = Vec::new();
     file.seek(SeekFrom::Start(0)).with_file(path)?;
     file.take(MAX_HEADER as u64 + 12).read_to_end(&mut head).with_file(path)?;
+    placeholder::refuse(&head).map_err(|e| e.in_file(path))?;
     let header = Header::parse(&head).map_err(|e| e.in_file(path))?;
     let left = len.saturating_sub(header.data_offset as u64);
     let need = header.values().and_then(|n| n.checked_mul(header.dtype.bytes()));
@@ -306,7 +309,7 @@ fn header_bytes(descr: &str, shape: &[usize]) -> Vec<u8> {
 /// [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
-    file: BufWriter<File>,
+    file: BufWriter<Box<dyn Sink>>,
     path: PathBuf,
     row_len: usize,
     rows: usize,
@@ -318,10 +321,18 @@ impl Writer {
     /// # Errors
     /// `row_len` 0, or the file cannot be created.
     pub fn create(path: &Path, row_len: usize) -> Result<Self> {
+        Self::create_with(&Os, path, row_len)
+    }
+
+    /// [`Writer::create`] with other file operations.
+    ///
+    /// # Errors
+    /// As [`Writer::create`].
+    pub fn create_with(ops: &dyn FileOps, path: &Path, row_len: usize) -> Result<Self> {
         if row_len == 0 {
             return Err(Error::shape("rows of 0 values cannot be written"));
         }
-        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path).with_file(path)?);
+        let mut file = BufWriter::with_capacity(1 << 20, ops.create_new(path).with_file(path)?);
         file.write_all(&header_bytes("<f4", &[0, row_len])).with_file(path)?;
         Ok(Self { file, path: path.to_path_buf(), row_len, rows: 0 })
     }
@@ -360,13 +371,13 @@ impl Writer {
     /// A full disk.
     pub fn finish(self) -> Result<usize> {
         let path = self.path.clone();
-        let (rows, file) = self.close()?;
-        file.sync_all().with_file(&path)?;
+        let (rows, mut file) = self.close()?;
+        file.sync().with_file(&path)?;
         Ok(rows)
     }
 
     /// [`Writer::finish`] without the sync, which is left to the caller. Returns the number of rows and the file.
-    pub(crate) fn close(mut self) -> Result<(usize, File)> {
+    pub(crate) fn close(mut self) -> Result<(usize, Box<dyn Sink>)> {
         self.file.flush().with_file(&self.path)?;
         let file = self.file.get_mut();
         file.seek(SeekFrom::Start(0)).with_file(&self.path)?;
@@ -403,10 +414,8 @@ fn write_with<const N: usize>(
     if shape.is_empty() || shape.len() > 2 || product != Some(len) {
         return Err(Error::shape(format!("shape {shape:?} does not fit {len} values")).in_file(path));
     }
-    let mut out = BufWriter::new(File::create(path).with_file(path)?);
-    out.write_all(&header_bytes(descr, shape)).with_file(path)?;
-    for bytes in values {
-        out.write_all(&bytes).with_file(path)?;
-    }
-    out.flush().with_file(path)
+    replace_file(path, |out| {
+        out.write_all(&header_bytes(descr, shape)).with_file(path)?;
+        values.into_iter().try_for_each(|bytes| out.write_all(&bytes)).with_file(path)
+    })
 }

@@ -1,6 +1,6 @@
 //! `config.json`: the configuration, the task and what the card says.
 
-use super::fields::{Fields, int, ints, object, text, texts};
+use super::fields::{Fields, HUGGING_FACE, int, ints, object, text, texts};
 use super::{Card, Task};
 use crate::checkpoint::json::Value;
 use crate::error::{Error, Result};
@@ -50,8 +50,10 @@ pub(super) fn to_json(config: &ModelConfig, task: &Task, card: &Card) -> Value {
     ])
 }
 
-pub(super) fn from_json(value: Value) -> Result<(ModelConfig, Task, Card)> {
+/// The configuration, the task, the card, and the keys that were set aside.
+pub(super) fn from_json(value: Value) -> Result<(ModelConfig, Task, Card, Vec<String>)> {
     let mut f = Fields::new(value, "")?;
+    let foreign = f.set_aside(&HUGGING_FACE);
     f.choice("model_type", &[("heartlore", ())])?;
     let version = f.usize("format_version")?;
     if version != FORMAT_VERSION {
@@ -73,7 +75,7 @@ pub(super) fn from_json(value: Value) -> Result<(ModelConfig, Task, Card)> {
     let config = model_from_json(f.object("model")?)?;
     let card = card_from_json(f.object("card")?)?;
     f.finish()?;
-    Ok((config, task, card))
+    Ok((config, task, card, foreign))
 }
 
 fn model_to_json(c: &ModelConfig) -> Value {

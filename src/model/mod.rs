@@ -12,7 +12,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `config.json` | sizes and options ([`ModelConfig`]), the [`Task`], what the card says; unknown keys are errors |
+//! | `config.json` | sizes and options ([`ModelConfig`]), the [`Task`], what the card says; unknown keys are errors, but for those that Hugging Face's tools add |
 //! | `model.safetensors` | the parameters, under the names and in the layouts of PyTorch ([`crate::nn`]) |
 //! | `preprocessor_config.json` | how its windows were prepared ([`Preprocessing`]); absent if that is not known |
 //! | `README.md` | the model card, for people |
@@ -34,7 +34,7 @@ mod session;
 
 pub use card::{Card, People};
 pub use directory::{CONFIG, PREPROCESSOR, README, WEIGHTS};
-pub use preprocessing::{BandPass, Preprocessing};
+pub use preprocessing::{BandPass, Preprocessing, QualityGate};
 pub use session::{Output, Session};
 
 use std::sync::Arc;
@@ -122,6 +122,7 @@ pub struct Model {
     threads: usize,
     precision: MatmulPrecision,
     idle: session::Idle,
+    foreign_keys: Vec<String>,
 }
 
 /// The parameters a model of this configuration and task has.
@@ -214,7 +215,14 @@ impl Model {
             threads: 0,
             precision: MatmulPrecision::F32,
             idle: session::Idle::default(),
+            foreign_keys: Vec::new(),
         })
+    }
+
+    /// Keys of other tools (Hugging Face's) in the files the model was loaded from. They say nothing about the model, were
+    /// passed over, and are not saved again.
+    pub fn foreign_keys(&self) -> &[String] {
+        &self.foreign_keys
     }
 
     /// The same model with `threads` threads; 0, the initial state, takes one per core. The numbers do not change.

@@ -131,6 +131,66 @@ pub struct QualitySettings {
     pub max_powerline_share: f64,
 }
 
+impl QualitySettings {
+    /// Every threshold by name, for files and messages; [`QualitySettings::from_named`] reads them back.
+    pub fn named(&self) -> [(&'static str, f64); 14] {
+        // Taken apart without `..`, so that a new threshold cannot be forgotten.
+        let Self {
+            min_length_s,
+            flat_run_s,
+            max_flat_share,
+            clip_run_s,
+            max_clip_share,
+            min_peak_to_peak_mv,
+            max_peak_to_peak_mv,
+            max_spike_ratio,
+            min_beats,
+            min_heart_rate_bpm,
+            max_heart_rate_bpm,
+            min_template_correlation,
+            min_kurtosis,
+            max_powerline_share,
+        } = *self;
+        [
+            ("min_length_s", min_length_s),
+            ("flat_run_s", flat_run_s),
+            ("max_flat_share", max_flat_share),
+            ("clip_run_s", clip_run_s),
+            ("max_clip_share", max_clip_share),
+            ("min_peak_to_peak_mv", min_peak_to_peak_mv),
+            ("max_peak_to_peak_mv", max_peak_to_peak_mv),
+            ("max_spike_ratio", max_spike_ratio),
+            ("min_beats", min_beats as f64),
+            ("min_heart_rate_bpm", min_heart_rate_bpm),
+            ("max_heart_rate_bpm", max_heart_rate_bpm),
+            ("min_template_correlation", min_template_correlation),
+            ("min_kurtosis", min_kurtosis),
+            ("max_powerline_share", max_powerline_share),
+        ]
+    }
+
+    /// The thresholds that `value` gives for each name; `None` if it has none for one of them. Thresholds that a file of
+    /// an earlier version does not know could be given their meaning then here.
+    pub fn from_named(mut value: impl FnMut(&str) -> Option<f64>) -> Option<Self> {
+        Some(Self {
+            min_length_s: value("min_length_s")?,
+            flat_run_s: value("flat_run_s")?,
+            max_flat_share: value("max_flat_share")?,
+            clip_run_s: value("clip_run_s")?,
+            max_clip_share: value("max_clip_share")?,
+            min_peak_to_peak_mv: value("min_peak_to_peak_mv")?,
+            max_peak_to_peak_mv: value("max_peak_to_peak_mv")?,
+            max_spike_ratio: value("max_spike_ratio")?,
+            min_beats: value("min_beats").filter(|n| n.fract() == 0.0 && (0.0..1e9).contains(n))? as usize,
+            min_heart_rate_bpm: value("min_heart_rate_bpm")?,
+            max_heart_rate_bpm: value("max_heart_rate_bpm")?,
+            min_template_correlation: value("min_template_correlation")?,
+            min_kurtosis: value("min_kurtosis")?,
+            max_powerline_share: value("max_powerline_share")?,
+        })
+    }
+}
+
 impl Default for QualitySettings {
     fn default() -> Self {
         Self {

@@ -27,8 +27,10 @@ impl Augment {
         // The operation number u32::MAX - 1 is far beyond any program's; u32::MAX is the masks'.
         let stream = Key { op: u32::MAX - 1, ..key }.stream();
         if self.shift > 0 {
-            let by = (stream.uniform(0, 0) * (2 * self.shift + 1) as f64) as usize;
+            // From -shift to shift, for any shift that a number can hold.
+            let by = (stream.uniform(0, 0) * (2 * self.shift as u128 + 1) as f64) as u128;
             let n = window.len();
+            let by = (by % n as u128) as usize;
             window.rotate_left((by + n - self.shift % n) % n);
         }
         let gain = 1.0 + self.scale * (2.0 * stream.uniform(0, 1) - 1.0);

@@ -4,13 +4,13 @@ use super::engine::{Engine, Params, get_weights, put_weights};
 use super::fit::{Control, Event, FitPaths, Observer, Task, fit};
 use super::pretrain::check_windows;
 use super::shard::Workers;
-use super::{Augment, Run, Weights};
-use crate::checkpoint::{Rotating, State};
+use super::{Augment, Run, RunFingerprint, Weights};
+use crate::checkpoint::{Os, Rotating, State, atomic::create_dirs};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::rng::SplitMix64;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Split};
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::graph::{Exec, Layout, MatmulPrecision, OutputRequest, PackedWeights, Plan};
 use crate::nn::{self, ModelConfig};
 use heartlore_kernels::Isa;
@@ -295,36 +295,17 @@ impl Job<'_> {
         let test = settings.test_precision.unwrap_or(run.precision);
         let program = Program::new(model, run, run.windows_of_pass(), pos_weight, test)?;
         let layout = program.c.graph.layout().clone();
-        let mut essence = format!(
-            "finetune {model:?}\n{}\n{:?} balance {} patience {:?} encoder {}\nfold {} of {:?}\n{}",
-            run.essence(),
-            settings.augment,
-            settings.balance,
-            settings.patience,
-            settings.encoder_rate,
-            fold.name,
-            data.split.protocol,
-            data.fingerprint
-        );
-        if test != run.precision {
-            essence += &format!("\ntested in {test:?}");
-        }
-        let mut done = Rotating::new(self.dir.join("done.ckpt")).or_else(|_| {
-            std::fs::create_dir_all(self.dir).with_file(self.dir)?;
-            Rotating::new(self.dir.join("done.ckpt"))
-        })?;
+        let (values, taken) = (self.initial)(&layout)?;
+        let fingerprint = self.fingerprint(fold, test, &values, &taken)?;
+        create_dirs(&Os, self.dir)?;
+        let mut done = Rotating::new(self.dir.join("done.ckpt"))?;
         if self.resume && done.last().exists() {
             let state = State::load(&done)?.value;
-            if state.string("essence")? == essence {
-                // A kill may have come between this file and the clearing away below.
-                clear(&self.dir.join("checkpoints"))?;
-                return Ok(Done::restore(&state, &layout, fold)?.into_parts(layout));
-            }
-            return Err(Error::usage("the finished fold was made with other settings or other data")
-                .in_file(done.last())
-                .remedy("resume with the run's own config.toml and store, or start a new run in another directory"));
+            fingerprint.check(&state, done.last())?;
+            // A kill may have come between this file and the clearing away below.
+            clear(&self.dir.join("checkpoints"))?;
+            return Ok(Done::restore(&state, &layout, fold)?.into_parts(layout));
         }
-        let (values, taken) = (self.initial)(&layout)?;
         let rates = rates(&layout, &taken, settings.encoder_rate);
         let prepared = PackedWeights::new(&program.c.graph, &program.train, run.isa()?);
         let mut engine = Engine::new(run, Weights { layout: layout.clone(), values }, prepared, rates)?;
@@ -343,7 +324,7 @@ impl Job<'_> {
             dir: self.dir,
             fold: Some(self.index),
             resume: self.resume,
-            essence: &essence,
+            fingerprint: &fingerprint,
             patience: settings.patience.filter(|_| !fold.validation.is_empty()),
         };
         let fitted = fit(&task, &mut engine, &workers, &mut batches, run, &place, observer)?;
@@ -357,10 +338,53 @@ impl Job<'_> {
             validation_loss: fitted.validation_loss,
         };
         let result = Done { probabilities, summary, values: fitted.best };
-        result.state(&layout, &essence).save(&mut done)?;
+        result.state(&layout, &fingerprint)?.save(&mut done)?;
         // The fold's result is safe: its optimiser state is no longer needed.
         clear(&self.dir.join("checkpoints"))?;
         Ok(result.into_parts(layout))
+    }
+}
+
+impl Job<'_> {
+    /// What the fold's result depends on; `test` is the precision of its predictions, `initial` the weights it starts
+    /// from, of which those of the names `taken` have their own learning rate.
+    fn fingerprint(
+        &self,
+        fold: &Fold,
+        test: MatmulPrecision,
+        initial: &[f32],
+        taken: &[String],
+    ) -> Result<RunFingerprint> {
+        let (data, rows) = (self.data, |list: &[usize]| {
+            list.iter().map(|&i| self.data.windows[i]).collect::<Vec<usize>>().into_iter()
+        });
+        // Taken apart without `..`, so that a new setting cannot be forgotten.
+        let FinetuneSettings {
+            model,
+            run,
+            augment,
+            balance,
+            patience,
+            encoder_rate,
+            final_model: _, // fits one more model, and changes none of the others
+            test_precision: _,
+        } = self.settings;
+        let mut f = RunFingerprint::new("finetune", model, run, augment)?;
+        f.debug("balance", balance);
+        f.debug("patience", patience);
+        f.debug("encoder_rate", encoder_rate);
+        f.debug("test_precision", test);
+        f.put("store", data.fingerprint.as_str());
+        f.put("protocol", data.split.protocol.to_string());
+        f.put("fold.name", fold.name.as_str());
+        f.debug("fold.number", self.index);
+        f.rows("fold.train", rows(&fold.train));
+        f.rows("fold.validation", rows(&fold.validation));
+        f.rows("fold.test", rows(&fold.test));
+        f.hashed("fold.labels", (&data.windows, self.labels));
+        f.floats("initial_weights", initial);
+        f.hashed("initial_weights.names", taken);
+        Ok(f)
     }
 }
 
@@ -380,21 +404,21 @@ struct Done {
 }
 
 impl Done {
-    fn state(&self, layout: &Layout, essence: &str) -> State {
+    fn state(&self, layout: &Layout, fingerprint: &RunFingerprint) -> Result<State> {
         let mut state = State::default();
         put_weights(&mut state, "model", layout, &self.values);
         if !self.probabilities.is_empty() {
             state.put_f32("probabilities", &[self.probabilities.len()], &self.probabilities);
         }
         let s = &self.summary;
-        state.strings.insert("essence".into(), essence.into());
+        fingerprint.save(&mut state)?;
         state.numbers.insert("best_epoch".into(), s.best_epoch);
         state.numbers.insert("epochs".into(), s.epochs);
         state.floats.insert("train_loss".into(), s.train_loss);
         if let Some(loss) = s.validation_loss {
             state.floats.insert("validation_loss".into(), loss);
         }
-        state
+        Ok(state)
     }
 
     fn restore(state: &State, layout: &Layout, fold: &Fold) -> Result<Self> {

@@ -29,6 +29,7 @@
 mod augment;
 mod engine;
 mod finetune;
+mod fingerprint;
 mod fit;
 mod pretrain;
 pub mod shard;
@@ -38,6 +39,7 @@ pub use finetune::{
     FinetuneSettings, FinetuneSummary, FoldLabels, FoldSummary, Initial, Labelled, Prediction, classify,
     finetune,
 };
+pub use fingerprint::{Difference, RunFingerprint};
 pub use fit::{Control, Event, NoopObserver, Observer};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
 
@@ -111,9 +113,17 @@ impl Run {
     /// # Errors
     /// Names the setting.
     pub fn validate(&self) -> Result<()> {
-        for (name, value) in [("shards", self.shards), ("group", self.group), ("batch", self.batch)] {
+        for (name, value, most) in
+            [("shards", self.shards, 1 << 12), ("group", self.group, 1 << 16), ("batch", self.batch, 1 << 24)]
+        {
             if value == 0 {
                 return Err(Error::usage(format!("{name} must be at least 1")));
+            }
+            // More would only cost memory: a shard and a pass hold at least one window.
+            if value > most {
+                return Err(Error::usage(format!("{value} is too many"))
+                    .at(name)
+                    .remedy(format!("give at most {most}")));
             }
         }
         if self.precision == MatmulPrecision::Int8 {
@@ -122,9 +132,6 @@ impl Run {
         }
         if self.epochs == 0 {
             return Err(Error::usage("epochs must be at least 1"));
-        }
-        if u32::try_from(self.batch).is_err() {
-            return Err(Error::usage(format!("a batch of {} windows", self.batch)));
         }
         let a = &self.adam;
         let fits = (0.0..1.0).contains(&a.beta1)
@@ -156,11 +163,6 @@ impl Run {
                     .remedy(format!("it has {}", have.join(", ")))
             }),
         }
-    }
-
-    /// The settings that the result depends on, as text: what a resumed run must share with the interrupted one.
-    fn essence(&self) -> String {
-        format!("{:?}", Run { threads: 0, checkpoint_every: 0, ..self.clone() })
     }
 }
 

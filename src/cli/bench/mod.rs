@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::options::{List, Precision};
 use crate::cli::{Context, bad_flag};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::{MatmulPrecision, OpKind};
 use crate::model::Task;
 use crate::nn::{ModelConfig, PRESETS};
@@ -271,9 +271,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut json = as_json(&figures);
     json["settings"] = context.settings();
     if let Some(out) = &args.out {
-        std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
-        super::rundir::write_bytes(&out.join("bench.json"), format!("{json:#}\n").as_bytes())?;
-        super::rundir::write_bytes(&out.join("roofline.svg"), plot(&figures).into_string().as_bytes())?;
+        super::windows::create_dir(out)?;
+        crate::checkpoint::write_bytes(&out.join("bench.json"), format!("{json:#}\n").as_bytes())?;
+        crate::checkpoint::write_bytes(&out.join("roofline.svg"), plot(&figures).into_string().as_bytes())?;
         report(&figures, &context.command_line).save(out.join("report.html"))?;
     }
     context.result(&as_text(&figures), || json)

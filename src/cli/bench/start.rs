@@ -12,7 +12,7 @@ use crate::cli::windows::{self, RecordingArgs};
 use crate::data::prepare::PrepareSettings;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::model::{BandPass, Preprocessing};
+use crate::model::{BandPass, Preprocessing, QualityGate};
 use crate::nn::ModelConfig;
 use crate::signal::simulate::SimulatedStudy;
 use heartlore_kernels::measure::Timing;
@@ -102,5 +102,6 @@ fn preprocessing(config: &ModelConfig) -> Preprocessing {
         }),
         normalisation: usual.normalisation,
         unit: "z-score".into(),
+        quality_gate: usual.quality.map_or(QualityGate::Off, QualityGate::On),
     }
 }

@@ -48,7 +48,7 @@ pub struct TrainingArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Threads, 0 for all cores; the result does not depend on it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::threads)]
     pub threads: usize,
     /// Parts a batch is cut into for the threads; the result's last bits depend on it
     #[arg(long, default_value_t = 8)]
@@ -143,7 +143,7 @@ impl TrainingArgs {
 /// # Errors
 /// A command without these flags.
 pub fn echo(run: &Run, config: &mut Config) -> Result<()> {
-    config.set("epochs", run.epochs as i64)?;
+    config.set("epochs", crate::cli::config::count(run.epochs))?;
     config.set("schedule", run.schedule.to_string())?;
     config.set("weight-decay", run.adam.weight_decay)
 }

@@ -156,6 +156,7 @@ pub fn open_mat(path: &Path, options: &MatOptions) -> Result<MatFile> {
         let mut file = File::open(path).with_file(path)?;
         let mut head = Vec::new();
         (&mut file).take(1024).read_to_end(&mut head).with_file(path)?;
+        crate::checkpoint::placeholder::refuse(&head)?;
         if is_hdf5(&head) {
             return hdf_file(path, options);
         }

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::checkpoint::NewDir;
 use crate::data::index::Row;
 use crate::data::manifest::{Counts, Filter, Manifest, Processing, Skipped, Source, sha256_file};
 use crate::data::recording::Unit;
-use crate::data::store::StoreWriter;
+use crate::data::store::{Store, StoreWriter};
 use crate::data::table::{Item, Items};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::signal::{Normalisation, QualitySettings, Scaler};
@@ -179,12 +180,28 @@ pub fn prepare(
     progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<Report> {
     settings.check()?;
+    prepare_into(StoreWriter::lock(target, settings.overwrite)?, items, settings, progress, |_, _, _| Ok(()))
+}
+
+/// [`prepare`] into a place that is locked already ([`StoreWriter::lock`]). `more` is called with the finished store before
+/// it takes its place, to write further files into its directory.
+///
+/// # Errors
+/// As [`prepare`], and what `more` returns.
+pub fn prepare_into(
+    place: NewDir,
+    items: &Items,
+    settings: &PrepareSettings,
+    progress: &mut dyn FnMut(Progress<'_>) -> bool,
+    more: impl FnOnce(&Report, &Store, &NewDir) -> Result<()>,
+) -> Result<Report> {
+    settings.check()?;
     if items.items.is_empty() {
         return Err(Error::data("there are no recordings to prepare"));
     }
     let doubts = checked(items, settings)?;
     let items_in_all = items.items.len();
-    let mut writer = StoreWriter::create(target, settings.window, &items.label_names, settings.overwrite)?;
+    let mut writer = StoreWriter::create_in(place, settings.window, &items.label_names, settings.overwrite)?;
     let scalers = subject_scalers(&items.items, settings)?;
     let quotas = quotas(&items.items, settings);
     let mut report = Report::default();
@@ -301,7 +318,7 @@ pub fn prepare(
             notes.push(String::from_utf8_lossy(&std::fs::read(&path).with_file(&path)?).trim().to_string());
         }
     }
-    writer.finish(Manifest {
+    let manifest = Manifest {
         format: String::new(),
         format_version: 0,
         heartlore_version: String::new(),
@@ -319,7 +336,8 @@ pub fn prepare(
         sources,
         notes,
         sha256: BTreeMap::new(),
-    })?;
+    };
+    writer.finish_with(manifest, |store, place| more(&report, store, place))?;
     Ok(report)
 }
 
@@ -338,7 +356,8 @@ fn checked(items: &Items, settings: &PrepareSettings) -> Result<Vec<String>> {
 /// few enough that their windows, judged by these, take no more than some tens of MiB.
 fn batches(cuts: &[Result<cut::Cut>], window: usize) -> usize {
     let largest = cuts.iter().flatten().map(|c| c.windows.len()).max().unwrap_or(0).max(1);
-    (BATCH_BYTES / (largest * window * size_of::<f32>())).clamp(1, 4)
+    let bytes = largest.saturating_mul(window).saturating_mul(size_of::<f32>());
+    (BATCH_BYTES / bytes).clamp(1, 4)
 }
 
 /// Windows of one thread's share of a batch, in bytes.
@@ -412,9 +431,10 @@ fn quotas(items: &[Item], settings: &PrepareSettings) -> Vec<usize> {
         }
         for members in groups.values() {
             for (j, &i) in members.iter().enumerate() {
-                // Evenly spread remainder: the shares add up to the cap.
+                // Evenly spread remainder: the shares add up to the cap. No product of the cap, which may be any number.
                 let n = members.len();
-                let own = (j + 1) * cap / n - j * cap / n;
+                let (each, rest) = (cap / n, cap % n);
+                let own = each + (j + 1) * rest / n - j * rest / n;
                 quota[i] = quota[i].min(own);
             }
         }
@@ -450,22 +470,12 @@ fn subject_scalers<'a>(
 }
 
 fn gate_json(gate: Option<&QualitySettings>) -> serde_json::Value {
-    gate.map_or(serde_json::Value::Null, |q| {
-        serde_json::json!({
-            "min_length_s": q.min_length_s,
-            "flat_run_s": q.flat_run_s,
-            "max_flat_share": q.max_flat_share,
-            "clip_run_s": q.clip_run_s,
-            "max_clip_share": q.max_clip_share,
-            "min_peak_to_peak_mv": q.min_peak_to_peak_mv,
-            "max_peak_to_peak_mv": q.max_peak_to_peak_mv,
-            "max_spike_ratio": q.max_spike_ratio,
-            "min_beats": q.min_beats,
-            "min_heart_rate_bpm": q.min_heart_rate_bpm,
-            "max_heart_rate_bpm": q.max_heart_rate_bpm,
-            "min_template_correlation": q.min_template_correlation,
-            "min_kurtosis": q.min_kurtosis,
-            "max_powerline_share": q.max_powerline_share,
-        })
-    })
+    let object = |q: &QualitySettings| {
+        let value = |(name, v): (&str, f64)| {
+            let whole = name == "min_beats";
+            (name.to_string(), if whole { serde_json::json!(v as u64) } else { serde_json::json!(v) })
+        };
+        q.named().into_iter().map(value).collect::<serde_json::Map<_, _>>().into()
+    };
+    gate.map_or(serde_json::Value::Null, object)
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::checkpoint::placeholder;
 use crate::data::recording::{Recording, Unit};
 use crate::error::{Error, IoContext, Result};
 
@@ -123,6 +124,7 @@ pub fn find(path: &Path) -> Result<&'static dyn Reader> {
         if head.is_empty() {
             return Err(Error::format("the file is empty").in_file(path));
         }
+        placeholder::refuse(&head).map_err(|e| e.in_file(path))?;
     }
     if let Some(reader) = READERS.iter().find(|r| r.sniff(path, &head)) {
         return Ok(*reader);
@@ -160,7 +162,9 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>> {
             .in_file(path)
             .remedy("cut the recording into parts"));
     }
-    std::fs::read(path).with_file(path)
+    let bytes = std::fs::read(path).with_file(path)?;
+    placeholder::refuse(&bytes).map_err(|e| e.in_file(path))?;
+    Ok(bytes)
 }
 
 /// The file's name without directory and extension.

@@ -8,6 +8,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::{ReadOptions, Reader, npy, stem};
+use crate::checkpoint::placeholder;
 use crate::data::npy::{Array, parse};
 use crate::data::recording::Recording;
 use crate::error::{Error, IoContext, Result};
@@ -31,7 +32,10 @@ pub fn array(path: &Path, name: &str) -> Result<Option<Array>> {
 type Archive = zip::ZipArchive<BufReader<File>>;
 
 fn open(path: &Path) -> Result<Archive> {
-    let file = File::open(path).with_file(path)?;
+    let mut file = File::open(path).with_file(path)?;
+    let mut head = Vec::new();
+    (&mut file).take(placeholder::HEAD as u64).read_to_end(&mut head).with_file(path)?;
+    placeholder::refuse(&head).map_err(|e| e.in_file(path))?;
     zip::ZipArchive::new(BufReader::new(file)).map_err(|e| Error::format(format!("zip: {e}")).in_file(path))
 }
 
