@@ -30,11 +30,16 @@ mod config;
 mod directory;
 mod fields;
 mod preprocessing;
+mod recording;
 mod session;
 
+pub use crate::signal::BandPass;
 pub use card::{Card, People};
 pub use directory::{CONFIG, PREPROCESSOR, README, WEIGHTS};
-pub use preprocessing::{BandPass, Preprocessing};
+pub use preprocessing::Preprocessing;
+#[cfg(feature = "formats")]
+pub use recording::RecordingOptions;
+pub use recording::{Ecg, PreparedRecording, RecordingPrediction, RecordingSummary, WindowSpan};
 pub use session::{Output, Session};
 
 use std::sync::Arc;

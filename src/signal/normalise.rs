@@ -152,7 +152,6 @@ impl Scaler {
     }
 
     /// `(v - centre) / scale` of each sample, or 0 when flat, rounded to f32: what a store holds.
-    #[cfg(feature = "formats")]
     pub(crate) fn applied(&self, x: &[f64]) -> Vec<f32> {
         lanes::best(Applied { scaler: self, x })
     }
