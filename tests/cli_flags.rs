@@ -61,8 +61,8 @@ const TELL_IN_JSON: [(&str, &str); 8] = [
     ("bench", "--preset tiny --what predict --threads 1 --batch 1 --precision f32,bf16 --seconds 0.1"),
 ];
 
-/// A command that prints a script: its flags are not repeated there.
-const PRINT_ONLY: [&str; 1] = ["completions"];
+/// Commands that print a script, whose flags are not repeated there, or lines of JSON, of which the first holds them.
+const PRINT_ONLY: [&str; 2] = ["completions", "stream"];
 
 #[test]
 fn every_flag_of_every_command_has_help() {

@@ -10,8 +10,7 @@ use heartlore::signal::simulate::SimulatedStudy;
 
 fn model(normalisation: Normalisation, zero_phase: bool) -> Model {
     let config = ModelConfig { window: 640, ..ModelConfig::tiny() };
-    let task =
-        Task::Classifier { positive: "stressed".into(), negative: "calm".into(), threshold: 0.5 };
+    let task = Task::Classifier { positive: "stressed".into(), negative: "calm".into(), threshold: 0.5 };
     Model::init(config, task, 7).unwrap().with_threads(1).with_preprocessing(Preprocessing {
         rate_hz: 128.0,
         window: 640,
@@ -38,12 +37,9 @@ fn samples_and_file_give_the_same_bits() {
     let x = ecg();
     let text: String = x.iter().map(|v| if v.is_nan() { "nan\n".into() } else { format!("{v}\n") }).collect();
     std::fs::write(&file, format!("ecg\n{text}")).unwrap();
-    for normalisation in [
-        Normalisation::None,
-        Normalisation::Window,
-        Normalisation::Recording,
-        Normalisation::Subject,
-    ] {
+    for normalisation in
+        [Normalisation::None, Normalisation::Window, Normalisation::Recording, Normalisation::Subject]
+    {
         for zero_phase in [true, false] {
             let model = model(normalisation, zero_phase);
             let options = RecordingOptions {
@@ -98,9 +94,10 @@ fn what_cannot_be_predicted_is_an_error_with_a_remedy() {
     assert!(short.probabilities.is_empty() && short.prepared.why_empty().contains("shorter than a window"));
     let summary = short.summary(0.5);
     assert_eq!((summary.usable, summary.mean_probability, summary.positive_share), (0, None, None));
-    // A flat line is a recording without ECG: windows cannot be scaled, and that is said.
+    // A flat line is a recording without ECG: the quality gate says so, and no figure is taken from it.
     let flat = model.predict_samples(Ecg { samples: &[0.5; 5000], ..given }, None).unwrap();
-    assert!(flat.probabilities.is_empty() && flat.prepared.why_empty().contains("no variation"));
+    assert_eq!(flat.summary(0.5).usable, 0);
+    assert!(flat.prepared.windows.iter().all(|w| w.quality == "flat line"));
     let missing = model.predict_recording("no/such/file.csv", &RecordingOptions::default()).unwrap_err();
     assert_eq!(missing.kind(), Kind::Io);
     assert!(missing.to_string().contains("no/such/file.csv"), "{missing}");

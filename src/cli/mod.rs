@@ -41,6 +41,7 @@ pub mod quickstart;
 pub mod reports;
 pub mod rundir;
 pub mod simulate;
+pub mod stream;
 pub mod windows;
 
 pub use config::Config;
@@ -89,6 +90,8 @@ pub enum Command {
     Evaluate(evaluate::Args),
     /// Probability per window of recordings.
     Predict(predict::Args),
+    /// A live signal, or a recording replayed, as one JSON line per event.
+    Stream(stream::Args),
     /// Features per window to a NumPy file.
     Embed(embed::Args),
     /// Show what is in a model, checkpoint, store or recording.
@@ -120,6 +123,7 @@ impl Command {
             Self::Finetune(args) => finetune::run(args, context),
             Self::Evaluate(args) => evaluate::run(args, context),
             Self::Predict(args) => predict::run(args, context),
+            Self::Stream(args) => stream::run(args, context),
             Self::Embed(args) => embed::run(args, context),
             Self::Inspect(args) => inspect::run(args, context),
             Self::Beats(args) => beats::run(args, context),

@@ -7,13 +7,15 @@
 //! two names, and [`Model::load`] says so if it finds only the second.
 
 use std::fs;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
-use super::{Model, Preprocessing, card, config, shapes};
+use super::{Card, Model, Preprocessing, Task, card, config, shapes};
 use crate::checkpoint::atomic::{FileOps, Os};
 use crate::checkpoint::json::Value;
 use crate::checkpoint::{TensorView, compare_shapes, safetensors, write_atomic};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::nn::ModelConfig;
 
 /// File of sizes, options, task and card.
 pub const CONFIG: &str = "config.json";
@@ -99,10 +101,40 @@ impl Model {
         if !config_path.is_file() {
             return Err(no_model(dir));
         }
-        let (config, task, card) =
+        let parts =
             read_json(&config_path).and_then(config::from_json).map_err(|e| e.in_file(&config_path))?;
         let weights_path = dir.join(WEIGHTS);
-        let mut reader = safetensors::read(&weights_path)?;
+        let mut model = Self::from_parts(parts, safetensors::read(&weights_path)?, &config_path, &weights_path)?;
+        let path = dir.join(PREPROCESSOR);
+        if path.exists() {
+            let p = read_json(&path).and_then(Preprocessing::from_json).map_err(|e| e.in_file(&path))?;
+            model.set_preprocessing(p).map_err(|e| e.in_file(&path))?;
+        }
+        Ok(model)
+    }
+
+    /// The model whose files' content is given, as a program that has it in memory or on a page: `config.json`,
+    /// `model.safetensors`, and `preprocessor_config.json` if there is one.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; the file in the error is the name of the part.
+    pub fn from_bytes(config: &[u8], weights: &[u8], preprocessor: Option<&[u8]>) -> Result<Self> {
+        let parts = Value::parse(config).and_then(config::from_json).map_err(|e| e.in_file(CONFIG))?;
+        let reader = safetensors::read_bytes(weights).map_err(|e| e.in_file(WEIGHTS))?;
+        let mut model = Self::from_parts(parts, reader, Path::new(CONFIG), Path::new(WEIGHTS))?;
+        if let Some(bytes) = preprocessor {
+            let p = Value::parse(bytes).and_then(Preprocessing::from_json);
+            p.and_then(|p| model.set_preprocessing(p)).map_err(|e| e.in_file(PREPROCESSOR))?;
+        }
+        Ok(model)
+    }
+
+    fn from_parts<S: Read + Seek>(
+        (config, task, card): (ModelConfig, Task, Card),
+        mut reader: safetensors::Reader<S>,
+        config_path: &Path,
+        weights_path: &Path,
+    ) -> Result<Self> {
         // Every layer has several tensors: a configuration of more layers than that never gets to record them.
         if config.layers > reader.tensors().len() {
             return Err(Error::shape(format!(
@@ -110,33 +142,31 @@ impl Model {
                 config.layers,
                 reader.tensors().len()
             ))
-            .in_file(&weights_path)
+            .in_file(weights_path)
             .remedy("use the two files that were saved together"));
         }
-        let layout = super::layout(&config, &task).map_err(|e| e.in_file(&config_path))?;
-        compare_shapes(&shapes(&layout), &reader.shapes()).map_err(|e| e.in_file(&weights_path))?;
+        let layout = super::layout(&config, &task).map_err(|e| e.in_file(config_path))?;
+        compare_shapes(&shapes(&layout), &reader.shapes()).map_err(|e| e.in_file(weights_path))?;
         let mut weights = Vec::with_capacity(layout.len());
         for entry in layout.entries() {
-            reader.append_f32(&entry.name, entry.shape.dims(), &mut weights)?;
+            reader.append_f32(&entry.name, entry.shape.dims(), &mut weights).map_err(|e| e.in_file(weights_path))?;
         }
-        let mut model =
-            Self::assemble(config, task, layout, weights).map_err(|e| e.in_file(&weights_path))?;
+        let mut model = Self::assemble(config, task, layout, weights).map_err(|e| e.in_file(weights_path))?;
         model.card = card;
-        let path = dir.join(PREPROCESSOR);
-        if path.exists() {
-            let p = read_json(&path).and_then(Preprocessing::from_json).map_err(|e| e.in_file(&path))?;
-            if p.window != model.config.window {
-                return Err(Error::shape(format!(
-                    "windows of {} samples, but the model takes {}",
-                    p.window, model.config.window
-                ))
-                .in_file(&path)
-                .at("window")
-                .remedy("use the files that were saved together"));
-            }
-            model.preprocessing = Some(p);
-        }
         Ok(model)
+    }
+
+    fn set_preprocessing(&mut self, p: Preprocessing) -> Result<()> {
+        if p.window != self.config.window {
+            return Err(Error::shape(format!(
+                "windows of {} samples, but the model takes {}",
+                p.window, self.config.window
+            ))
+            .at("window")
+            .remedy("use the files that were saved together"));
+        }
+        self.preprocessing = Some(p);
+        Ok(())
     }
 }
 

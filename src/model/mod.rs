@@ -32,6 +32,7 @@ mod fields;
 mod preprocessing;
 mod recording;
 mod session;
+pub mod stream;
 
 pub use crate::signal::BandPass;
 pub use card::{Card, People};
@@ -41,6 +42,7 @@ pub use preprocessing::Preprocessing;
 pub use recording::RecordingOptions;
 pub use recording::{Ecg, PreparedRecording, RecordingPrediction, RecordingSummary, WindowSpan};
 pub use session::{Output, Session};
+pub use stream::{Event, Stream, StreamDelays, StreamOptions};
 
 use std::sync::Arc;
 

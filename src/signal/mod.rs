@@ -30,6 +30,7 @@
 //! ```
 
 mod agreement;
+mod beats;
 mod butterworth;
 mod complex;
 mod hr;
@@ -50,6 +51,7 @@ pub mod stream;
 mod window;
 
 pub use agreement::BeatAgreement;
+pub use beats::{FoundBeats, SHORTEST_SEARCHED_S, find_beats};
 pub use butterworth::{Band, MAX_ORDER, butterworth};
 pub use hr::{HeartRate, PLAUSIBLE_RR_S, plausible_rr_s, rr_intervals_s};
 pub use normalise::{Normalisation, Scaler};
