@@ -50,7 +50,8 @@ const LEAVE_A_FILE: [(&str, &str, &str); 7] = [
 ];
 
 /// Commands that write one file or none: their flags are in the JSON.
-const TELL_IN_JSON: [(&str, &str); 8] = [
+const TELL_IN_JSON: [(&str, &str); 9] = [
+    ("export", "--model pre/model --onnx e.onnx --what embed"),
     ("embed", "store --model pre/model --out e.npy --overwrite"),
     ("forward", "--model pre/model --input x.npy --output y.npy --threads 1"),
     ("grad", "--model fine/model --input x.npy --target t.npy --out g.safetensors --pos-weight 2"),

@@ -104,7 +104,8 @@ impl Model {
         let parts =
             read_json(&config_path).and_then(config::from_json).map_err(|e| e.in_file(&config_path))?;
         let weights_path = dir.join(WEIGHTS);
-        let mut model = Self::from_parts(parts, safetensors::read(&weights_path)?, &config_path, &weights_path)?;
+        let mut model =
+            Self::from_parts(parts, safetensors::read(&weights_path)?, &config_path, &weights_path)?;
         let path = dir.join(PREPROCESSOR);
         if path.exists() {
             let p = read_json(&path).and_then(Preprocessing::from_json).map_err(|e| e.in_file(&path))?;
@@ -149,7 +150,9 @@ impl Model {
         compare_shapes(&shapes(&layout), &reader.shapes()).map_err(|e| e.in_file(weights_path))?;
         let mut weights = Vec::with_capacity(layout.len());
         for entry in layout.entries() {
-            reader.append_f32(&entry.name, entry.shape.dims(), &mut weights).map_err(|e| e.in_file(weights_path))?;
+            reader
+                .append_f32(&entry.name, entry.shape.dims(), &mut weights)
+                .map_err(|e| e.in_file(weights_path))?;
         }
         let mut model = Self::assemble(config, task, layout, weights).map_err(|e| e.in_file(weights_path))?;
         model.card = card;

@@ -29,6 +29,8 @@ mod card;
 mod config;
 mod directory;
 mod fields;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod preprocessing;
 mod recording;
 mod session;

@@ -217,13 +217,11 @@ impl Task for Largest<'_> {
     }
 }
 
-#[cfg(feature = "formats")]
 struct Applied<'a> {
     scaler: &'a Scaler,
     x: &'a [f64],
 }
 
-#[cfg(feature = "formats")]
 impl Task for Applied<'_> {
     type Out = Vec<f32>;
     #[inline(always)]

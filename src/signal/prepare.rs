@@ -60,6 +60,21 @@ pub struct Preparation {
     pub quality: Option<QualitySettings>,
 }
 
+/// Windows of 10 s at 128 Hz side by side, band-pass of order 4 from 0.8 to 50 Hz with zero phase, each normalised by itself,
+/// with the quality gate.
+impl Default for Preparation {
+    fn default() -> Self {
+        Self {
+            rate_hz: 128.0,
+            filter: Some(BandPass { order: 4, low_hz: 0.8, high_hz: 50.0, zero_phase: true }),
+            window: 1280,
+            hop: 1280,
+            normalisation: Normalisation::Window,
+            quality: Some(QualitySettings::default()),
+        }
+    }
+}
+
 /// What the quality gate says about one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {

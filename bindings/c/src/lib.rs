@@ -6,6 +6,7 @@
 
 mod error;
 mod handle;
+mod memory;
 mod model;
 mod signal;
 mod stream;
@@ -64,6 +65,8 @@ pub extern "C" fn heartlore_quality_name(quality: i32) -> *const c_char {
     match quality {
         HEARTLORE_QUALITY_OK => c"ok".as_ptr(),
         HEARTLORE_QUALITY_UNCHECKED => c"unchecked".as_ptr(),
-        q => usize::try_from(q - 1).ok().and_then(|i| names.get(i)).map_or(c"unknown".as_ptr(), |n| n.as_ptr()),
+        q => {
+            usize::try_from(q - 1).ok().and_then(|i| names.get(i)).map_or(c"unknown".as_ptr(), |n| n.as_ptr())
+        }
     }
 }

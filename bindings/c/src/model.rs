@@ -123,8 +123,9 @@ pub unsafe extern "C" fn heartlore_model_threshold(model: *const heartlore_model
 /// Copies `values` to C's array, which must be exactly as long.
 fn copy_out(values: &[f32], out: &mut [f32]) -> Result<()> {
     if values.len() != out.len() {
-        return Err(Error::shape(format!("{} values for an output of {}", values.len(), out.len()))
-            .remedy("give room for one value per window (predict), width (embed) or window (reconstruct) each"));
+        return Err(Error::shape(format!("{} values for an output of {}", values.len(), out.len())).remedy(
+            "give room for one value per window (predict), width (embed) or window (reconstruct) each",
+        ));
     }
     out.copy_from_slice(values);
     Ok(())
@@ -287,8 +288,9 @@ fn of_file(
     use heartlore::data::recording::Unit;
     let unit = match unit.map(Unit::parse) {
         Some(Unit::Unknown(text)) => {
-            return Err(Error::usage(format!("the unit '{text}' is not known"))
-                .remedy("use mV, uV, V or arbitrary"));
+            return Err(
+                Error::usage(format!("the unit '{text}' is not known")).remedy("use mV, uV, V or arbitrary")
+            );
         }
         unit => unit,
     };

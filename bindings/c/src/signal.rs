@@ -1,6 +1,7 @@
 //! Beats and signal quality, without a model.
 
 use heartlore::error::Result;
+use heartlore::signal::hrv::{NnSeries, NnSettings, TimeDomain};
 use heartlore::signal::{QualitySettings, find_beats};
 
 use crate::error::{guard, heartlore_error};
@@ -77,6 +78,53 @@ pub unsafe extern "C" fn heartlore_judge(
                 heart_rate_bpm: verdict.measures.heart_rate_bpm.unwrap_or(f64::NAN),
                 beats: verdict.measures.beats,
                 missing: verdict.measures.non_finite,
+            };
+            Ok(())
+        })
+    }
+}
+
+/// Heart rate and heart-rate variability in the time domain (Task Force 1996). NaN where there are too few beats.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct heartlore_hrv {
+    /// 60000 over the mean normal interval in ms: beats per minute.
+    pub mean_bpm: f64,
+    /// Standard deviation of the normal intervals, ms.
+    pub sdnn_ms: f64,
+    /// Root of the mean squared difference of successive normal intervals, ms.
+    pub rmssd_ms: f64,
+    /// Successive differences of more than 50 ms, percent.
+    pub pnn50_percent: f64,
+    /// Normal intervals.
+    pub intervals: usize,
+    /// Intervals left out as not normal.
+    pub dropped: usize,
+}
+
+/// Measures of the beats at `beats_s` (seconds, ascending).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn heartlore_measure_hrv(
+    beats_s: *const f64,
+    beats_len: usize,
+    out: *mut heartlore_hrv,
+    error: *mut heartlore_error,
+) -> i32 {
+    // SAFETY: pointers are null or valid for their lengths, as the header asks.
+    unsafe {
+        guard(error, || -> Result<()> {
+            let out = borrow_mut(out, "out")?;
+            let beats_s = slice(beats_s, beats_len, "beats_s")?;
+            let nn = NnSeries::from_beats(beats_s, &NnSettings::default())?;
+            let time = TimeDomain::of(&nn);
+            let or_nan = |f: fn(&TimeDomain) -> f64| time.as_ref().map_or(f64::NAN, f);
+            *out = heartlore_hrv {
+                mean_bpm: or_nan(|t| t.mean_bpm),
+                sdnn_ms: or_nan(|t| t.sdnn_ms),
+                rmssd_ms: or_nan(|t| t.rmssd_ms),
+                pnn50_percent: or_nan(|t| t.pnn50_percent),
+                intervals: nn.intervals_ms().len(),
+                dropped: nn.dropped(),
             };
             Ok(())
         })

@@ -1,6 +1,7 @@
 //! A live signal.
 
 use heartlore::model::{Event, Stream, StreamOptions};
+use heartlore::signal::Preparation;
 
 use crate::error::{guard, heartlore_error};
 use crate::handle::{borrow, borrow_mut, clear, free, give, slice};
@@ -96,6 +97,17 @@ impl heartlore_event {
     }
 }
 
+impl heartlore_stream_options {
+    fn options(&self) -> StreamOptions {
+        StreamOptions {
+            hop_s: given(self.hop_s),
+            mv_per_unit: given(self.mv_per_unit),
+            causal: self.causal != 0,
+            lead_off_s: given(self.lead_off_s).unwrap_or(StreamOptions::default().lead_off_s),
+        }
+    }
+}
+
 /// A stream through `model`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn heartlore_stream_new(
@@ -109,13 +121,29 @@ pub unsafe extern "C" fn heartlore_stream_new(
         guard(error, || {
             clear(out, "out")?;
             let (model, o) = (&borrow(model, "model")?.0, borrow(options, "options")?);
-            let options = StreamOptions {
-                hop_s: given(o.hop_s),
-                mv_per_unit: given(o.mv_per_unit),
-                causal: o.causal != 0,
-                lead_off_s: given(o.lead_off_s).unwrap_or(StreamOptions::default().lead_off_s),
-            };
-            give(heartlore_stream(Stream::new(model, o.fs_hz, options)?), out, "out")
+            give(heartlore_stream(Stream::new(model, o.fs_hz, o.options())?), out, "out")
+        })
+    }
+}
+
+/// A stream that reports beats and the quality of windows of 10 s, without probabilities. `causal` is not looked at.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn heartlore_stream_without_model(
+    options: *const heartlore_stream_options,
+    out: *mut *mut heartlore_stream,
+    error: *mut heartlore_error,
+) -> i32 {
+    // SAFETY: pointers are null or valid, as the header asks.
+    unsafe {
+        guard(error, || {
+            clear(out, "out")?;
+            let o = borrow(options, "options")?;
+            let mut preparation = Preparation::default();
+            if let Some(hop_s) = given(o.hop_s) {
+                preparation.hop = (hop_s * preparation.rate_hz).round() as usize;
+            }
+            let options = StreamOptions { causal: true, ..o.options() };
+            give(heartlore_stream(Stream::without_model(preparation, o.fs_hz, options)?), out, "out")
         })
     }
 }

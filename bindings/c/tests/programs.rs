@@ -28,7 +28,10 @@ fn the_header_is_the_generated_one() {
         std::fs::write(&path, &text).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == text, "include/heartlore.h is not what cbindgen generates: HEARTLORE_BLESS=1 writes it anew");
+    assert!(
+        there == text,
+        "include/heartlore.h is not what cbindgen generates: HEARTLORE_BLESS=1 writes it anew"
+    );
     for line in text.lines().filter(|l| l.contains('(') && !l.trim_start().starts_with(['/', '*', '#'])) {
         assert!(line.contains("heartlore_") || line.starts_with(' '), "a symbol without prefix: {line}");
     }
@@ -103,9 +106,7 @@ fn c_and_cpp_give_the_librarys_bits() {
         model.predict_samples(Ecg { samples: &x, fs_hz: 250.0, mv_per_unit: Some(1.0) }, None).unwrap();
     let wanted: String = prediction
         .rows()
-        .map(|(w, p)| {
-            format!("{:.3} {:.3} {p:.4} {:08x} {}\n", w.start_s, w.end_s, p.to_bits(), w.quality)
-        })
+        .map(|(w, p)| format!("{:.3} {:.3} {p:.4} {:08x} {}\n", w.start_s, w.end_s, p.to_bits(), w.quality))
         .collect();
     assert!(prediction.probabilities.len() > 10);
     assert_eq!(run(&path("predict"), &args), wanted);

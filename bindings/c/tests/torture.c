@@ -154,7 +154,7 @@ int main(int argc, char **argv) {
 
     /* Streams. */
     EXPECT(heartlore_stream_new(model, NULL, &stream, error), HEARTLORE_USAGE, "options is null");
-    EXPECT(heartlore_stream_new(model, &options, &stream, error), HEARTLORE_USAGE, "rate");
+    EXPECT(heartlore_stream_new(model, &options, &stream, error), HEARTLORE_USAGE, "Hz");
     options.fs_hz = 130;
     EXPECT(heartlore_stream_new(model, &options, &stream, error), 0, NULL);
     samples[5] = NAN;
