@@ -26,4 +26,3 @@ pub mod train;
 pub use error::{Error, Result};
 pub use heartlore_kernels as kernels;
 pub use model::Model;
-

@@ -50,7 +50,8 @@ const LEAVE_A_FILE: [(&str, &str, &str); 7] = [
 ];
 
 /// Commands that write one file or none: their flags are in the JSON.
-const TELL_IN_JSON: [(&str, &str); 8] = [
+const TELL_IN_JSON: [(&str, &str); 9] = [
+    ("export", "--model pre/model --onnx e.onnx --what embed"),
     ("embed", "store --model pre/model --out e.npy --overwrite"),
     ("forward", "--model pre/model --input x.npy --output y.npy --threads 1"),
     ("grad", "--model fine/model --input x.npy --target t.npy --out g.safetensors --pos-weight 2"),
@@ -61,8 +62,8 @@ const TELL_IN_JSON: [(&str, &str); 8] = [
     ("bench", "--preset tiny --what predict --threads 1 --batch 1 --precision f32,bf16 --seconds 0.1"),
 ];
 
-/// A command that prints a script: its flags are not repeated there.
-const PRINT_ONLY: [&str; 1] = ["completions"];
+/// Commands that print a script, whose flags are not repeated there, or lines of JSON, of which the first holds them.
+const PRINT_ONLY: [&str; 2] = ["completions", "stream"];
 
 #[test]
 fn every_flag_of_every_command_has_help() {

@@ -293,5 +293,8 @@ fn a_change_of_the_surface_is_seen() {
         ["m: fn b()", "m: impl D :: fn e()", "m: use a::{b, D}"]
     );
     let used = of("pub use a::{B, C};\npub trait T { fn m(&self) { } }");
-    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["m: T :: fn m(&self)", "m: trait T", "m: use a::{B, C}"]);
+    assert_eq!(
+        used.into_iter().collect::<Vec<_>>(),
+        ["m: T :: fn m(&self)", "m: trait T", "m: use a::{B, C}"]
+    );
 }

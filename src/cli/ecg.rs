@@ -1,6 +1,5 @@
 //! One ECG from a file, with its beats: shared by `beats`, `features` and `quality`.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::windows::{self, RecordingArgs};
@@ -9,7 +8,7 @@ use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::Unit;
 use crate::error::{Error, Result};
 use crate::report::plots::{QualitySpan, RecordingOverview, WindowMark, recording_overview};
-use crate::signal::{detect_r_peaks, finite_runs};
+use crate::signal::{FoundBeats, find_beats};
 
 /// The ECG of one recording, as in the file.
 pub(super) struct Ecg {
@@ -76,19 +75,8 @@ impl Ecg {
     ///
     /// # Errors
     /// A sampling rate too low for the detector.
-    pub(super) fn beats(&self) -> Result<Beats> {
-        let mut out = Beats::default();
-        for run in finite_runs(&self.samples) {
-            // The detector's filter needs a stretch longer than its padding; two seconds hold one beat at 30 per minute.
-            if (run.len() as f64) < 2.0 * self.fs_hz {
-                out.too_short.push(run);
-                continue;
-            }
-            let peaks = detect_r_peaks(&self.samples[run.clone()], self.fs_hz);
-            let peaks = peaks.map_err(|e| e.in_file(&self.file))?;
-            out.parts.push(peaks.into_iter().map(|p| p + run.start).collect());
-        }
-        Ok(out)
+    pub(super) fn beats(&self) -> Result<FoundBeats> {
+        find_beats(&self.samples, self.fs_hz).map_err(|e| e.in_file(&self.file))
     }
 
     /// The picture of the recording, written to `path`.
@@ -117,20 +105,6 @@ impl Ecg {
             detail: None,
         });
         crate::checkpoint::write_bytes(path, svg.to_string().as_bytes())
-    }
-}
-
-/// R peaks by stretch.
-#[derive(Default)]
-pub(super) struct Beats {
-    pub(super) parts: Vec<Vec<usize>>,
-    pub(super) too_short: Vec<Range<usize>>,
-}
-
-impl Beats {
-    /// Times in seconds, by stretch.
-    pub(super) fn parts_s(&self, fs_hz: f64) -> Vec<Vec<f64>> {
-        self.parts.iter().map(|p| p.iter().map(|s| *s as f64 / fs_hz).collect()).collect()
     }
 }
 

@@ -160,9 +160,9 @@ fn of_recordings(args: &Args, context: &Context, model: &Model, writer: &mut Wri
     let bar = context.progress(args.inputs.len() as u64, "embed");
     let mut lines = Vec::new();
     for (i, file) in args.inputs.iter().enumerate() {
-        let read = || windows::of_recording(model, file, &args.recording, None);
+        let read = || model.prepare_recording(file, &args.recording.options(None)?);
         let prepared = if i == 0 { windows::while_warming(model, Output::Features, read)? } else { read() }?;
-        let (name, cut) = (file.display().to_string(), &prepared.cut);
+        let (name, cut) = (file.display().to_string(), &prepared);
         cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
         if cut.windows.is_empty() {
             context.warn(format!("{name}: no window: {}", cut.why_empty()));
@@ -170,14 +170,14 @@ fn of_recordings(args: &Args, context: &Context, model: &Model, writer: &mut Wri
         for part in prepared.values.chunks(AT_A_TIME * model.config().window) {
             write_rows(writer, &model.embed(part)?, model.config().width())?;
         }
-        for (start_s, quality, _) in &cut.windows {
+        for w in &cut.windows {
             lines.push(vec![
                 lines.len().to_string(),
                 name.clone(),
                 cut.record.clone(),
-                seconds(*start_s),
-                seconds(start_s + prepared.window_s),
-                (*quality).to_string(),
+                seconds(w.start_s),
+                seconds(w.end_s),
+                w.quality.to_string(),
             ]);
         }
         bar.inc(1);

@@ -24,6 +24,7 @@ pub mod context;
 mod ecg;
 pub mod embed;
 pub mod evaluate;
+pub mod export;
 pub mod features;
 pub mod finetune;
 pub mod forward;
@@ -41,6 +42,7 @@ pub mod quickstart;
 pub mod reports;
 pub mod rundir;
 pub mod simulate;
+pub mod stream;
 pub mod windows;
 
 pub use config::Config;
@@ -89,6 +91,10 @@ pub enum Command {
     Evaluate(evaluate::Args),
     /// Probability per window of recordings.
     Predict(predict::Args),
+    /// A live signal, or a recording replayed, as one JSON line per event.
+    Stream(stream::Args),
+    /// Write a model as an ONNX file.
+    Export(export::Args),
     /// Features per window to a NumPy file.
     Embed(embed::Args),
     /// Show what is in a model, checkpoint, store or recording.
@@ -120,6 +126,8 @@ impl Command {
             Self::Finetune(args) => finetune::run(args, context),
             Self::Evaluate(args) => evaluate::run(args, context),
             Self::Predict(args) => predict::run(args, context),
+            Self::Stream(args) => stream::run(args, context),
+            Self::Export(args) => export::run(args, context),
             Self::Embed(args) => embed::run(args, context),
             Self::Inspect(args) => inspect::run(args, context),
             Self::Beats(args) => beats::run(args, context),

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::options::Precision;
-use super::windows::{self, PreparedRecording, RecordingArgs, seconds};
+use super::windows::{self, RecordingArgs, seconds};
 use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::{Error, Kind, Result};
 use crate::graph::MatmulPrecision;
-use crate::model::{Output, Task};
+use crate::model::Model;
+use crate::model::{Output, PreparedRecording, RecordingPrediction, Task};
 
 /// Flags of `predict`.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,35 +57,13 @@ pub struct Args {
 
 /// One recording with its probabilities.
 struct Predicted {
-    prepared: PreparedRecording,
-    probabilities: Vec<f32>,
-}
-
-/// Over the windows that passed the gate.
-struct Summary {
-    usable: usize,
-    mean_probability: Option<f64>,
-    positive_share: Option<f64>,
+    file: PathBuf,
+    prediction: RecordingPrediction,
 }
 
 impl Predicted {
-    fn summary(&self, threshold: f64) -> Summary {
-        let windows = self.prepared.cut.windows.iter().zip(&self.probabilities);
-        let usable: Vec<f64> = windows.filter(|(w, _)| w.1 == "ok").map(|(_, p)| f64::from(*p)).collect();
-        let n = usable.len();
-        let mean = |sum: f64| (n > 0).then(|| sum / n as f64);
-        Summary {
-            usable: n,
-            mean_probability: mean(usable.iter().sum()),
-            positive_share: mean(usable.iter().filter(|p| **p >= threshold).count() as f64),
-        }
-    }
-
-    /// Start, end, probability, quality of each window.
-    fn rows(&self) -> impl Iterator<Item = (f64, f64, f32, &'static str)> {
-        let window_s = self.prepared.window_s;
-        let windows = self.prepared.cut.windows.iter().zip(&self.probabilities);
-        windows.map(move |(w, p)| (w.0, w.0 + window_s, *p, w.1))
+    fn prepared(&self) -> &PreparedRecording {
+        &self.prediction.prepared
     }
 }
 
@@ -119,7 +98,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let states = States { positive, negative, threshold };
     if args.hop_s.is_none() {
-        let p = windows::preprocessing(&model)?;
+        let p = model.require_preprocessing()?;
         context.config.borrow_mut().set("hop-s", p.hop as f64 / p.rate_hz)?;
     }
     let files = collect(args, context)?;
@@ -127,16 +106,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let (mut done, mut skipped) = (Vec::new(), Vec::new());
     for (i, (file, record)) in files.iter().enumerate() {
         let flags = RecordingArgs { record: record.clone(), ..args.recording.clone() };
-        let read = || windows::of_recording(&model, file, &flags, args.hop_s);
+        let read = || model.prepare_recording(file, &flags.options(args.hop_s)?);
         match if i == 0 { windows::while_warming(&model, Output::Logit, read)? } else { read() } {
             Ok(prepared) => {
                 let name = file.display();
-                prepared.cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
-                if prepared.cut.windows.is_empty() {
-                    context.warn(format!("{name}: no window: {}", why_empty(&prepared)));
+                prepared.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
+                if prepared.windows.is_empty() {
+                    context.warn(format!("{name}: no window: {}", prepared.why_empty()));
                 }
                 let probabilities = model.predict(&prepared.values).map_err(|e| e.in_file(file))?;
-                done.push(Predicted { prepared, probabilities });
+                let prediction = RecordingPrediction { prepared, probabilities };
+                done.push(Predicted { file: file.clone(), prediction });
             }
             Err(e) if args.skip_bad && matches!(e.kind(), Kind::Format | Kind::Data | Kind::Io) => {
                 context.warn(format!("skipped: {e}"));
@@ -153,12 +133,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if done.iter().all(|d| d.probabilities.is_empty()) {
-        let why = done.iter().map(|d| format!("{}: {}", d.prepared.file.display(), why_empty(&d.prepared)));
+    if done.iter().all(|d| d.prediction.probabilities.is_empty()) {
+        let why = done.iter().map(|d| format!("{}: {}", d.file.display(), d.prepared().why_empty()));
         let why: Vec<String> = why.chain(skipped.iter().map(|s| s.1.clone())).take(5).collect();
         return Err(Error::data(format!("no recording gave a window; {}", why.join("; "))).remedy(format!(
             "a window needs {:.1} s without a missing sample",
-            windows::preprocessing(&model)?.window as f64 / windows::preprocessing(&model)?.rate_hz
+            model.require_preprocessing()?.window as f64 / model.require_preprocessing()?.rate_hz
         )));
     }
     let mut document = document(args, &states, &done, &skipped);
@@ -211,22 +191,18 @@ fn collect(args: &Args, context: &Context) -> Result<Vec<(PathBuf, Option<String
     Ok(files)
 }
 
-fn why_empty(p: &PreparedRecording) -> String {
-    p.cut.why_empty()
-}
-
 fn document(args: &Args, states: &States, done: &[Predicted], skipped: &[(PathBuf, String)]) -> Value {
     let recordings = done.iter().map(|d| {
-        let s = d.summary(states.threshold);
-        let cut = &d.prepared.cut;
-        let windows = d.rows().map(|(start_s, end_s, p, quality)| {
+        let s = d.prediction.summary(states.threshold);
+        let cut = d.prepared();
+        let windows = d.prediction.rows().map(|(w, p)| {
             json!({
-                "start_s": start_s, "end_s": end_s, "probability": p,
-                "state": states.of(f64::from(p)), "quality": quality,
+                "start_s": w.start_s, "end_s": w.end_s, "probability": p,
+                "state": states.of(f64::from(p)), "quality": w.quality,
             })
         });
         json!({
-            "file": d.prepared.file.display().to_string(),
+            "file": d.file.display().to_string(),
             "record": cut.record,
             "duration_s": cut.duration_s,
             "windows": windows.collect::<Vec<_>>(),
@@ -235,7 +211,7 @@ fn document(args: &Args, states: &States, done: &[Predicted], skipped: &[(PathBu
             "positive_share": s.positive_share,
             "state": s.mean_probability.map(|p| states.of(p)),
             "missing_samples": cut.missing,
-            "left_over_s": cut.left_over as f64 / d.prepared.rate_hz,
+            "left_over_s": cut.left_over_s,
             "dropped": cut.dropped,
             "warnings": cut.warnings,
         })
@@ -255,16 +231,16 @@ fn document(args: &Args, states: &States, done: &[Predicted], skipped: &[(PathBu
 fn windows_csv(states: &States, done: &[Predicted]) -> Result<Vec<u8>> {
     let header = ["file", "record", "window", "start_s", "end_s", "probability", "state", "quality"];
     let lines = done.iter().flat_map(|d| {
-        d.rows().enumerate().map(|(i, (start_s, end_s, p, quality))| {
+        d.prediction.rows().enumerate().map(|(i, (w, p))| {
             vec![
-                d.prepared.file.display().to_string(),
-                d.prepared.cut.record.clone(),
+                d.file.display().to_string(),
+                d.prepared().record.clone(),
                 i.to_string(),
-                seconds(start_s),
-                seconds(end_s),
+                seconds(w.start_s),
+                seconds(w.end_s),
                 p.to_string(),
                 states.of(f64::from(p)).to_string(),
-                quality.to_string(),
+                w.quality.to_string(),
             ]
         })
     });
@@ -287,11 +263,11 @@ fn recordings_csv(states: &States, done: &[Predicted], skipped: &[(PathBuf, Stri
     ];
     let number = |x: Option<f64>| x.map(|x| x.to_string()).unwrap_or_default();
     let lines = done.iter().map(|d| {
-        let (s, cut) = (d.summary(states.threshold), &d.prepared.cut);
-        let empty = cut.windows.is_empty().then(|| why_empty(&d.prepared));
+        let (s, cut) = (d.prediction.summary(states.threshold), d.prepared());
+        let empty = cut.windows.is_empty().then(|| cut.why_empty());
         let remarks: Vec<String> = cut.warnings.iter().cloned().chain(empty).collect();
         vec![
-            d.prepared.file.display().to_string(),
+            d.file.display().to_string(),
             cut.record.clone(),
             seconds(cut.duration_s),
             cut.windows.len().to_string(),
@@ -300,7 +276,7 @@ fn recordings_csv(states: &States, done: &[Predicted], skipped: &[(PathBuf, Stri
             number(s.positive_share),
             s.mean_probability.map(|p| states.of(p).to_string()).unwrap_or_default(),
             cut.missing.to_string(),
-            seconds(cut.left_over as f64 / d.prepared.rate_hz),
+            seconds(cut.left_over_s),
             remarks.join("; "),
         ]
     });
@@ -316,7 +292,7 @@ fn recordings_csv(states: &States, done: &[Predicted], skipped: &[(PathBuf, Stri
 fn text(states: &States, done: &[Predicted], each_window: bool) -> String {
     let mut out = String::new();
     for d in done {
-        let (s, cut) = (d.summary(states.threshold), &d.prepared.cut);
+        let (s, cut) = (d.prediction.summary(states.threshold), d.prepared());
         let verdict = match s.mean_probability {
             Some(p) => format!(
                 "{}; mean probability of {} {p:.3}, {:.0} % of windows",
@@ -328,16 +304,16 @@ fn text(states: &States, done: &[Predicted], each_window: bool) -> String {
         };
         out.push_str(&format!(
             "{}: {verdict} ({} windows, {} usable; {:.1} s, {} missing samples)\n",
-            d.prepared.file.display(),
+            d.file.display(),
             cut.windows.len(),
             s.usable,
             cut.duration_s,
             cut.missing
         ));
-        if each_window && !d.probabilities.is_empty() {
+        if each_window && !d.prediction.probabilities.is_empty() {
             out.push_str("    start_s      end_s  probability  quality\n");
-            for (start_s, end_s, p, quality) in d.rows() {
-                out.push_str(&format!("{start_s:>11.3}{end_s:>11.3}{p:>13.4}  {quality}\n"));
+            for (w, p) in d.prediction.rows() {
+                out.push_str(&format!("{:>11.3}{:>11.3}{p:>13.4}  {}\n", w.start_s, w.end_s, w.quality));
             }
         }
     }

@@ -6,13 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{Os, atomic::create_dirs};
 use crate::cli::Context;
 use crate::data::npy;
-use crate::data::prepare::{PrepareSettings, cut};
 use crate::data::recording::Unit;
-use crate::data::table::Item;
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::model::{Output, Preprocessing, QualityGate};
-use crate::signal::{Normalisation, Scaler};
+use crate::model::{Model, Output, RecordingOptions};
 
 /// What the user says about recordings beyond what they say themselves.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,84 +27,22 @@ pub struct RecordingArgs {
     pub record: Option<String>,
 }
 
-/// One recording in windows, as the model wants them.
-#[derive(Debug)]
-pub struct PreparedRecording {
-    /// Path as given.
-    pub file: PathBuf,
-    /// What cutting gave; windows that fail the quality gate are there, with the reason.
-    pub cut: cut::Cut,
-    /// The windows' values, `[n, window]`.
-    pub values: Vec<f32>,
-    /// Seconds of one window.
-    pub window_s: f64,
-    /// Rate of the windows, Hz.
-    pub rate_hz: f64,
-}
-
-/// Reads and cuts one recording as `model` was trained on; `hop_s` overrules the step between windows.
-///
-/// # Errors
-/// A model that does not know how its windows were made; whatever reading and cutting refuse.
-pub fn of_recording(
-    model: &Model,
-    file: &Path,
-    args: &RecordingArgs,
-    hop_s: Option<f64>,
-) -> Result<PreparedRecording> {
-    let p = preprocessing(model)?;
-    let processing = p.processing();
-    let hop = match hop_s {
-        None => p.hop,
-        Some(s) if s.is_finite() && s * p.rate_hz >= 1.0 => (s * p.rate_hz).round() as usize,
-        Some(s) => return Err(super::bad_flag("hop-s", format!("a step of {s} s is less than a sample"))),
-    };
-    let unit = match args.unit.as_deref().map(Unit::parse) {
-        Some(Unit::Unknown(text)) => {
-            return Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
-                .remedy("use mV, uV, V or arbitrary"));
-        }
-        unit => unit,
-    };
-    let settings = PrepareSettings {
-        rate_hz: p.rate_hz,
-        filter: processing.filter,
-        window: p.window,
-        hop,
-        normalisation: p.normalisation,
-        quality: p.quality_gate.settings(),
-        channel: args.channel.clone(),
-        unit,
-        fs_hz: args.fs_hz,
-        ..PrepareSettings::default()
-    };
-    let item = Item { file: file.to_path_buf(), record: args.record.clone(), ..Item::default() };
-    let subject: Option<Scaler> = match p.normalisation {
-        Normalisation::Subject => Some(cut::moments(&item, &settings).map_err(|e| e.in_file(file))?.scaler()),
-        _ => None,
-    };
-    let mut cut = cut::cut_flagged(&item, &settings, subject.as_ref()).map_err(|e| e.in_file(file))?;
-    if p.quality_gate == QualityGate::Unknown {
-        cut.warnings.push(
-            "the model does not say which windows its training left out: windows are judged by the default thresholds"
-                .into(),
-        );
+impl RecordingArgs {
+    /// The same as the library takes it; `hop_s` overrules the step between windows.
+    ///
+    /// # Errors
+    /// A unit that is not known.
+    pub fn options(&self, hop_s: Option<f64>) -> Result<RecordingOptions> {
+        let unit = match self.unit.as_deref().map(Unit::parse) {
+            Some(Unit::Unknown(text)) => {
+                return Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
+                    .remedy("use mV, uV, V or arbitrary"));
+            }
+            unit => unit,
+        };
+        let (channel, record) = (self.channel.clone(), self.record.clone());
+        Ok(RecordingOptions { hop_s, channel, unit, fs_hz: self.fs_hz, record })
     }
-    if subject.is_some() {
-        cut.warnings.push(
-            "the model was trained on windows normalised per subject; this recording is taken for all there is of \
-             its subject"
-                .into(),
-        );
-    }
-    let values = cut.windows.iter_mut().flat_map(|w| std::mem::take(&mut w.2)).collect();
-    Ok(PreparedRecording {
-        file: file.to_path_buf(),
-        cut,
-        values,
-        window_s: p.window as f64 / p.rate_hz,
-        rate_hz: p.rate_hz,
-    })
 }
 
 /// Runs `read`, which brings the first windows for `output`, while another thread prepares the model's weights, if it may
@@ -146,19 +80,6 @@ pub fn load_model(dir: &Path, context: &Context) -> Result<Model> {
         ));
     }
     Ok(model)
-}
-
-/// How the model's windows were made.
-///
-/// # Errors
-/// The model does not say.
-pub fn preprocessing(model: &Model) -> Result<&Preprocessing> {
-    model.preprocessing.as_ref().ok_or_else(|| {
-        Error::data(
-            "the model does not say how its windows were prepared: preprocessor_config.json is missing",
-        )
-        .remedy("put the file beside config.json, or prepare windows yourself and use `heartlore forward`")
-    })
 }
 
 /// Reads an array of windows `[n, window]`; one dimension is taken as a single window.

@@ -5,14 +5,16 @@
 //! and put in its place under the target's lock ([`NewDir`]).
 
 use std::fs;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Model, Preprocessing, card, config, shapes};
+use super::{Card, Model, Preprocessing, Task, card, config, shapes};
 use crate::checkpoint::json::Value;
 use crate::checkpoint::placeholder;
 use crate::checkpoint::{FileOps, NewDir, Os, TensorView, compare_shapes, finish_replacement, safetensors};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::nn::ModelConfig;
 
 /// File of sizes, options, task and card.
 pub const CONFIG: &str = "config.json";
@@ -81,10 +83,43 @@ impl Model {
         if !config_path.is_file() {
             return Err(no_model(dir));
         }
-        let (config, task, card, mut foreign) =
+        let parts =
             read_json(&config_path).and_then(config::from_json).map_err(|e| e.in_file(&config_path))?;
         let weights_path = dir.join(WEIGHTS);
-        let mut reader = safetensors::read(&weights_path)?;
+        let mut model =
+            Self::from_parts(parts, safetensors::read(&weights_path)?, &config_path, &weights_path)?;
+        let path = dir.join(PREPROCESSOR);
+        if path.exists() {
+            let (p, foreign) =
+                read_json(&path).and_then(Preprocessing::from_json).map_err(|e| e.in_file(&path))?;
+            model.set_preprocessing(p, foreign).map_err(|e| e.in_file(&path))?;
+        }
+        Ok(model)
+    }
+
+    /// The model whose files' content is given, as a program that has it in memory or on a page: `config.json`,
+    /// `model.safetensors`, and `preprocessor_config.json` if there is one.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; the file in the error is the name of the part.
+    pub fn from_bytes(config: &[u8], weights: &[u8], preprocessor: Option<&[u8]>) -> Result<Self> {
+        let parts = Value::parse(config).and_then(config::from_json).map_err(|e| e.in_file(CONFIG))?;
+        let reader = safetensors::read_bytes(weights).map_err(|e| e.in_file(WEIGHTS))?;
+        let mut model = Self::from_parts(parts, reader, Path::new(CONFIG), Path::new(WEIGHTS))?;
+        if let Some(bytes) = preprocessor {
+            let p = Value::parse(bytes).and_then(Preprocessing::from_json);
+            p.and_then(|(p, foreign)| model.set_preprocessing(p, foreign))
+                .map_err(|e| e.in_file(PREPROCESSOR))?;
+        }
+        Ok(model)
+    }
+
+    fn from_parts<S: Read + Seek>(
+        (config, task, card, foreign): (ModelConfig, Task, Card, Vec<String>),
+        mut reader: safetensors::Reader<S>,
+        config_path: &Path,
+        weights_path: &Path,
+    ) -> Result<Self> {
         // Every layer has several tensors: a configuration of more layers than that never gets to record them.
         if config.layers > reader.tensors().len() {
             return Err(Error::shape(format!(
@@ -92,36 +127,35 @@ impl Model {
                 config.layers,
                 reader.tensors().len()
             ))
-            .in_file(&weights_path)
+            .in_file(weights_path)
             .remedy("use the two files that were saved together"));
         }
-        let layout = super::layout(&config, &task).map_err(|e| e.in_file(&config_path))?;
-        compare_shapes(&shapes(&layout), &reader.shapes()).map_err(|e| e.in_file(&weights_path))?;
+        let layout = super::layout(&config, &task).map_err(|e| e.in_file(config_path))?;
+        compare_shapes(&shapes(&layout), &reader.shapes()).map_err(|e| e.in_file(weights_path))?;
         let mut weights = Vec::with_capacity(layout.len());
         for entry in layout.entries() {
-            reader.append_f32(&entry.name, entry.shape.dims(), &mut weights)?;
+            reader
+                .append_f32(&entry.name, entry.shape.dims(), &mut weights)
+                .map_err(|e| e.in_file(weights_path))?;
         }
-        let mut model =
-            Self::assemble(config, task, layout, weights).map_err(|e| e.in_file(&weights_path))?;
+        let mut model = Self::assemble(config, task, layout, weights).map_err(|e| e.in_file(weights_path))?;
         model.card = card;
-        let path = dir.join(PREPROCESSOR);
-        if path.exists() {
-            let read = read_json(&path).and_then(Preprocessing::from_json);
-            let (p, more) = read.map_err(|e| e.in_file(&path))?;
-            foreign.extend(more);
-            if p.window != model.config.window {
-                return Err(Error::shape(format!(
-                    "windows of {} samples, but the model takes {}",
-                    p.window, model.config.window
-                ))
-                .in_file(&path)
-                .at("window")
-                .remedy("use the files that were saved together"));
-            }
-            model.preprocessing = Some(p);
-        }
         model.foreign_keys = foreign;
         Ok(model)
+    }
+
+    fn set_preprocessing(&mut self, p: Preprocessing, foreign: Vec<String>) -> Result<()> {
+        if p.window != self.config.window {
+            return Err(Error::shape(format!(
+                "windows of {} samples, but the model takes {}",
+                p.window, self.config.window
+            ))
+            .at("window")
+            .remedy("use the files that were saved together"));
+        }
+        self.preprocessing = Some(p);
+        self.foreign_keys.extend(foreign);
+        Ok(())
     }
 }
 

@@ -29,13 +29,22 @@ mod card;
 mod config;
 mod directory;
 mod fields;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod preprocessing;
+mod recording;
 mod session;
+pub mod stream;
 
+pub use crate::signal::BandPass;
 pub use card::{Card, People};
 pub use directory::{CONFIG, PREPROCESSOR, README, WEIGHTS};
-pub use preprocessing::{BandPass, Preprocessing, QualityGate};
+pub use preprocessing::{Preprocessing, QualityGate};
+#[cfg(feature = "formats")]
+pub use recording::RecordingOptions;
+pub use recording::{Ecg, PreparedRecording, RecordingPrediction, RecordingSummary, WindowSpan};
 pub use session::{Output, Session};
+pub use stream::{Event, Stream, StreamDelays, StreamOptions};
 
 use std::sync::Arc;
 

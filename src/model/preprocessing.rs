@@ -3,20 +3,7 @@
 use super::fields::{Fields, HUGGING_FACE, int, object, text};
 use crate::checkpoint::json::Value;
 use crate::error::{Error, Result};
-use crate::signal::{Normalisation, QualitySettings};
-
-/// A Butterworth band-pass.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BandPass {
-    /// Order per edge: 4 makes 8 poles, as `scipy.signal.butter(4, ..., 'bandpass')`.
-    pub order: usize,
-    /// Lower cut-off, Hz.
-    pub low_hz: f64,
-    /// Upper cut-off, Hz.
-    pub high_hz: f64,
-    /// Forward and backward (no delay) or forward only.
-    pub zero_phase: bool,
-}
+use crate::signal::{BandPass, Normalisation, Preparation, QualitySettings};
 
 /// How windows are made: everything that decides a window's values.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +48,18 @@ impl QualityGate {
 }
 
 impl Preprocessing {
+    /// The same in the signal room's words.
+    pub fn preparation(&self) -> Preparation {
+        Preparation {
+            rate_hz: self.rate_hz,
+            filter: self.filter,
+            window: self.window,
+            hop: self.hop,
+            normalisation: self.normalisation,
+            quality: self.quality_gate.settings(),
+        }
+    }
+
     pub(super) fn to_json(&self) -> Value {
         let filter = self.filter.map_or(Value::Null, |f| {
             object([

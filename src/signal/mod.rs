@@ -30,6 +30,7 @@
 //! ```
 
 mod agreement;
+mod beats;
 mod butterworth;
 mod complex;
 mod hr;
@@ -38,6 +39,7 @@ mod lanes;
 mod normalise;
 mod notch;
 mod physiology;
+mod prepare;
 mod quality;
 mod resample;
 mod respiration;
@@ -49,11 +51,13 @@ pub mod stream;
 mod window;
 
 pub use agreement::BeatAgreement;
+pub use beats::{FoundBeats, SHORTEST_SEARCHED_S, find_beats};
 pub use butterworth::{Band, MAX_ORDER, butterworth};
 pub use hr::{HeartRate, PLAUSIBLE_RR_S, plausible_rr_s, rr_intervals_s};
 pub use normalise::{Normalisation, Scaler};
 pub use notch::notch;
 pub use physiology::{Physiology, physiology, physiology_all};
+pub use prepare::{BandPass, Candidate, Filtered, Judgement, Preparation, Stretch};
 pub use quality::{Measures, QualityCounts, QualityGate, QualitySettings, Reason, Verdict};
 pub use resample::{DEFAULT_KAISER_BETA, MAX_FACTOR, Resampler, rational_factor, resample_poly};
 pub use respiration::{Respiration, respiration};

@@ -17,7 +17,7 @@ use crate::data::recording::Unit;
 use crate::data::store::{Store, StoreWriter};
 use crate::data::table::{Item, Items};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::signal::{Normalisation, QualitySettings, Scaler};
+use crate::signal::{BandPass, Normalisation, Preparation, QualitySettings, Scaler};
 
 pub mod cut;
 pub mod survey;
@@ -88,6 +88,23 @@ impl PrepareSettings {
             hop: self.hop,
             filter: self.filter.clone(),
             normalisation: self.normalisation.to_string(),
+        }
+    }
+
+    /// The same in the signal room's words.
+    pub fn preparation(&self) -> Preparation {
+        Preparation {
+            rate_hz: self.rate_hz,
+            filter: self.filter.as_ref().map(|f| BandPass {
+                order: f.order,
+                low_hz: f.low_hz,
+                high_hz: f.high_hz,
+                zero_phase: f.zero_phase,
+            }),
+            window: self.window,
+            hop: self.hop,
+            normalisation: self.normalisation,
+            quality: self.quality,
         }
     }
 
