@@ -10,7 +10,6 @@ use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::{Error, Kind, Result};
 use crate::graph::MatmulPrecision;
-use crate::model::Model;
 use crate::model::{Output, PreparedRecording, RecordingPrediction, Task};
 
 /// Flags of `predict`.

@@ -1,7 +1,7 @@
 //! Windows for a trained model: cut from recordings exactly as the model's own were, or read from files of prepared
 //! windows. Shared by `predict`, `embed`, `forward` and `grad`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::checkpoint::{Os, atomic::create_dirs};
 use crate::cli::Context;

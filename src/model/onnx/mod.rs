@@ -18,7 +18,7 @@ pub mod proto;
 use prost::Message;
 
 use super::{Model, Output, Task};
-use crate::checkpoint::write_atomic;
+use crate::checkpoint::replace_file;
 use crate::error::{Error, Kind, Result};
 use build::Builder;
 
@@ -80,7 +80,7 @@ impl Model {
     /// As [`Model::to_onnx`]; the operating system's.
     pub fn save_onnx(&self, path: impl AsRef<std::path::Path>, output: Output) -> Result<()> {
         let bytes = self.to_onnx(output)?;
-        write_atomic(path, |sink| {
+        replace_file(path, |sink| {
             sink.write_all(&bytes).map_err(|e| Error::new(Kind::Io, e.to_string()).caused_by(e))
         })
     }
