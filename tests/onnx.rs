@@ -106,6 +106,7 @@ fn metadata_says_how_to_feed_it_and_what_is_not_there_is_refused() {
         filter: Some(BandPass { order: 4, low_hz: 0.8, high_hz: 50.0, zero_phase: true }),
         normalisation: Normalisation::Window,
         unit: "z-score".into(),
+        quality_gate: heartlore::model::QualityGate::On(heartlore::signal::QualitySettings::default()),
     });
     let file = decode(&model.to_onnx(Output::Logit).unwrap());
     let get = |key: &str| file.metadata_props.iter().find(|p| p.key == key).map(|p| p.value.clone()).unwrap();

@@ -18,6 +18,7 @@ fn model(normalisation: Normalisation, zero_phase: bool) -> Model {
         filter: Some(BandPass { order: 4, low_hz: 0.8, high_hz: 50.0, zero_phase }),
         normalisation,
         unit: "z-score".into(),
+        quality_gate: heartlore::model::QualityGate::On(heartlore::signal::QualitySettings::default()),
     })
 }
 

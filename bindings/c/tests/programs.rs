@@ -83,6 +83,7 @@ fn fixture(dir: &Path) -> (Model, Vec<f64>) {
         filter: Some(BandPass { order: 4, low_hz: 0.8, high_hz: 50.0, zero_phase: false }),
         normalisation: Normalisation::Window,
         unit: "z-score".into(),
+        quality_gate: heartlore::model::QualityGate::On(heartlore::signal::QualitySettings::default()),
     });
     model.save(dir.join("model")).unwrap();
     let mut x = simulate_ecg(&EcgParameters::default(), 40.0, 250.0, 3).unwrap().signal_mv;
