@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
 use crate::cli::people::InitProvenance;
 use crate::cli::pretrain::is_simulated;
 use crate::cli::rundir::{curves, provenance, write_bytes};
 use crate::cli::{Context, reports, simulate};
 use crate::data::store::Store;
 use crate::error::{Error, IoContext, Result};
+use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
 use crate::report::{NoticeKind, Report, Tile};
 
 const EXAMPLES: &str = "\

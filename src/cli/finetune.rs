@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Precision, labels, model, protocol, selection, training};
 use crate::cli::evaluate::{self, SplitFile};
-use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
 use crate::cli::people::{self, InitProvenance};
 use crate::cli::pretrain::{fingerprint, is_simulated, training_data};
 use crate::cli::rundir::{RunDir, RunLogger, write_bytes};
@@ -14,6 +13,7 @@ use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Keys, Split};
 use crate::data::store::Store;
 use crate::error::{Error, Result};
+use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
 use crate::graph::Layout;
 use crate::model::Model;
 use crate::model::{Card, People, Preprocessing, Task};

@@ -40,6 +40,7 @@ pub mod quality;
 pub mod quickstart;
 pub mod reports;
 pub mod rundir;
+pub mod selftest;
 pub mod simulate;
 pub mod windows;
 
@@ -107,6 +108,8 @@ pub enum Command {
     Forward(forward::Args),
     /// Measure this machine, training and prediction.
     Bench(bench::Args),
+    /// Check the mathematics on this machine.
+    Selftest(selftest::Args),
     /// Completions for a shell.
     Completions(completions::Args),
 }
@@ -129,6 +132,7 @@ impl Command {
             Self::Grad(args) => grad::run(args, context),
             Self::Forward(args) => forward::run(args, context),
             Self::Bench(args) => bench::run(args, context),
+            Self::Selftest(args) => selftest::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
     }

@@ -1,10 +1,10 @@
 //! Sections of reports that several commands write.
 
-use crate::evaluate::{Evaluation, METRICS, Method};
 use crate::cli::rundir::Curves;
 use crate::data::source::WindowSource;
 use crate::data::store::Store;
 use crate::error::Result;
+use crate::evaluate::{Evaluation, METRICS, Method};
 use crate::model::Model;
 use crate::nn::{self, Key};
 use crate::report::plots::{
