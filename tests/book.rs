@@ -15,7 +15,10 @@ fn function(source: &str, name: &str) -> Option<String> {
     let lines: Vec<&str> = source.lines().collect();
     let is_start = |line: &str| {
         let words = line.trim_start().trim_start_matches("pub(super) ").trim_start_matches("pub ");
-        words.strip_prefix("fn ").and_then(|w| w.strip_prefix(name)).is_some_and(|w| w.starts_with(['<', '(']))
+        words
+            .strip_prefix("fn ")
+            .and_then(|w| w.strip_prefix(name))
+            .is_some_and(|w| w.starts_with(['<', '(']))
     };
     let start = lines.iter().position(|l| is_start(l))?;
     let indent = lines[start].len() - lines[start].trim_start().len();

@@ -30,6 +30,7 @@ pub mod measure;
 pub mod pool;
 pub mod real;
 pub mod reduce;
+pub mod rms_norm;
 pub mod rng;
 pub mod softmax;
 pub mod vmath;

@@ -41,6 +41,7 @@ pub mod quality;
 pub mod quickstart;
 pub mod reports;
 pub mod rundir;
+pub mod selftest;
 pub mod simulate;
 pub mod stream;
 pub mod windows;
@@ -113,6 +114,8 @@ pub enum Command {
     Forward(forward::Args),
     /// Measure this machine, training and prediction.
     Bench(bench::Args),
+    /// Check the mathematics on this machine.
+    Selftest(selftest::Args),
     /// Completions for a shell.
     Completions(completions::Args),
 }
@@ -137,6 +140,7 @@ impl Command {
             Self::Grad(args) => grad::run(args, context),
             Self::Forward(args) => forward::run(args, context),
             Self::Bench(args) => bench::run(args, context),
+            Self::Selftest(args) => selftest::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Model, Task};
 use crate::error::{Error, Result};
-use crate::graph::{Exec, ExecContext, Graph, Id, OutputRequest, PackedWeights, Plan, ThreadPool};
+use crate::graph::{Exec, ExecContext, Graph, Id, OutputRequest, PackedParams, Plan, ThreadPool};
 use crate::nn;
 
 /// Most bytes one session may take: a configuration that asks for more is damaged or needs another machine.
@@ -26,18 +26,11 @@ pub enum Output {
 pub struct Session {
     kind: Output,
     exec: Exec<f32>,
-    weights: Arc<Weights>,
+    weights: Arc<PackedParams<f32>>,
     samples: Id,
     output: Id,
     window: usize,
     width: usize,
-}
-
-/// Parameters, flat and as the kernels want them.
-#[derive(Debug)]
-struct Weights {
-    values: Arc<Vec<f32>>,
-    prepared: PackedWeights<f32>,
 }
 
 impl Session {
@@ -82,12 +75,11 @@ impl Session {
         }
         let values = model.shared_weights_for(graph.layout())?;
         let exec = Exec::new(graph, Arc::new(plan));
-        let mut prepared = PackedWeights::new(exec.graph(), exec.plan(), exec.isa());
-        prepared.update(&values);
+        let weights = PackedParams::new(exec.graph(), exec.plan(), exec.isa(), values);
         Ok(Self {
             kind: output,
             exec,
-            weights: Arc::new(Weights { values, prepared }),
+            weights: Arc::new(weights),
             samples,
             output: result,
             window: config.window,
@@ -97,7 +89,7 @@ impl Session {
 
     /// The same with memory of its own.
     fn another(&self) -> Self {
-        Self { exec: self.exec.another(), weights: Arc::clone(&self.weights), ..*self }
+        Self { exec: self.exec.clone_workspace(), weights: Arc::clone(&self.weights), ..*self }
     }
 
     /// Values that [`Session::run`] gives per window.
@@ -105,7 +97,7 @@ impl Session {
         self.width
     }
 
-    /// Bytes of memory, without the parameters (flat and prepared), which copies share.
+    /// Bytes of memory, without the parameters (flat and packed), which copies share.
     pub fn bytes(&self) -> usize {
         self.exec.bytes()
     }
@@ -151,10 +143,10 @@ impl Session {
             slot.iter_mut().zip(mask).filter(|(_, hidden)| **hidden).for_each(|(x, _)| *x = 0.0);
         }
         let (exec, weights) = (&mut self.exec, &self.weights);
-        let aids = ExecContext { prepared: Some(&weights.prepared), team };
+        let context = ExecContext { packed: Some(weights.packed()), pool: team };
         match team {
-            Some(team) => team.lead(|| exec.forward_with(&weights.values, aids)),
-            None => exec.forward_with(&weights.values, aids),
+            Some(pool) => pool.run(|| exec.forward_with(weights.values(), context)),
+            None => exec.forward_with(weights.values(), context),
         }
         Ok(self.exec.value(self.output))
     }
@@ -256,7 +248,7 @@ impl Model {
             Ok(())
         };
         let exec = &sessions[0].exec;
-        let all = shared_out(n, threads, (exec.share_of_time(threads) + exec.waking_time()).min(1.0));
+        let all = shared_out(n, threads, (exec.parallel_fraction(threads) + exec.wake_fraction()).min(1.0));
         let result = match &team {
             // Waking a thread for a single window that is not cut would take as long as the window of a small model.
             Some(team) if (n, all) != (1, 1) => {

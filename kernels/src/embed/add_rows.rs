@@ -44,7 +44,7 @@ crate::compiled::compiled! {
         }
         if let Some(mut dtable) = dtable {
             len("add_rows backward", "dtable", sample, dtable.data.len());
-            dtable.settle();
+            dtable.zero_unless_accumulating();
             for b in 0..d.batch {
                 let dy = &dy[b * sample..][..sample];
                 dtable.data.iter_mut().zip(dy).for_each(|(dtable, &dy)| *dtable += dy);

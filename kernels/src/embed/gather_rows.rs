@@ -52,7 +52,7 @@ crate::compiled::compiled! {
         len(op, "dx", product(op, &[d.batch, d.rows, d.cols]), dx.data.len());
         len(op, "dy", product(op, &[d.batch, d.picks, d.cols]), dy.len());
         check(op, d, index);
-        dx.settle();
+        dx.zero_unless_accumulating();
         for b in 0..d.batch {
             for p in 0..d.picks {
                 let pick = b * d.picks + p;

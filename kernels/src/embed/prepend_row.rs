@@ -50,7 +50,7 @@ crate::compiled::compiled! {
         }
         if let Some(mut drow) = drow {
             len("prepend_row backward", "drow", d.cols, drow.data.len());
-            drow.settle();
+            drow.zero_unless_accumulating();
             for b in 0..d.batch {
                 drow.data.iter_mut().zip(dy_of(b)).for_each(|(drow, &dy)| *drow += dy);
             }

@@ -52,7 +52,7 @@ impl<T: Real> Task for Backward<'_, T> {
     fn run<S: Simd>(self, _: S) {
         let Self { kind, d, x, dy, mut dx } = self;
         if kind != Pool::Mean {
-            dx.settle();
+            dx.zero_unless_accumulating();
         }
         let share = T::ONE / T::of_usize(d.rows);
         let sample = d.rows * d.cols;

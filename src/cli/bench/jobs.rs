@@ -252,7 +252,7 @@ pub(super) fn growth(model: &ModelConfig, precision: Precision, limit: Duration)
 fn total_flops(graph: &Graph, precision: MatmulPrecision, train: bool) -> Flops {
     let of = |id| {
         let (forward, backward) = graph.executed_flops(id);
-        Flops::of(graph.node(id).op.kind(), precision, forward + if train { backward } else { 0 })
+        Flops::of(&graph.node(id).op, precision, forward + if train { backward } else { 0 })
     };
     graph.ids().map(of).sum()
 }
@@ -284,8 +284,8 @@ pub(super) fn operations(
     exec.set_index(p.rows, &rows)?;
     let params = p.graph.layout().init(1);
     // Once per step of many windows, as in training: not timed.
-    prepared.update(&params);
-    let aids = ExecContext::prepared(&prepared);
+    let packed = prepared.update(&params);
+    let aids = ExecContext::packed(packed);
     let mut grads = vec![0.0f32; params.len()];
     let n = p.graph.nodes().len();
     let mut times = vec![[const { Vec::new() }; 2]; n];
@@ -320,7 +320,7 @@ pub(super) fn operations(
                 name: node.label.clone(),
                 kind: node.op.kind(),
                 seconds,
-                flops: [forward, backward].map(|n| Flops::of(node.op.kind(), precision.0, n)),
+                flops: [forward, backward].map(|n| Flops::of(&node.op, precision.0, n)),
                 bytes: (elements * size_of::<f32>()) as f64,
             });
         }

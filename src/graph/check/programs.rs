@@ -1,12 +1,14 @@
 //! Random programs of 3 to 30 operations on a shared pool of values: long chains, shared inputs, dead branches.
 
-use super::cases::{ACTIVATIONS, POOLS, REDUCES, fresh};
+use super::cases::{ACTIVATIONS, POOLS, REDUCES, fresh, gate};
 use super::draw::{Case, Draw};
-use heartlore::graph::{AttentionSpec, Columns, Conv1dSpec, FeedForwardParams, Graph, Id};
-use heartlore::kernels::activation::Activation;
-use heartlore::kernels::losses::Reduction;
-use heartlore::kernels::reduce::Reduce;
-use heartlore::tensor::Shape;
+use crate::graph::builder::Graph;
+use crate::graph::id::{Columns, Id};
+use crate::graph::ops::{AttentionSpec, Conv1dSpec, FeedForwardParams};
+use crate::tensor::Shape;
+use heartlore_kernels::activation::Activation;
+use heartlore_kernels::losses::Reduction;
+use heartlore_kernels::reduce::Reduce;
 
 /// Smooth activations are drawn twice as often: every ReLU makes a point away from kinks rarer.
 fn act(d: &mut Draw) -> Option<Activation> {
@@ -78,6 +80,14 @@ impl Program {
                     self.g.layer_norm(x, gamma, beta, 0.5).unwrap()
                 }
             }
+            8 if self.d.below(3) == 0 => {
+                let b = self.like(&xs);
+                gate(&mut self.g, x, b)
+            }
+            4 if self.d.coin() => {
+                let gamma = self.fresh("gamma", [width]);
+                self.g.rms_norm(x, gamma, 0.5).unwrap()
+            }
             4 => self.g.softmax(x).unwrap(),
             5 => {
                 let w = self.small("w", [3 * width, width]);
@@ -130,9 +140,9 @@ impl Program {
                 self.g.prepend_row(x, row).unwrap()
             }
             15 => {
-                let picks = self.d.size(4);
+                let selected_rows = self.d.size(4);
                 let name = format!("index{}", self.g.nodes().len());
-                let index = self.g.index(&name, [batch, picks], rows).unwrap();
+                let index = self.g.index(&name, [batch, selected_rows], rows).unwrap();
                 self.g.gather_rows(x, index).unwrap()
             }
             16 => {
@@ -182,7 +192,7 @@ impl Program {
 }
 
 /// A program of about `size` operations (at least 3), everything in the pool leading to one scalar root.
-pub(crate) fn random(size: usize, seed: u64) -> Case {
+pub fn random(size: usize, seed: u64) -> Case {
     let mut d = Draw::new(seed);
     let dims = [d.size(2), d.size(4), d.size(4)];
     let mut p = Program { g: Graph::new(), d, pool: Vec::new(), scalars: Vec::new() };

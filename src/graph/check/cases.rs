@@ -1,18 +1,19 @@
-//! One random case per operation. The operation is recorded twice on the same inputs and the results are multiplied, so
+//! One random case per operation, by which it is checked. The operation is recorded twice on the same inputs and the results are multiplied, so
 //! every input has at least two uses and an overwrite in place of an accumulation cannot survive. Inputs are, at random,
 //! inputs, parameters or results of another operation.
 
 use super::draw::{Case, Draw};
-use heartlore::graph::check::Point;
-use heartlore::graph::{
-    AttentionSpec, Columns, Conv1dSpec, Exec, FeedForwardParams, Graph, Id, Op, OpKind, OutputRequest, Plan,
-};
-use heartlore::kernels::activation::Activation;
-use heartlore::kernels::losses::Reduction;
-use heartlore::kernels::pool::Pool;
-use heartlore::kernels::reduce::Reduce;
-use heartlore::tensor::{Init, Shape};
-use std::sync::Arc;
+use crate::error::{Error, Result};
+use crate::graph::builder::Graph;
+use crate::graph::id::{Columns, Id};
+use crate::graph::number::Number;
+use crate::graph::ops::{AttentionSpec, Conv1dSpec, CustomOp, FeedForwardParams, OpKind};
+use crate::tensor::{Init, Shape};
+use heartlore_kernels::Real;
+use heartlore_kernels::activation::Activation;
+use heartlore_kernels::losses::Reduction;
+use heartlore_kernels::pool::Pool;
+use heartlore_kernels::reduce::Reduce;
 
 pub(crate) const ACTIVATIONS: [Activation; 5] =
     [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Sigmoid, Activation::Tanh];
@@ -48,7 +49,10 @@ fn reduction(d: &mut Draw) -> Reduction {
 }
 
 /// A case for `kind` with sizes up to `size`.
-pub(crate) fn of(kind: OpKind, size: usize, seed: u64) -> Case {
+///
+/// # Panics
+/// For a kind that computes nothing ([`OpKind::is_leaf`]).
+pub fn of(kind: OpKind, size: usize, seed: u64) -> Case {
     let (mut g, mut d) = (Graph::new(), Draw::new(seed));
     let record = recorder(kind, &mut g, &mut d, size);
     let dropout = d.coin();
@@ -56,6 +60,47 @@ pub(crate) fn of(kind: OpKind, size: usize, seed: u64) -> Case {
     let second = record(&mut g);
     let root = g.mul(first, second).unwrap();
     Case { graph: g, root, dropout }
+}
+
+/// An operation outside the registry: y = a sigmoid(b).
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Gate;
+
+/// Records it: y = a sigmoid(b).
+pub(crate) fn gate(g: &mut Graph, a: Id, b: Id) -> Id {
+    g.custom(Gate, &[a, b]).unwrap()
+}
+
+impl CustomOp for Gate {
+    const HAS_FORMULA: bool = true;
+    fn name(&self) -> &'static str {
+        "gate"
+    }
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        if inputs[0] != inputs[1] {
+            return Err(Error::shape(format!("a has shape {}, b {}", inputs[0], inputs[1])));
+        }
+        Ok(inputs[0].clone())
+    }
+    fn forward<T: Real>(&self, _: &[&Shape], inputs: &[&[T]], y: &mut [T]) {
+        for i in 0..y.len() {
+            y[i] = inputs[0][i] / (T::ONE + (-inputs[1][i]).exp());
+        }
+    }
+    fn backward<T: Real>(&self, _: &[&Shape], inputs: &[&[T]], dy: &[T], gradients: &mut [Option<&mut [T]>]) {
+        for i in 0..dy.len() {
+            let s = T::ONE / (T::ONE + (-inputs[1][i]).exp());
+            if let Some(da) = &mut gradients[0] {
+                da[i] += s * dy[i];
+            }
+            if let Some(db) = &mut gradients[1] {
+                db[i] += inputs[0][i] * s * (T::ONE - s) * dy[i];
+            }
+        }
+    }
+    fn formula<N: Number>(&self, _: &[&Shape], inputs: &[&[N]]) -> Vec<N> {
+        inputs[0].iter().zip(inputs[1]).map(|(&a, &b)| a * b.sigmoid()).collect()
+    }
 }
 
 type Record = Box<dyn Fn(&mut Graph) -> Id>;
@@ -219,9 +264,9 @@ fn recorder(kind: OpKind, g: &mut Graph, d: &mut Draw, size: usize) -> Record {
             Box::new(move |g| g.prepend_row(x, row).unwrap())
         }
         OpKind::GatherRows => {
-            let (dims, picks) = ([d.size(3), d.size(size), d.size(size)], d.size(size + 2));
+            let (dims, selected_rows) = ([d.size(3), d.size(size), d.size(size)], d.size(size + 2));
             let x = fresh(g, d, "x", dims);
-            let index = g.index("index", [dims[0], picks], dims[1]).unwrap();
+            let index = g.index("index", [dims[0], selected_rows], dims[1]).unwrap();
             Box::new(move |g| g.gather_rows(x, index).unwrap())
         }
         OpKind::Pool => {
@@ -252,74 +297,22 @@ fn recorder(kind: OpKind, g: &mut Graph, d: &mut Draw, size: usize) -> Record {
             let labels = g.index("labels", [rows], classes).unwrap();
             Box::new(move |g| g.cross_entropy(logits, labels, red).unwrap())
         }
+        OpKind::Custom => {
+            let xs = shape(d, size);
+            let (a, b) = (fresh(g, d, "a", &xs), fresh(g, d, "b", &xs));
+            Box::new(move |g| gate(g, a, b))
+        }
+        OpKind::RmsNorm => {
+            let xs = shape(d, size);
+            let (x, gamma) = (fresh(g, d, "x", &xs), fresh(g, d, "gamma", [xs.last()]));
+            // With few columns the mean square may be tiny and the third derivative huge: a larger eps.
+            let eps = if xs.last() < 4 { 0.5 } else { 0.05 };
+            Box::new(move |g| g.rms_norm(x, gamma, eps).unwrap())
+        }
         OpKind::Reduce => {
             let (xs, kind) = (shape(d, size), d.pick(&REDUCES));
             let x = fresh(g, d, "x", xs);
             Box::new(move |g| g.reduce(x, kind).unwrap())
         }
     }
-}
-
-/// Distance from a kink that the difference quotient, moving by 1e-5 times a slope, cannot cross.
-const MARGIN: f64 = 2e-3;
-
-/// True if no ReLU is near its corner, no maximum near a tie, no norm near zero, and no value is out of hand.
-pub(crate) fn far_from_kinks(case: &Case, point: &Point, seed: u64) -> bool {
-    let mut g = case.graph.clone();
-    let mut corners = Vec::new();
-    let mut ties = Vec::new();
-    let mut norms = Vec::new();
-    let computed: Vec<Id> = g.ids().filter(|&id| !g.node(id).op.kind().is_leaf()).collect();
-    for &id in &computed {
-        match g.node(id).op.clone() {
-            Op::Linear { x, w, b, first, act: Some(Activation::Relu) } => {
-                let rows = first..first + g.shape(id).last();
-                corners.push(g.linear_rows(x, w, b, rows, None).unwrap());
-            }
-            Op::Conv1d { x, w, b, stride, padding, dilation, act: Some(Activation::Relu) } => {
-                let spec = Conv1dSpec { stride, padding, dilation, act: None };
-                corners.push(g.conv1d(x, w, b, spec).unwrap());
-            }
-            Op::FeedForward { x, w1, b1, act: Activation::Relu, .. } => {
-                corners.push(g.linear(x, w1, Some(b1), None).unwrap());
-            }
-            Op::Activate { x, kind: Activation::Relu } => corners.push(x),
-            Op::Pool { x, kind: Pool::Max } => ties.push(x),
-            Op::Reduce { kind: Reduce::Norm, .. } => norms.push(id),
-            _ => {}
-        }
-    }
-    let probes: Vec<Id> = corners.iter().chain(&ties).chain(&norms).chain(&computed).copied().collect();
-    let keep: Vec<Id> = probes.iter().copied().filter(|&id| g.parameter(id).is_none()).collect();
-    let plan = Plan::new(&g, OutputRequest::values(&keep)).unwrap();
-    let graph = Arc::new(g.clone());
-    let mut exec = Exec::<f64>::new(graph, Arc::new(plan));
-    exec.set_key(seed, 0, 0);
-    exec.set_dropout(case.dropout);
-    for (&id, v) in &point.inputs {
-        if exec.plan().is_live(id) {
-            exec.set_input(id, v).unwrap();
-        }
-    }
-    for (&id, v) in &point.indices {
-        exec.set_index(id, v).unwrap();
-    }
-    exec.forward(&point.params);
-    let value = |id: Id| match g.parameter(id) {
-        Some(p) => &point.params[p.range()],
-        None => exec.value(id),
-    };
-    let tied = |id: Id| {
-        let [batch, rows, cols] = *g.shape(id).dims() else { unreachable!() };
-        (0..batch * cols).any(|i| {
-            let (b, c) = (i / cols, i % cols);
-            let mut column: Vec<f64> = (0..rows).map(|r| value(id)[(b * rows + r) * cols + c]).collect();
-            column.sort_by(f64::total_cmp);
-            rows > 1 && column[rows - 1] - column[rows - 2] < MARGIN
-        })
-    };
-    corners.iter().all(|&id| value(id).iter().all(|v| v.abs() > MARGIN))
-        && !ties.iter().any(|&id| tied(id))
-        && norms.iter().all(|&id| value(id)[0] > 0.1)
-        && computed.iter().all(|&id| value(id).iter().all(|v| v.abs() < 300.0))
 }

@@ -11,9 +11,33 @@
 //! its gradient is zero whether the derivative is right or wrong. Kinks (ReLU, max) must be kept away from the drawn
 //! points by the caller, or the difference quotient itself is wrong there.
 
+pub mod cases;
+mod draw;
+mod interpret;
+mod laws;
+mod mutate;
+mod outside;
+pub mod programs;
+mod runner;
+mod selftest;
+mod shrink;
+#[cfg(feature = "proptest")]
+pub mod strategies;
+mod taylor;
+
+pub use draw::Case;
+pub use interpret::{Direction, Values, complex_step, jvp, jvp_f32, second_derivative};
+pub use laws::{Battery, Proof, battery, transpose};
+pub use mutate::{Mutant, mutants};
+pub use outside::{function_pair, operation};
+pub use selftest::{SelfTest, Tried, selftest};
+pub use shrink::{Failing, shrink};
+pub use taylor::{Taylor, taylor};
+
 use super::builder::Graph;
 use super::exec::Exec;
-use super::op::{Id, Op};
+use super::id::Id;
+use super::operation::Role;
 use super::plan::{OutputRequest, Plan};
 use crate::error::{Error, Result};
 use heartlore_kernels::rng::{Key, Stream};
@@ -65,11 +89,11 @@ impl Point {
         let mut point = Self { params: draw(graph.layout().len()), ..Self::default() };
         for id in graph.ids() {
             let n = graph.shape(id).elements();
-            match graph.node(id).op {
-                Op::Input => {
+            match graph.node(id).op.role() {
+                Role::Input => {
                     point.inputs.insert(id, draw(n));
                 }
-                Op::Index { bound } => {
+                Role::Index { bound } => {
                     let scaled = draw(n)
                         .into_iter()
                         .map(|u| (((u + 1.0) / 2.0 * bound as f64) as u32).min(bound as u32 - 1));
@@ -158,7 +182,11 @@ pub fn gradients(graph: &Graph, root: Id, point: &Point, settings: Settings) -> 
     Ok(report)
 }
 
-/// Checks a gradient written by hand: `f` against `analytic` at `x`.
+/// Checks a gradient written by hand: `f` against `analytic` at `x`. Of no numbers nothing is compared, and the report does
+/// not pass.
+///
+/// # Panics
+/// If `x` and `analytic` differ in length.
 pub fn function(
     name: &str,
     mut f: impl FnMut(&[f64]) -> f64,
@@ -166,6 +194,8 @@ pub fn function(
     analytic: &[f64],
     settings: Settings,
 ) -> Report {
+    let (n, given) = (x.len(), analytic.len());
+    assert!(n == given, "check: x has {n} elements, the gradient {given}");
     let mut report = empty(settings);
     let mut at = x.to_vec();
     compare(&mut report, name, &crate::tensor::Shape::from([x.len()]), analytic, settings, |j, delta| {
@@ -199,9 +229,9 @@ fn compare(
 ) {
     report.tensors.push(name.to_string());
     let n = analytic.len();
-    let picks = settings.elements.unwrap_or(n).min(n).max(1);
-    for pick in 0..picks {
-        let j = pick * n / picks;
+    let sampled = settings.elements.unwrap_or(n).clamp(n.min(1), n);
+    for sample in 0..sampled {
+        let j = sample * n / sampled;
         let h = settings.step;
         let numeric = (shifted(j, h) - shifted(j, -h)) / (2.0 * h);
         let a = analytic[j];
@@ -319,8 +349,7 @@ fn reaches(graph: &Graph, id: Id, root: Id) -> bool {
 
 /// The first operation, walking back from the root, whose own backward pass fails a check at its actual inputs.
 fn culprit(graph: &Graph, root: Id, point: &Point, settings: Settings) -> Result<Option<String>> {
-    let computed: Vec<Id> =
-        graph.ids().filter(|&id| id <= root && !graph.node(id).op.kind().is_leaf()).collect();
+    let computed: Vec<Id> = graph.ids().filter(|&id| id <= root && !graph.node(id).op.is_leaf()).collect();
     let keep: Vec<Id> = computed.iter().copied().filter(|&id| graph.parameter(id).is_none()).collect();
     let mut bench = Bench::new(graph, OutputRequest::values(&keep), root, point, settings)?;
     bench.exec.forward(&point.params);
@@ -340,8 +369,8 @@ fn culprit(graph: &Graph, root: Id, point: &Point, settings: Settings) -> Result
                 continue;
             }
             let (name, shape) = (format!("input {input}"), graph.shape(input).clone());
-            let new = match graph.node(input).op {
-                Op::Index { bound } => {
+            let new = match graph.node(input).op.role() {
+                Role::Index { bound } => {
                     let new = alone.index(&name, shape, bound)?;
                     at.indices.insert(new, point.indices[&input].clone());
                     new
@@ -354,11 +383,11 @@ fn culprit(graph: &Graph, root: Id, point: &Point, settings: Settings) -> Result
             };
             renamed.insert(input, new);
         }
-        let out = alone.push_like(node.op.map_inputs(|id| renamed[&id]), node.shape.clone())?;
+        let out = alone.push_op(node.op.map_inputs(|id| renamed[&id]), node.shape.clone())?;
         let report = whole(&alone, out, &at, settings)?;
         if report.worst.is_some() && !report.passed() {
             let label = if node.label.is_empty() { String::new() } else { format!(" ({})", node.label) };
-            return Ok(Some(format!("{id} {}{label}", node.op.kind().name())));
+            return Ok(Some(format!("{id} {}{label}", node.op.name())));
         }
     }
     Ok(None)
