@@ -77,6 +77,14 @@ impl Error {
         self.file.get_or_insert_with(|| file.as_ref().to_path_buf());
         self
     }
+    /// An error about a file below `dir` (where something was unpacked) as one about `file`.
+    #[must_use]
+    pub(crate) fn replace_file(mut self, dir: &Path, file: &Path) -> Self {
+        if self.file.as_ref().is_none_or(|f| f.starts_with(dir)) {
+            self.file = Some(file.to_path_buf());
+        }
+        self
+    }
     /// Names the place inside the file: a line, a byte offset, a field, a tensor.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {

@@ -5,9 +5,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::options::text::TextArgs;
 use crate::checkpoint::atomic::{FileOps, Os};
 use crate::data::npy;
 use crate::data::prepare::{PrepareSettings, cut};
+use crate::data::readers::{Only, ReadOptions};
 use crate::data::recording::Unit;
 use crate::data::table::Item;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -16,7 +18,7 @@ use crate::model::{Output, Preprocessing};
 use crate::signal::{Normalisation, Scaler};
 
 /// What the user says about recordings beyond what they say themselves.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct RecordingArgs {
     /// Channel to use instead of the one that looks like an ECG: its label, or #2 for the second.
     #[arg(long, value_name = "LABEL")]
@@ -27,9 +29,42 @@ pub struct RecordingArgs {
     /// Sampling rate of recordings that name none, in Hz.
     #[arg(long, value_name = "HZ")]
     pub fs_hz: Option<f64>,
-    /// Record to read from a file that holds several (the packed format).
+    /// Record to read from a file that holds several: packed, or a variable of a MATLAB, HDF5 or .npz file.
     #[arg(long, value_name = "NAME")]
     pub record: Option<String>,
+    /// How text tables are written.
+    #[command(flatten)]
+    pub text: TextArgs,
+}
+
+impl RecordingArgs {
+    /// The unit, if one was given.
+    ///
+    /// # Errors
+    /// A unit that is not known.
+    pub fn unit(&self) -> Result<Option<Unit>> {
+        match self.unit.as_deref().map(Unit::parse) {
+            Some(Unit::Unknown(text)) => Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
+                .remedy("use mV, uV, V or arbitrary")),
+            unit => Ok(unit),
+        }
+    }
+
+    /// As the readers want them; `only` is what to read.
+    ///
+    /// # Errors
+    /// A unit that is not known.
+    pub fn read_options(&self, only: Option<Only>) -> Result<ReadOptions> {
+        Ok(ReadOptions {
+            fs_hz: self.fs_hz,
+            unit: self.unit()?,
+            time_column: self.text.time_column.clone(),
+            record: self.record.clone(),
+            only,
+            strict: false,
+            text: self.text.options(),
+        })
+    }
 }
 
 /// One recording in windows, as the model wants them.
@@ -64,13 +99,6 @@ pub fn of_recording(
         Some(s) if s.is_finite() && s * p.rate_hz >= 1.0 => (s * p.rate_hz).round() as usize,
         Some(s) => return Err(super::bad_flag("hop-s", format!("a step of {s} s is less than a sample"))),
     };
-    let unit = match args.unit.as_deref().map(Unit::parse) {
-        Some(Unit::Unknown(text)) => {
-            return Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
-                .remedy("use mV, uV, V or arbitrary"));
-        }
-        unit => unit,
-    };
     let settings = PrepareSettings {
         rate_hz: p.rate_hz,
         filter: processing.filter,
@@ -78,8 +106,10 @@ pub fn of_recording(
         hop,
         normalisation: p.normalisation,
         channel: args.channel.clone(),
-        unit,
+        unit: args.unit()?,
         fs_hz: args.fs_hz,
+        time_column: args.text.time_column.clone(),
+        text: args.text.options(),
         ..PrepareSettings::default()
     };
     let item = Item { file: file.to_path_buf(), record: args.record.clone(), ..Item::default() };

@@ -43,7 +43,7 @@ pub(super) fn start(
         ..SimulatedStudy::default()
     };
     write_recording(&file, RATE_HZ, &study.trial(0, 0)?.ecg.signal_mv)?;
-    let nothing = RecordingArgs { channel: None, unit: None, fs_hz: None, record: None };
+    let nothing = RecordingArgs::default();
     let values = windows::of_recording(&model, &file, &nothing, None)?.values;
     let program =
         std::env::current_exe().map_err(|e| Error::usage(format!("this program has no path: {e}")))?;
