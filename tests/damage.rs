@@ -88,8 +88,9 @@ fn hurt(
     torture(&victim, damage, read);
 }
 
-/// A value takes 8 bytes, and at least two in the text; the file, its text and growing vectors come on top.
-const TEXT: usize = 32;
+/// A value takes 8 bytes, and at least two in the text; the file, its text and growing vectors come on top, and gaps of up
+/// to three times the samples.
+const TEXT: usize = 48;
 
 fn csv(damage: Damage) {
     let dir = tempfile::tempdir().unwrap();

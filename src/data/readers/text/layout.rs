@@ -304,7 +304,15 @@ impl<'a> Reading<'a> {
                 fields.iter().zip(&mut kinds).for_each(|(f, k)| k.add(f));
             }
         }
-        let trailing = columns > 2 && kinds.last().is_some_and(|k| k.missing > 0 && k.numbers + k.stamps + k.texts == 0);
+        // A delimiter at the end of every line begins no column; where a line has something behind it, it does.
+        let ends_empty = |l: &Line<'_>| {
+            let mut own = Vec::new();
+            split(l.text, delimiter, &mut own);
+            own.len() != columns || own.last() == Some(&"")
+        };
+        let trailing = columns > 1
+            && kinds.last().is_some_and(|k| k.missing > 0 && k.numbers + k.stamps + k.texts == 0)
+            && content.iter().chain(later).all(ends_empty);
         let numbers = kinds.iter().filter(|k| k.is_number()).count();
         let junk = kinds.iter().any(|k| k.junk && !k.is_number() && !k.is_stamp());
         let quoted = delimiter == Delimiter::Comma && body.iter().any(|l| l.text.contains('"'));
