@@ -36,7 +36,10 @@ fn what_is_refused_says_why() {
 #[test]
 fn fortran_order_and_every_whole_number_as_numpy_wrote_them() {
     let array = npy::read(&fixture("fortran.npy")).unwrap();
-    assert_eq!((&array.shape[..], &array.values[..]), (&[2, 3][..], &[1.0, -2.0, 3.0, 40.0, 50.0, -32768.0][..]));
+    assert_eq!(
+        (&array.shape[..], &array.values[..]),
+        (&[2, 3][..], &[1.0, -2.0, 3.0, 40.0, 50.0, -32768.0][..])
+    );
     assert_eq!(npy::read(&fixture("uint8.npy")).unwrap().values, [0.0; 4]);
     // A part of it cannot be read by rows: a store is never taken for what it is not.
     let mut file = std::fs::File::open(fixture("fortran.npy")).unwrap();
@@ -44,7 +47,8 @@ fn fortran_order_and_every_whole_number_as_numpy_wrote_them() {
     assert!(error.contains("Fortran"), "{error}");
     let array = |descr: &str, bytes: &[u8]| {
         let size: usize = descr[2..].parse().unwrap();
-        let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({},), }}\n", bytes.len() / size);
+        let dict =
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({},), }}\n", bytes.len() / size);
         let mut file = b"\x93NUMPY\x01\x00".to_vec();
         file.extend((dict.len() as u16).to_le_bytes());
         file.extend(dict.bytes());
@@ -59,7 +63,8 @@ fn fortran_order_and_every_whole_number_as_numpy_wrote_them() {
     assert_eq!(array(">u8", &12u64.to_be_bytes()).unwrap(), [12.0]);
     assert!(array("<i8", &i64::MAX.to_le_bytes()).unwrap_err().to_string().contains("2^53"));
     // 1, -2, 65504 (the largest), 2^-24 (the least), infinity.
-    let halves: Vec<u8> = [0x3c00u16, 0xc000, 0x7bff, 1, 0x7c00].iter().flat_map(|h| h.to_le_bytes()).collect();
+    let halves: Vec<u8> =
+        [0x3c00u16, 0xc000, 0x7bff, 1, 0x7c00].iter().flat_map(|h| h.to_le_bytes()).collect();
     assert_eq!(array("<f2", &halves).unwrap(), [1.0, -2.0, 65_504.0, 2f64.powi(-24), f64::INFINITY]);
     for bad in ["<c8", "<U4", "<M8"] {
         let bytes = vec![0u8; 4 * bad[2..].parse::<usize>().unwrap()];

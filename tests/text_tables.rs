@@ -18,7 +18,9 @@ fn ecg(i: usize, fs: f64) -> f64 {
     let phase = t % 0.8;
     let bump = |at: f64, width: f64, height: f64| height * (-((phase - at) / width).powi(2)).exp();
     let noise = ((i * 7919) % 1009) as f64 / 1009.0 - 0.5;
-    bump(0.25, 0.025, 0.12) + bump(0.4, 0.012, 1.0) - bump(0.43, 0.012, 0.2) + bump(0.62, 0.05, 0.25) + 0.01 * noise
+    bump(0.25, 0.025, 0.12) + bump(0.4, 0.012, 1.0) - bump(0.43, 0.012, 0.2)
+        + bump(0.62, 0.05, 0.25)
+        + 0.01 * noise
         + 0.05 * (6.3 * 0.2 * t).sin()
 }
 
@@ -281,9 +283,19 @@ fn check(n: u64, dir: &Place) {
     // Without names nothing says which of several columns is the ECG.
     let unnamed = table.head == Head::Nothing && table.other;
     let timed = usize::from(table.time != Time::None);
-    let only = unnamed.then(|| Only::Label(format!("column {}", 1 + timed + usize::from(table.delimiter == ' ' && table.time == Time::IsoBlank))));
+    let only = unnamed.then(|| {
+        Only::Label(format!(
+            "column {}",
+            1 + timed + usize::from(table.delimiter == ' ' && table.time == Time::IsoBlank)
+        ))
+    });
     let result = one(&path, &ReadOptions { only, ..options });
-    let told = || format!("draw {n}: {table:?}\n{}", String::from_utf8_lossy(&table.write()).lines().take(6).collect::<Vec<_>>().join("\n"));
+    let told = || {
+        format!(
+            "draw {n}: {table:?}\n{}",
+            String::from_utf8_lossy(&table.write()).lines().take(6).collect::<Vec<_>>().join("\n")
+        )
+    };
     let recording = match result {
         Ok(recording) => recording,
         Err(e) => {
@@ -382,9 +394,11 @@ fn exports_of_devices() {
         ),
         (
             "acqknowledge.txt",
-            export("recording.acq\n4 msec/sample\n2 channels\nECG100C\nmV\nRSP100C\nVolts\nmin\tCH1\tCH2\t\n\t500\t500\t\n", 500, |i| {
-                format!("{:.8}\t{}\t{}\t", i as f64 * 0.004 / 60.0, mv(i, 250.0), 0.5 + (i % 7) as f64)
-            }),
+            export(
+                "recording.acq\n4 msec/sample\n2 channels\nECG100C\nmV\nRSP100C\nVolts\nmin\tCH1\tCH2\t\n\t500\t500\t\n",
+                500,
+                |i| format!("{:.8}\t{}\t{}\t", i as f64 * 0.004 / 60.0, mv(i, 250.0), 0.5 + (i % 7) as f64),
+            ),
             None,
             "ECG100C",
             250.0,
@@ -392,7 +406,9 @@ fn exports_of_devices() {
         ),
         (
             "acqknowledge_without_time.txt",
-            export("recording.acq\n4 msec/sample\n1 channels\nECG100C\nmV\nCH1\t\n500\t\n", 500, |i| mv(i, 250.0) + "\t"),
+            export("recording.acq\n4 msec/sample\n1 channels\nECG100C\nmV\nCH1\t\n500\t\n", 500, |i| {
+                mv(i, 250.0) + "\t"
+            }),
             None,
             "ECG100C",
             250.0,
@@ -400,10 +416,14 @@ fn exports_of_devices() {
         ),
         (
             "labchart.txt",
-            export("Interval=\t0.004 s\nExcelDateTime=\t4.4321395833333333e+004\t05.05.2021 09:30:00\nTimeFormat=\tStartOfBlock\nDateFormat=\t\nChannelTitle=\tECG\tResp\nRange=\t10.000 mV\t2.000 V\n", 500, |i| {
-                let comment = if i == 100 { "\t#* film starts" } else { "" };
-                format!("{:.3}\t{}\t{}{comment}", i as f64 * 0.004, mv(i, 250.0), 0.5 + (i % 7) as f64)
-            }),
+            export(
+                "Interval=\t0.004 s\nExcelDateTime=\t4.4321395833333333e+004\t05.05.2021 09:30:00\nTimeFormat=\tStartOfBlock\nDateFormat=\t\nChannelTitle=\tECG\tResp\nRange=\t10.000 mV\t2.000 V\n",
+                500,
+                |i| {
+                    let comment = if i == 100 { "\t#* film starts" } else { "" };
+                    format!("{:.3}\t{}\t{}{comment}", i as f64 * 0.004, mv(i, 250.0), 0.5 + (i % 7) as f64)
+                },
+            ),
             None,
             "ECG",
             250.0,
@@ -411,7 +431,9 @@ fn exports_of_devices() {
         ),
         (
             "rdsamp.csv",
-            export("'Elapsed time','MLII'\n'seconds','mV'\n", 400, |i| format!("{:.3},{}", i as f64 * 0.004, mv(i, 250.0))),
+            export("'Elapsed time','MLII'\n'seconds','mV'\n", 400, |i| {
+                format!("{:.3},{}", i as f64 * 0.004, mv(i, 250.0))
+            }),
             None,
             "MLII",
             250.0,
@@ -419,7 +441,9 @@ fn exports_of_devices() {
         ),
         (
             "rdsamp_clock.csv",
-            export("'Elapsed time','MLII'\n'hh:mm:ss.mmm','mV'\n", 400, |i| format!("'{}',{}", stamp(i, 250.0), mv(i, 250.0))),
+            export("'Elapsed time','MLII'\n'hh:mm:ss.mmm','mV'\n", 400, |i| {
+                format!("'{}',{}", stamp(i, 250.0), mv(i, 250.0))
+            }),
             None,
             "MLII",
             250.0,
@@ -427,7 +451,8 @@ fn exports_of_devices() {
         ),
         (
             "rdsamp_samples.txt",
-            export("sample #  MLII\n", 400, |i| format!("{i:8}   {}", mv(i, 250.0))).replace("sample #", "sample"),
+            export("sample #  MLII\n", 400, |i| format!("{i:8}   {}", mv(i, 250.0)))
+                .replace("sample #", "sample"),
             Some(250.0),
             "MLII",
             250.0,
@@ -435,9 +460,11 @@ fn exports_of_devices() {
         ),
         (
             "consensys.csv",
-            export("\"sep=\t\"\nShimmer_5E31_Timestamp_Unix_CAL\tShimmer_5E31_ECG_EMG_Status1_CAL\tShimmer_5E31_ECG_LL-RA_24BIT_CAL\nms\tno_units\tmV\n", 500, |i| {
-                format!("{:.2}\t128\t{}", 1_620_205_200_000.0 + i as f64 * 4.0, mv(i, 250.0))
-            }),
+            export(
+                "\"sep=\t\"\nShimmer_5E31_Timestamp_Unix_CAL\tShimmer_5E31_ECG_EMG_Status1_CAL\tShimmer_5E31_ECG_LL-RA_24BIT_CAL\nms\tno_units\tmV\n",
+                500,
+                |i| format!("{:.2}\t128\t{}", 1_620_205_200_000.0 + i as f64 * 4.0, mv(i, 250.0)),
+            ),
             None,
             "Shimmer_5E31_ECG_LL-RA_24BIT_CAL",
             250.0,
@@ -445,10 +472,20 @@ fn exports_of_devices() {
         ),
         (
             "openbci.txt",
-            export("%OpenBCI Raw EXG Data\n%Number of channels = 1\n%Sample Rate = 250 Hz\n%Board = OpenBCI_GUI$BoardCytonSerial\nSample Index, ECG Channel 0, Accel Channel 0, Timestamp, Timestamp (Formatted)\n", 600, |i| {
-                let t = i as f64 / 250.0;
-                format!("{}.0, {:.3}, 0.1, {:.4}, 2021-05-05 {}", i % 256, 1000.0 * ecg(i, 250.0), 1_620_205_200.0 + t, stamp(i, 250.0))
-            }),
+            export(
+                "%OpenBCI Raw EXG Data\n%Number of channels = 1\n%Sample Rate = 250 Hz\n%Board = OpenBCI_GUI$BoardCytonSerial\nSample Index, ECG Channel 0, Accel Channel 0, Timestamp, Timestamp (Formatted)\n",
+                600,
+                |i| {
+                    let t = i as f64 / 250.0;
+                    format!(
+                        "{}.0, {:.3}, 0.1, {:.4}, 2021-05-05 {}",
+                        i % 256,
+                        1000.0 * ecg(i, 250.0),
+                        1_620_205_200.0 + t,
+                        stamp(i, 250.0)
+                    )
+                },
+            ),
             None,
             "ECG Channel 0",
             250.0,
@@ -456,7 +493,9 @@ fn exports_of_devices() {
         ),
         (
             "zephyr.csv",
-            export("Time,EcgWaveform\n", 500, |i| format!("05/05/2021 {},{:.0}", stamp(i, 250.0), 512.0 + 200.0 * ecg(i, 250.0))),
+            export("Time,EcgWaveform\n", 500, |i| {
+                format!("05/05/2021 {},{:.0}", stamp(i, 250.0), 512.0 + 200.0 * ecg(i, 250.0))
+            }),
             None,
             "EcgWaveform",
             250.0,
@@ -465,7 +504,12 @@ fn exports_of_devices() {
         (
             "equivital.csv",
             export("DateTime,ECG LEAD ONE (mV),ECG LEAD TWO (mV)\n", 512, |i| {
-                format!("05/05/2021 {},{},{}", Table::clock((i as f64 / 256.0 * 1000.0).floor() / 1000.0), mv(i, 256.0), mv(i, 256.0))
+                format!(
+                    "05/05/2021 {},{},{}",
+                    Table::clock((i as f64 / 256.0 * 1000.0).floor() / 1000.0),
+                    mv(i, 256.0),
+                    mv(i, 256.0)
+                )
             }),
             None,
             "ECG LEAD ONE",
@@ -505,12 +549,20 @@ fn exports_of_devices() {
     let labchart = one(&dir.0.path().join("labchart.txt"), &ReadOptions::default()).unwrap();
     assert_eq!((labchart.annotations[0].time_s, labchart.annotations[0].text.as_str()), (0.4, "film starts"));
     // An Empatica file has a start, a rate, and the name of the signal is the file's: no ECG.
-    let path = dir.put("BVP.csv", export("1620205200.000000\n64.000000\n", 200, |i| format!("{:.2}", (i % 50) as f64)));
+    let path = dir
+        .put("BVP.csv", export("1620205200.000000\n64.000000\n", 200, |i| format!("{:.2}", (i % 50) as f64)));
     let r = readers::open(&path, &ReadOptions::default()).unwrap();
-    assert_eq!((r.channels[0].label.as_str(), r.channels[0].fs_hz, r.channels[0].samples.len()), ("BVP", 64.0, 200));
-    assert!(one(&path, &ReadOptions::default()).unwrap_err().to_string().contains("no channel looks like an ECG"));
+    assert_eq!(
+        (r.channels[0].label.as_str(), r.channels[0].fs_hz, r.channels[0].samples.len()),
+        ("BVP", 64.0, 200)
+    );
+    assert!(
+        one(&path, &ReadOptions::default()).unwrap_err().to_string().contains("no channel looks like an ECG")
+    );
     // Latin-1, without a byte order mark.
-    let latin = export("Zeit [s];EKG [\u{b5}V]\n", 300, |i| format!("{:.3};{}", i as f64 * 0.004, uv(i, 250.0)).replace('.', ","));
+    let latin = export("Zeit [s];EKG [\u{b5}V]\n", 300, |i| {
+        format!("{:.3};{}", i as f64 * 0.004, uv(i, 250.0)).replace('.', ",")
+    });
     let path = dir.put("latin1.txt", latin.chars().map(|c| c as u8).collect::<Vec<u8>>());
     let r = one(&path, &ReadOptions::default()).unwrap();
     assert_eq!((&r.channels[0].unit, r.channels[0].fs_hz), (&Unit::Microvolt, 250.0));
@@ -531,7 +583,12 @@ fn decimal_commas_in_one_column() {
     // Nothing tells: both readings are shown, and either flag settles it.
     let path = dir.put("y.csv", export("", 60, |i| format!("{},{}", 10 + (i * 7) % 13, 20 + (i * 5) % 60)));
     let error = one(&path, &at(250.0)).unwrap_err().to_string();
-    assert!(["decimal commas?", "one column", "two columns", "--decimal comma", "--delimiter comma"].iter().all(|w| error.contains(w)), "{error}");
+    assert!(
+        ["decimal commas?", "one column", "two columns", "--decimal comma", "--delimiter comma"]
+            .iter()
+            .all(|w| error.contains(w)),
+        "{error}"
+    );
     let comma = text(TextOptions { decimal: Some(Decimal::Comma), ..TextOptions::default() });
     let r = readers::open(&path, &ReadOptions { fs_hz: Some(250.0), ..comma }).unwrap();
     assert_eq!((r.channels.len(), r.channels[0].samples[0]), (1, 10.2));
@@ -546,7 +603,12 @@ fn decimal_commas_in_one_column() {
     assert_eq!(one(&path, &at(250.0)).unwrap().channels[0].samples[7], 1234.07);
     // Commas between columns and before decimals.
     for head in ["time,ecg\n", ""] {
-        let path = dir.put("w.csv", export(head, 60, |i| format!("{:.3},{:.4}", f64::from(i as u32) * 0.004, ecg(i, 250.0)).replace('.', ",")));
+        let path = dir.put(
+            "w.csv",
+            export(head, 60, |i| {
+                format!("{:.3},{:.4}", f64::from(i as u32) * 0.004, ecg(i, 250.0)).replace('.', ",")
+            }),
+        );
         let error = one(&path, &at(250.0)).unwrap_err().to_string();
         assert!(error.contains("commas stand between the columns and before the decimals"), "{error}");
     }
@@ -558,7 +620,9 @@ fn decimal_commas_in_one_column() {
 fn units_of_time_from_the_values() {
     let dir = Place::new();
     let table = |name: &str, step: f64, from: f64| {
-        export(&format!("{name},ecg_mV\n"), 300, |i| format!("{},{:.3}", from + step * i as f64, ecg(i, 250.0)))
+        export(&format!("{name},ecg_mV\n"), 300, |i| {
+            format!("{},{:.3}", from + step * i as f64, ecg(i, 250.0))
+        })
     };
     for (name, step, from, fs, word) in [
         ("time", 4.0, 0.0, 250.0, "ms"),
@@ -570,12 +634,19 @@ fn units_of_time_from_the_values() {
     ] {
         let r = one(&dir.put("x.csv", table(name, step, from)), &ReadOptions::default()).unwrap();
         assert_eq!(r.channels[0].fs_hz, fs, "{name} {step}");
-        assert!(word.is_empty() || r.warnings.iter().any(|w| w.contains(&format!("{word} are taken"))), "{:?}", r.warnings);
+        assert!(
+            word.is_empty() || r.warnings.iter().any(|w| w.contains(&format!("{word} are taken"))),
+            "{:?}",
+            r.warnings
+        );
     }
     // Half a unit: 2 kHz in ms, or a slow signal in s.
     let path = dir.put("x.csv", table("time", 0.5, 0.0));
     let error = one(&path, &ReadOptions::default()).unwrap_err().to_string();
-    assert!(["2 Hz", "2000 Hz", "--time-unit s", "--time-unit ms"].iter().all(|w| error.contains(w)), "{error}");
+    assert!(
+        ["2 Hz", "2000 Hz", "--time-unit s", "--time-unit ms"].iter().all(|w| error.contains(w)),
+        "{error}"
+    );
     let ms = text(TextOptions { time_unit: Some(TimeUnit::Milliseconds), ..TextOptions::default() });
     assert_eq!(one(&path, &ms).unwrap().channels[0].fs_hz, 2000.0);
     assert_eq!(one(&path, &at(2000.0)).unwrap().channels[0].fs_hz, 2000.0);
@@ -600,7 +671,11 @@ fn gaps_and_jitter() {
         let r = one(&dir.put("gap.csv", write(&stamps, 3)), &options).unwrap();
         let c = &r.channels[0];
         assert_eq!((c.fs_hz, c.samples.len(), c.missing()), (250.0, 5250, 1250));
-        assert!(r.warnings.iter().any(|w| w.contains("1 gap of 5.000 s") && w.contains("0.004")), "{:?}", r.warnings);
+        assert!(
+            r.warnings.iter().any(|w| w.contains("1 gap of 5.000 s") && w.contains("0.004")),
+            "{:?}",
+            r.warnings
+        );
     }
     // 0.8 ms of jitter on 4 ms.
     let mut draw = Draw(3);
@@ -614,7 +689,11 @@ fn gaps_and_jitter() {
         let r = one(&dir.put("jitter.csv", write(&jitter, 5)), &options).unwrap();
         let c = &r.channels[0];
         assert_eq!((c.fs_hz, c.samples.len(), c.missing()), (250.0, 4000, 0));
-        assert!(r.warnings.iter().any(|w| w.contains("jitter") && w.contains("4.000 ms")), "{:?}", r.warnings);
+        assert!(
+            r.warnings.iter().any(|w| w.contains("jitter") && w.contains("4.000 ms")),
+            "{:?}",
+            r.warnings
+        );
     }
     // A gap that is longer than three recordings is not filled.
     let far: Vec<f64> = (0..400).map(|i| i as f64 * 0.004 + if i < 200 { 0.0 } else { 60.0 }).collect();
@@ -636,20 +715,31 @@ fn status_heart_rate_and_flat_columns_are_never_the_ecg() {
     };
     let (label, ..) = taken("ECG_Status1;ECG LL-RA\n", &|i| format!("128;{:.4}", ecg(i, 250.0)));
     assert_eq!(label, "ECG LL-RA");
-    let (label, ..) = taken("ECG HR;EcgQuality;ECG II\n", &|i| format!("{};{};{:.4}", 60 + i / 250, i % 2, ecg(i, 250.0)));
+    let (label, ..) =
+        taken("ECG HR;EcgQuality;ECG II\n", &|i| format!("{};{};{:.4}", 60 + i / 250, i % 2, ecg(i, 250.0)));
     assert_eq!(label, "ECG II");
     // Flat, and of the same name.
     let (_, samples, warnings) = taken("ECG;ECG\n", &|i| format!("0.5;{:.4}", ecg(i, 250.0)));
-    assert!(samples.iter().any(|v| *v > 0.9) && warnings.iter().any(|w| w.contains("#2 'ECG' is taken") && w.contains("flat")), "{warnings:?}");
+    assert!(
+        samples.iter().any(|v| *v > 0.9)
+            && warnings.iter().any(|w| w.contains("#2 'ECG' is taken") && w.contains("flat")),
+        "{warnings:?}"
+    );
     // Steps under the name of an ECG.
     let (_, samples, _) = taken("ecg1;ecg2\n", &|i| format!("{};{:.4}", 60 + i / 250, ecg(i, 250.0)));
     assert!(samples.iter().any(|v| *v > 0.9 && *v < 2.0));
     // Equals: the first, with a warning that names both.
     let (label, _, warnings) = taken("V5;V1\n", &|i| format!("{:.4};{:.4}", ecg(i, 250.0), -ecg(i, 250.0)));
-    assert!(label == "V5" && warnings.iter().any(|w| w.contains("'V5' is taken") && w.contains("'V1'")), "{warnings:?}");
+    assert!(
+        label == "V5" && warnings.iter().any(|w| w.contains("'V5' is taken") && w.contains("'V1'")),
+        "{warnings:?}"
+    );
     // No names: the only column that can be one, with a warning; two that can are an error.
     let (label, _, warnings) = taken("", &|i| format!("128;{:.4}", ecg(i, 250.0)));
-    assert!(label == "column 2" && warnings.iter().any(|w| w.contains("only channel that can")), "{warnings:?}");
+    assert!(
+        label == "column 2" && warnings.iter().any(|w| w.contains("only channel that can")),
+        "{warnings:?}"
+    );
     let path = dir.put("x.csv", export("", 500, |i| format!("{:.4};{:.4}", ecg(i, 250.0), -ecg(i, 250.0))));
     assert!(one(&path, &at(250.0)).unwrap_err().to_string().contains("--channel"));
     // Only a flat one: it is taken, and said.
@@ -709,7 +799,10 @@ fn compressed_files_are_read_as_their_content() {
     assert!(one(&path, &ReadOptions::default()).unwrap_err().to_string().contains("save the sheet as CSV"));
     // A record of several files, and names that lead out of the archive.
     let samples: Vec<u8> = (0..500).flat_map(|i| ((1000.0 * ecg(i, 250.0)) as i16).to_le_bytes()).collect();
-    let path = dir.put("r.zip", zip(&[("../r.hea", b"r 1 250 500\nr.dat 16 1000 16 0 0 0 0 II\n"), ("../r.dat", &samples)]));
+    let path = dir.put(
+        "r.zip",
+        zip(&[("../r.hea", b"r 1 250 500\nr.dat 16 1000 16 0 0 0 0 II\n"), ("../r.dat", &samples)]),
+    );
     assert_eq!(one(&path, &ReadOptions::default()).unwrap().channels[0].samples.len(), 500);
     assert!(!dir.0.path().parent().unwrap().join("r.hea").exists());
 }
@@ -723,7 +816,12 @@ mod remedies {
     use std::process::{Command, Output, Stdio};
 
     fn run(dir: &Path, line: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_heartlore")).args(line).current_dir(dir).stdin(Stdio::null()).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_heartlore"))
+            .args(line)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     fn mat4(name: &str, rows: u32, columns: u32, values: &[f64]) -> Vec<u8> {
@@ -743,12 +841,25 @@ mod remedies {
         dir.put("no_rate.csv", ecg_text("ecg_mV\n", 1000, &|_| String::new()));
         dir.put("half.csv", ecg_text("time,ecg_mV\n", 1000, &|i| format!("{:.1},", i as f64 * 0.5)));
         dir.put("ms_said_s.csv", ecg_text("time_s,ecg_mV\n", 1000, &|i| format!("{},", i * 4)));
-        dir.put("rates.csv", ecg_text("Sample rate: 500 Hz\n\ntime_s,ecg_mV\n", 1000, &|i| format!("{:.3},", i as f64 * 0.004)));
-        dir.put("back.csv", ecg_text("time_s,ecg_mV\n", 1000, &|i| format!("{:.3},", (i % 500) as f64 * 0.004)));
+        dir.put(
+            "rates.csv",
+            ecg_text("Sample rate: 500 Hz\n\ntime_s,ecg_mV\n", 1000, &|i| {
+                format!("{:.3},", i as f64 * 0.004)
+            }),
+        );
+        dir.put(
+            "back.csv",
+            ecg_text("time_s,ecg_mV\n", 1000, &|i| format!("{:.3},", (i % 500) as f64 * 0.004)),
+        );
         dir.put("stands.csv", ecg_text("time_s,ecg_mV\n", 1000, &|_| "1,".into()));
         dir.put("pairs.csv", export("", 1000, |i| format!("{},{}", 10 + (i * 7) % 13, 20 + (i * 5) % 60)));
         dir.put("two.csv", export("", 1000, |i| format!("{:.4};{:.4}", ecg(i, 250.0), -ecg(i, 250.0))));
-        dir.put("bad.csv", export("x;ecg_mV\n", 1000, |i| if i == 700 { "1;0,5".into() } else { format!("1;{:.4}", ecg(i, 250.0)) }));
+        dir.put(
+            "bad.csv",
+            export("x;ecg_mV\n", 1000, |i| {
+                if i == 700 { "1;0,5".into() } else { format!("1;{:.4}", ecg(i, 250.0)) }
+            }),
+        );
         dir.put("header.csv", export("1\n2\n", 1000, |i| format!("{:.4};1", ecg(i, 250.0))));
         let samples = wave(1000, 250.0);
         dir.put("one.mat", mat4("val", 1, 1000, &samples));
@@ -758,7 +869,11 @@ mod remedies {
             ("beats no_rate.csv", "sampling rate is unknown", &["--fs-hz", "256"]),
             ("beats half.csv", "does not say its unit", &["--time-unit", "ms"]),
             ("beats rates.csv", "500 Hz, but the time stamps mean 250 Hz", &["--fs-hz", "250"]),
-            ("beats rates.csv", "500 Hz, but the time stamps mean 250 Hz", &["--fs-hz", "500", "--time-column", "none"]),
+            (
+                "beats rates.csv",
+                "500 Hz, but the time stamps mean 250 Hz",
+                &["--fs-hz", "500", "--time-column", "none"],
+            ),
             ("beats no_rate.csv --fs-hz 250 --channel nothing", "no channel 'nothing'", &["#1"]),
             ("beats back.csv", "time runs backwards", &["--time-column", "none", "--fs-hz", "250"]),
             ("beats stands.csv", "do not increase", &["--time-column", "none", "--fs-hz", "250"]),
@@ -767,9 +882,21 @@ mod remedies {
             ("beats two.csv --fs-hz 250", "no channel looks like an ECG", &["--channel", "#1"]),
             ("inspect two.mat --fs-hz 250", "which matrix", &["--record", "a"]),
             ("beats two.mat --fs-hz 250", "which matrix", &["--record", "a"]),
-            ("prepare two.mat --out s1 --unit mV --fs-hz 250 -q --window 256 --hop 256", "which matrix", &["--record", "a"]),
-            ("prepare one.mat --out s2 --unit mV -q --window 256 --hop 256", "does not carry a sampling rate", &["--fs-hz", "256"]),
-            ("prepare one.mat --out s3 --fs-hz 250 -q --window 256 --hop 256", "has no unit", &["--unit", "mV"]),
+            (
+                "prepare two.mat --out s1 --unit mV --fs-hz 250 -q --window 256 --hop 256",
+                "which matrix",
+                &["--record", "a"],
+            ),
+            (
+                "prepare one.mat --out s2 --unit mV -q --window 256 --hop 256",
+                "does not carry a sampling rate",
+                &["--fs-hz", "256"],
+            ),
+            (
+                "prepare one.mat --out s3 --fs-hz 250 -q --window 256 --hop 256",
+                "has no unit",
+                &["--unit", "mV"],
+            ),
             ("prepare half.csv --out s4 -q", "does not say its unit", &["--time-unit", "ms"]),
         ];
         for (line, words, add) in cases {
@@ -777,11 +904,15 @@ mod remedies {
             let out = run(dir.0.path(), &words_of_line);
             let said = String::from_utf8_lossy(&out.stderr).into_owned();
             assert!(!out.status.success() && said.contains(words), "{line}: {said}");
-            let remedy = said.split_once("remedy:").unwrap_or_else(|| panic!("{line} has no remedy: {said}")).1;
+            let remedy =
+                said.split_once("remedy:").unwrap_or_else(|| panic!("{line} has no remedy: {said}")).1;
             // The remedy names each flag that it is followed by.
             for flag in add.iter().filter(|a| a.starts_with("--")) {
                 let plain = flag.trim_start_matches("--").replace('-', "_");
-                assert!(remedy.contains(flag) || remedy.contains(&plain), "{line}: {flag} is not in: {remedy}");
+                assert!(
+                    remedy.contains(flag) || remedy.contains(&plain),
+                    "{line}: {flag} is not in: {remedy}"
+                );
             }
             let mut next: Vec<&str> = words_of_line.clone();
             if add == &["#1"] {
@@ -805,10 +936,22 @@ mod remedies {
     #[test]
     fn inspect_shows_what_was_understood_and_marks_one_channel() {
         let dir = Place::new();
-        dir.put("x.txt", export("Zeit [s];ECG;ECG\n", 800, |i| format!("{:.3};1;{:.4}", i as f64 * 0.004, ecg(i, 250.0)).replace('.', ",")));
+        dir.put(
+            "x.txt",
+            export("Zeit [s];ECG;ECG\n", 800, |i| {
+                format!("{:.3};1;{:.4}", i as f64 * 0.004, ecg(i, 250.0)).replace('.', ",")
+            }),
+        );
         let out = run(dir.0.path(), &["inspect", "x.txt"]);
         let said = String::from_utf8_lossy(&out.stdout).into_owned();
-        for words in ["delimiter: semicolon", "decimal mark: comma", "encoding: utf-8", "names: line 1", "time: column 'Zeit', s", "rate: 250 Hz"] {
+        for words in [
+            "delimiter: semicolon",
+            "decimal mark: comma",
+            "encoding: utf-8",
+            "names: line 1",
+            "time: column 'Zeit', s",
+            "rate: 250 Hz",
+        ] {
             assert!(said.contains(words), "{words}: {said}");
         }
         assert_eq!(said.matches("<- taken as ECG").count(), 1, "{said}");
@@ -825,13 +968,22 @@ mod remedies {
         std::io::Read::read_to_string(child.stdout.as_mut().unwrap(), &mut text).unwrap();
         assert!(child.wait().unwrap().success());
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&json["ecg_number"], &json["layout"]["delimiter"]), (&serde_json::json!(2), &serde_json::json!("semicolon")));
+        assert_eq!(
+            (&json["ecg_number"], &json["layout"]["delimiter"]),
+            (&serde_json::json!(2), &serde_json::json!("semicolon"))
+        );
     }
 
     #[test]
     fn no_beats_and_no_windows_are_said() {
         let dir = Place::new();
-        dir.put("flat.csv", export("ecg_mV\n", 1500, |i| { let _ = i; "1".into() }));
+        dir.put(
+            "flat.csv",
+            export("ecg_mV\n", 1500, |i| {
+                let _ = i;
+                "1".into()
+            }),
+        );
         let out = run(dir.0.path(), &["beats", "flat.csv", "--fs-hz", "250"]);
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(out.status.success() && said.contains("warning") && said.contains("no beat"), "{said}");

@@ -335,8 +335,8 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
             return Err(Error::io(input, e).remedy("check the path"));
         }
         let manifest = if input.is_dir() { input.join("manifest.csv") } else { input.clone() };
-        let packed = manifest.is_file()
-            && readers::find(&manifest).is_ok_and(|reader| reader.name() == "packed");
+        let packed =
+            manifest.is_file() && readers::find(&manifest).is_ok_and(|reader| reader.name() == "packed");
         if packed {
             parts.push(table::packed_items(input)?);
         } else if input.is_dir() {

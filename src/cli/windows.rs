@@ -44,8 +44,10 @@ impl RecordingArgs {
     /// A unit that is not known.
     pub fn unit(&self) -> Result<Option<Unit>> {
         match self.unit.as_deref().map(Unit::parse) {
-            Some(Unit::Unknown(text)) => Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
-                .remedy("use mV, uV, V or arbitrary")),
+            Some(Unit::Unknown(text)) => {
+                Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
+                    .remedy("use mV, uV, V or arbitrary"))
+            }
             unit => Ok(unit),
         }
     }

@@ -283,7 +283,11 @@ impl Channel {
         }
         // Too short to tell anything.
         if finite < 50 {
-            return if finite == 0 { Some("has no samples") } else { (distinct.len() == 1).then_some("is flat") };
+            return if finite == 0 {
+                Some("has no samples")
+            } else {
+                (distinct.len() == 1).then_some("is flat")
+            };
         }
         match distinct.len() {
             1 => Some("is flat"),
@@ -297,15 +301,69 @@ impl Channel {
 
 /// Words of signals that are certainly no ECG; a file with this as its only channel is refused.
 const OTHER_SIGNALS: [&str; 25] = [
-    "EEG", "EMG", "EOG", "EDA", "GSR", "PPG", "BVP", "RESP", "RSP", "TEMP", "SKT", "ACC", "PLETH", "SPO", "ABP", "TIME",
-    "HR", "RR", "IBI", "TEMPERATURE", "RESPIRATION", "GYRO", "MAG", "BATTERY", "ICG",
+    "EEG",
+    "EMG",
+    "EOG",
+    "EDA",
+    "GSR",
+    "PPG",
+    "BVP",
+    "RESP",
+    "RSP",
+    "TEMP",
+    "SKT",
+    "ACC",
+    "PLETH",
+    "SPO",
+    "ABP",
+    "TIME",
+    "HR",
+    "RR",
+    "IBI",
+    "TEMPERATURE",
+    "RESPIRATION",
+    "GYRO",
+    "MAG",
+    "BATTERY",
+    "ICG",
 ];
 
 /// Words of what is derived from an ECG or told beside it.
 const BESIDE: [&str; 34] = [
-    "STATUS", "HR", "HEARTRATE", "BPM", "RATE", "QUALITY", "LEADOFF", "OFF", "RR", "HRV", "IMPEDANCE", "IMP", "BATTERY",
-    "EVENT", "EVENTS", "MARKER", "TRIGGER", "PEAK", "PEAKS", "BEAT", "BEATS", "FLAG", "FLAGS", "INTERVAL", "INTERVALS",
-    "INDEX", "ANNOTATION", "ANNOTATIONS", "LABEL", "CONFIDENCE", "VALID", "SQI", "COUNT", "AMPLITUDE",
+    "STATUS",
+    "HR",
+    "HEARTRATE",
+    "BPM",
+    "RATE",
+    "QUALITY",
+    "LEADOFF",
+    "OFF",
+    "RR",
+    "HRV",
+    "IMPEDANCE",
+    "IMP",
+    "BATTERY",
+    "EVENT",
+    "EVENTS",
+    "MARKER",
+    "TRIGGER",
+    "PEAK",
+    "PEAKS",
+    "BEAT",
+    "BEATS",
+    "FLAG",
+    "FLAGS",
+    "INTERVAL",
+    "INTERVALS",
+    "INDEX",
+    "ANNOTATION",
+    "ANNOTATIONS",
+    "LABEL",
+    "CONFIDENCE",
+    "VALID",
+    "SQI",
+    "COUNT",
+    "AMPLITUDE",
 ];
 
 /// A label's words, in upper case: between other characters, and with `heartRate` and `EcgStatus` taken apart as well.
@@ -435,7 +493,8 @@ pub(crate) fn choose_ecg(
         let number = ["column ", "channel "].iter().find_map(|p| l.strip_prefix(p));
         number.is_some_and(|n| n.parse::<usize>().is_ok())
     };
-    let by_content = ranked.is_empty() && !labels.is_empty() && labels.len() <= 64 && labels.iter().all(unnamed);
+    let by_content =
+        ranked.is_empty() && !labels.is_empty() && labels.len() <= 64 && labels.iter().all(unnamed);
     if by_content {
         ranked.extend((0..labels.len()).map(|i| (5, i)));
     }
@@ -462,7 +521,10 @@ pub(crate) fn choose_ecg(
         if rank == 5 {
             return Err(no_ecg_named(labels));
         }
-        warnings.push(format!("{}: no ECG can be like that, but no other channel can be one", passed_over.join("; ")));
+        warnings.push(format!(
+            "{}: no ECG can be like that, but no other channel can be one",
+            passed_over.join("; ")
+        ));
         return Ok(i);
     };
     if !equals.is_empty() {

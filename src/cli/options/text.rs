@@ -4,7 +4,9 @@ use crate::data::readers::text::{Decimal, Delimiter, Encoding, TextOptions, Time
 
 /// Flags of text tables.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Text tables (found out from the file unless given; `heartlore inspect` shows how)")]
+#[command(
+    next_help_heading = "Text tables (found out from the file unless given; `heartlore inspect` shows how)"
+)]
 pub struct TextArgs {
     /// What stands between fields: comma, semicolon, tab, pipe, blanks or none
     #[arg(long, value_name = "WHAT", value_parser = parse::<Delimiter>)]

@@ -64,7 +64,9 @@ fn read(set: &Dataset, path: &Path, strict: bool) -> Result<Found> {
         }
     }
     if found.items.items.is_empty() {
-        return Err(set.wrong_folder(path, "Data/Raw_data/002/inf_ecg.csv with columns such as 'Trial 1:0back'"));
+        return Err(
+            set.wrong_folder(path, "Data/Raw_data/002/inf_ecg.csv with columns such as 'Trial 1:0back'")
+        );
     }
     if people.len() != 22 {
         found.warnings.push(format!("{} people where 22 are expected", people.len()));

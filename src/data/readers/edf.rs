@@ -188,8 +188,10 @@ impl Header {
         }
         let claimed = integer(bytes, 184, 8, "the header's length")?;
         if claimed != len as i64 {
-            return Err(Error::format(format!("the header claims {claimed} bytes, {count} signals make {len}"))
-                .at("byte 184"));
+            return Err(Error::format(format!(
+                "the header claims {claimed} bytes, {count} signals make {len}"
+            ))
+            .at("byte 184"));
         }
         let signals = read_signals(bytes, count)?;
         let record_samples = signals.iter().try_fold(0usize, |a, s| a.checked_add(s.per_record));

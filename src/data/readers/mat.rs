@@ -74,8 +74,18 @@ impl Reader for Mat {
 }
 
 /// Names of variables that hold a sampling rate, in lower case.
-const RATES: [&str; 10] =
-    ["fs", "fs_hz", "sfreq", "srate", "samplerate", "sample_rate", "samplingrate", "sampling_rate", "samplefreq", "freq"];
+const RATES: [&str; 10] = [
+    "fs",
+    "fs_hz",
+    "sfreq",
+    "srate",
+    "samplerate",
+    "sample_rate",
+    "samplingrate",
+    "sampling_rate",
+    "samplefreq",
+    "freq",
+];
 
 /// A matrix of numbers: where its samples run, and how many channels there are.
 struct Matrix {
@@ -130,13 +140,16 @@ impl Matrix {
 /// The variable that is the recording when none is named: the only one with more than one number.
 fn only_matrix(file: &MatFile) -> Result<String> {
     let is_matrix = |v: &&crate::data::matlab::Variable| {
-        v.class.is_numeric() && v.dims.iter().product::<usize>() > 1 && !RATES.contains(&v.name.to_lowercase().as_str())
+        v.class.is_numeric()
+            && v.dims.iter().product::<usize>() > 1
+            && !RATES.contains(&v.name.to_lowercase().as_str())
     };
     let found: Vec<&crate::data::matlab::Variable> = file.variables().iter().filter(is_matrix).collect();
     if let [one] = found[..] {
         return Ok(one.name.clone());
     }
-    let list: Vec<String> = file.variables().iter().take(20).map(|v| format!("{} ({})", v.name, v.class)).collect();
+    let list: Vec<String> =
+        file.variables().iter().take(20).map(|v| format!("{} ({})", v.name, v.class)).collect();
     let example = found.first().map_or("x", |v| &v.name);
     Err(Error::usage("which matrix of the file is the recording?").remedy(format!(
         "name it with --record (in a table column record), for example --record {example}, or x{{3}} for a cell; the \
@@ -189,7 +202,9 @@ fn read(file: &MatFile, path: &Path, options: &ReadOptions) -> Result<Recording>
 /// The sampling rate that a variable of its own holds.
 fn stored_rate(file: &MatFile) -> Option<f64> {
     let is_rate = |v: &&crate::data::matlab::Variable| {
-        RATES.contains(&v.name.to_lowercase().as_str()) && v.class.is_numeric() && v.dims.iter().product::<usize>() == 1
+        RATES.contains(&v.name.to_lowercase().as_str())
+            && v.class.is_numeric()
+            && v.dims.iter().product::<usize>() == 1
     };
     let found = file.variables().iter().find(is_rate)?;
     let value = file.value(&found.name).ok()?.into_numbers().ok()?;

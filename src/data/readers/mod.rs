@@ -81,7 +81,9 @@ impl ReadOptions {
                     let channel = read(i)?;
                     let why_not = channel.no_ecg();
                     // The first that can be one, and the first of all in case that none can, are held.
-                    if kept.is_empty() || (why_not.is_none() && kept.iter().all(|(_, c)| c.no_ecg().is_some())) {
+                    if kept.is_empty()
+                        || (why_not.is_none() && kept.iter().all(|(_, c)| c.no_ecg().is_some()))
+                    {
                         kept.push((i, channel));
                     }
                     Ok(why_not)

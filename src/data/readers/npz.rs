@@ -77,7 +77,9 @@ impl Reader for Npz {
             _ => {
                 return Err(Error::usage("which array of the archive is the recording?")
                     .in_file(path)
-                    .remedy(format!("name it with --record (in a table column record); the arrays are: {list}")));
+                    .remedy(format!(
+                        "name it with --record (in a table column record); the arrays are: {list}"
+                    )));
             }
         };
         let array = entry(&mut archive, &name).map_err(|e| e.in_file(path))?.ok_or_else(|| {

@@ -114,7 +114,9 @@ fn expand(path: &Path, kind: Compressed) -> Result<Unpacked> {
             let file = BufReader::new(File::open(path).with_file(path)?);
             copy(&mut flate2::read::MultiGzDecoder::new(file), &to, path)?;
             if compressed(&to)?.is_some() {
-                return Err(Error::format("an archive within an archive").in_file(path).remedy("unpack it once"));
+                return Err(Error::format("an archive within an archive")
+                    .in_file(path)
+                    .remedy("unpack it once"));
             }
             Ok(Unpacked { dir, path: to, what: "gzip" })
         }
@@ -138,9 +140,11 @@ fn zip_archive(path: &Path) -> Result<Unpacked> {
         let entry = archive.by_index_raw(i).map_err(bad)?;
         let name = entry.name().map_err(bad)?.into_owned();
         if name == "[Content_Types].xml" {
-            return Err(Error::format("a spreadsheet or document (its file is a zip archive), not a text table")
-                .in_file(path)
-                .remedy("save the sheet as CSV"));
+            return Err(Error::format(
+                "a spreadsheet or document (its file is a zip archive), not a text table",
+            )
+            .in_file(path)
+            .remedy("save the sheet as CSV"));
         }
         let hidden = name.split('/').any(|p| p.starts_with('.') || p == "__MACOSX");
         if !entry.is_dir() && !hidden {
@@ -149,7 +153,8 @@ fn zip_archive(path: &Path) -> Result<Unpacked> {
     }
     let extension = |name: &str| name.rsplit_once('.').map_or(String::new(), |(_, e)| e.to_lowercase());
     let word = |name: &str| name.to_lowercase().split(['.', '-', '_']).next().unwrap_or("").to_string();
-    let is_text = |name: &str| ["readme", "license", "licence", "info", "notes"].contains(&word(name).as_str());
+    let is_text =
+        |name: &str| ["readme", "license", "licence", "info", "notes"].contains(&word(name).as_str());
     let is_wfdb = entries.iter().any(|(_, n)| extension(n) == "hea");
     let recordings: Vec<&(usize, String)> = entries
         .iter()
@@ -161,9 +166,12 @@ fn zip_archive(path: &Path) -> Result<Unpacked> {
     let [(_, name)] = recordings[..] else {
         let names: Vec<&str> = recordings.iter().take(8).map(|(_, n)| n.as_str()).collect();
         let list = if names.is_empty() { "none".to_string() } else { names.join(", ") };
-        return Err(Error::data(format!("an archive with {} recordings where one is due: {list}", recordings.len()))
-            .in_file(path)
-            .remedy("unpack the archive and name the recording"));
+        return Err(Error::data(format!(
+            "an archive with {} recordings where one is due: {list}",
+            recordings.len()
+        ))
+        .in_file(path)
+        .remedy("unpack the archive and name the recording"));
     };
     let (dir, to) = place(name)?;
     for (i, entry_name) in &entries {

@@ -85,9 +85,9 @@ pub(super) fn detect(head: &[u8], whole: bool) -> Encoding {
 pub(super) fn decode(bytes: &[u8], given: Option<Encoding>) -> Result<(Cow<'_, str>, Encoding)> {
     let encoding = given.unwrap_or_else(|| detect(bytes, true));
     let bad = |at: usize| {
-        Error::format(format!("not {encoding} text"))
-            .at(format!("byte {at}"))
-            .remedy("say what it is with --encoding (utf-8, utf-16le, utf-16be, windows-1252), or save it as UTF-8")
+        Error::format(format!("not {encoding} text")).at(format!("byte {at}")).remedy(
+            "say what it is with --encoding (utf-8, utf-16le, utf-16be, windows-1252), or save it as UTF-8",
+        )
     };
     let text = match encoding {
         Encoding::Utf8 => {
@@ -116,12 +116,19 @@ pub(super) fn decode(bytes: &[u8], given: Option<Encoding>) -> Result<(Cow<'_, s
             Cow::Owned(decoded.collect())
         }
     };
-    if let Some(at) = text.find(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{c}')
-        && !('\u{80}'..='\u{9f}').contains(&c))
-    {
+    // Line ends of old Macintosh programs.
+    let text = match text.contains('\r') && !text.contains('\n') {
+        true => Cow::Owned(text.replace('\r', "\n")),
+        false => text,
+    };
+    if let Some(at) = text.find(|c: char| {
+        c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{c}') && !('\u{80}'..='\u{9f}').contains(&c)
+    }) {
         return Err(Error::format("not a text table: it holds control characters")
             .at(format!("character {at}"))
-            .remedy("is it a binary file under the name of a text? WFDB signals need their .hea beside them"));
+            .remedy(
+                "is it a binary file under the name of a text? WFDB signals need their .hea beside them",
+            ));
     }
     Ok((text, encoding))
 }

@@ -47,7 +47,9 @@ impl Facts {
                 "unit" | "units" | "einheit" if out.unit.is_none() => {
                     out.unit = Some(Unit::parse(value)).filter(|u| !matches!(u, Unit::Unknown(_)));
                 }
-                "lead" | "channel" | "ableitung" if out.lead.is_none() && number(value, Decimal::Point).is_none() => {
+                "lead" | "channel" | "ableitung"
+                    if out.lead.is_none() && number(value, Decimal::Point).is_none() =>
+                {
                     out.lead = Some(value.chars().take(80).collect());
                 }
                 key if (key.contains("date") || key.contains("start")) && out.start.is_none() => {
@@ -124,9 +126,23 @@ fn rate(line: &str) -> Option<f64> {
         let (value, unit) = first_number(rest)?;
         return possible(1.0 / (value * seconds_per(unit)?));
     }
-    let keys = ["sample rate", "sampling rate", "samplerate", "sampling frequency", "samplingrate", "sample_rate",
-        "sampling_rate", "sampling_frequency", "samplingfrequency", "sample frequency", "samples per second",
-        "samples/s", "abtastrate", "fs_hz", "fs (hz)"];
+    let keys = [
+        "sample rate",
+        "sampling rate",
+        "samplerate",
+        "sampling frequency",
+        "samplingrate",
+        "sample_rate",
+        "sampling_rate",
+        "sampling_frequency",
+        "samplingfrequency",
+        "sample frequency",
+        "samples per second",
+        "samples/s",
+        "abtastrate",
+        "fs_hz",
+        "fs (hz)",
+    ];
     for key in keys {
         if let Some((_, rest)) = line.split_once(key)
             && let Some((value, unit)) = first_number(rest)
@@ -135,7 +151,9 @@ fn rate(line: &str) -> Option<f64> {
             return possible(value * factor);
         }
     }
-    if let Some(rest) = line.strip_prefix("fs").map(str::trim_start).and_then(|r| r.strip_prefix(['=', ':', ','])) {
+    if let Some(rest) =
+        line.strip_prefix("fs").map(str::trim_start).and_then(|r| r.strip_prefix(['=', ':', ',']))
+    {
         return first_number(rest).and_then(|(value, _)| possible(value));
     }
     let end = line.trim_end_matches(['"', ',', ';', '\t', ' ', '.']);
@@ -176,9 +194,9 @@ fn first_number(text: &str) -> Option<(f64, &str)> {
 /// The last number of a text, and what follows it.
 fn last_number(text: &str) -> Option<(f64, &str)> {
     let last = text.rfind(|c: char| c.is_ascii_digit())?;
-    let start = text[..last].rfind(|c: char| !(c.is_ascii_digit() || c == '.' || c == ',')).map_or(0, |i| {
-        i + text[i..].chars().next().map_or(1, char::len_utf8)
-    });
+    let start = text[..last]
+        .rfind(|c: char| !(c.is_ascii_digit() || c == '.' || c == ','))
+        .map_or(0, |i| i + text[i..].chars().next().map_or(1, char::len_utf8));
     let (value, _) = first_number(&text[start..=last])?;
     Some((value, text[last + 1..].trim()))
 }

@@ -64,11 +64,7 @@ const MOST_MISSING: usize = 3;
 /// # Errors
 /// Stamps that are missing, go backwards or do not increase; gaps longer than what was recorded by far; stamps that
 /// deviate by more than jitter does.
-pub(super) fn lay(
-    stamps: &[f64],
-    nominal: Option<f64>,
-    place: &dyn Fn(usize) -> String,
-) -> Result<Grid> {
+pub(super) fn lay(stamps: &[f64], nominal: Option<f64>, place: &dyn Fn(usize) -> String) -> Result<Grid> {
     if let Some(i) = stamps.iter().position(|t| t.is_nan()) {
         return Err(Error::data("a time stamp is missing").at(place(i)));
     }
@@ -120,7 +116,8 @@ pub(super) fn lay(
     }
     let recorded_s = n as f64 * measured;
     if worst > allowed {
-        let limit = if nominal.is_some() { 0.5f64.max(0.02 * recorded_s) } else { 0.1f64.max(2.5 * measured) };
+        let limit =
+            if nominal.is_some() { 0.5f64.max(0.02 * recorded_s) } else { 0.1f64.max(2.5 * measured) };
         if worst > limit {
             return Err(drifting(stamps, measured, worst, nominal.is_some(), place));
         }
@@ -145,7 +142,9 @@ fn drifting(stamps: &[f64], step: f64, worst: f64, given: bool, place: &dyn Fn(u
     let longest = (1..stamps.len()).max_by(|&a, &b| gap(a).total_cmp(&gap(b))).unwrap_or(1);
     let remedy = match given {
         true => "ignore the stamps: --time-column none",
-        false => "if the samples are evenly spaced, give their rate with --fs-hz; or resample the recording by its stamps",
+        false => {
+            "if the samples are evenly spaced, give their rate with --fs-hz; or resample the recording by its stamps"
+        }
     };
     Error::data(format!(
         "time stamps are not evenly spaced: they leave an even grid of {step:.6} s (the usual step) by up to {worst:.6} s; \
@@ -238,7 +237,8 @@ mod tests {
         for fs in [100.0, 125.0, 130.0, 250.0, 256.0, 360.0, 500.0, 512.0, 700.0, 1000.0] {
             for (decimals, seconds) in [(1000.0, 10.0), (1000.0, 60.0), (1e6, 4.0)] {
                 let n = (fs * seconds) as usize;
-                let stamps: Vec<f64> = (0..n).map(|i| (i as f64 / fs * decimals).round() / decimals).collect();
+                let stamps: Vec<f64> =
+                    (0..n).map(|i| (i as f64 / fs * decimals).round() / decimals).collect();
                 let grid = laid(&stamps, None).unwrap();
                 assert!((grid.fs_hz - fs).abs() <= 2e-4 * fs, "{fs} Hz as {}", grid.fs_hz);
                 assert!(grid.gaps.is_empty() && grid.jitter_s.is_none(), "{fs} {decimals}: {grid:?}");
@@ -264,7 +264,8 @@ mod tests {
         assert_eq!((filled.len(), filled[699], filled[1950]), (3251, 699.0, 700.0));
         assert!(filled[700..1950].iter().all(|v| v.is_nan()));
         // One stamp in twenty is two steps late.
-        let late: Vec<f64> = (0..2000).map(|i| f64::from(i) * 0.004 + if i % 20 == 7 { 0.008 } else { 0.0 }).collect();
+        let late: Vec<f64> =
+            (0..2000).map(|i| f64::from(i) * 0.004 + if i % 20 == 7 { 0.008 } else { 0.0 }).collect();
         let mut sorted = late;
         sorted.sort_by(f64::total_cmp);
         let grid = laid(&sorted, None).unwrap();

@@ -9,9 +9,9 @@ use crate::data::recording::Unit;
 use crate::error::{Error, Result};
 
 /// Lines at the head that are looked at.
-const HEAD_LINES: usize = 1500;
+const HEAD_LINES: usize = 600;
 /// Lines further down that are looked at.
-const LATER_LINES: usize = 300;
+const LATER_LINES: usize = 150;
 /// More columns than any recording has.
 pub(super) const MAX_COLUMNS: usize = 4096;
 
@@ -130,8 +130,9 @@ pub(super) fn sniff(text: &str, options: &TextOptions) -> Result<Layout> {
     // A spreadsheet's sep= line stands first.
     let first = head.iter().find(|l| !l.text.trim().is_empty());
     let sep = first.and_then(|l| Some((sep_line(l.text)?, l.number)));
-    let is_content =
-        |l: &&Line<'_>| !l.text.trim().is_empty() && !is_comment(l.text) && Some(l.number) != sep.map(|s| s.1);
+    let is_content = |l: &&Line<'_>| {
+        !l.text.trim().is_empty() && !is_comment(l.text) && Some(l.number) != sep.map(|s| s.1)
+    };
     let content: Vec<Line<'_>> = head.iter().filter(is_content).copied().collect();
     let given = options.delimiter.or(sep.map(|s| s.0));
     let later: Vec<Line<'_>> = later.into_iter().filter(|l| is_content(&l)).collect();
@@ -158,7 +159,6 @@ fn lines(text: &str, at: usize, before: usize, most: usize) -> Vec<Line<'_>> {
     let mut begin = 0;
     for (i, line) in text.split_inclusive('\n').take(most).enumerate() {
         let own = line.trim_end_matches(['\n', '\r']);
-        // Old Macintosh line ends: one line of everything.
         out.push(Line { number: before + i + 1, at: at + begin, text: own });
         begin += line.len();
     }
@@ -178,7 +178,10 @@ fn later_lines(text: &str, from: usize) -> Vec<Line<'_>> {
         while !text.is_char_boundary(wanted) {
             wanted += 1;
         }
-        let Some(begin) = text[wanted..].find('\n').map(|n| wanted + n + 1).filter(|b| *b < text.len()) else { break };
+        let Some(begin) = text[wanted..].find('\n').map(|n| wanted + n + 1).filter(|b| *b < text.len())
+        else {
+            break;
+        };
         let end = text[begin..].find('\n').map_or(text.len(), |n| begin + n);
         out.push(Line { number: 0, at: begin, text: text[begin..end].trim_end_matches('\r') });
         at = end;
@@ -211,7 +214,8 @@ fn choose<'a>(
         if decimal == Some(Decimal::Point) && given.is_none() {
             return Ok(fits.swap_remove(comma));
         }
-        return one_or_two(&fits[comma], &fits[none], content).map(|one| fits.swap_remove(if one { none } else { comma }));
+        return one_or_two(&fits[comma], &fits[none], content)
+            .map(|one| fits.swap_remove(if one { none } else { comma }));
     }
     if fits.is_empty() {
         return Err(no_table(content, given));
@@ -388,10 +392,11 @@ impl<'a> Reading<'a> {
         let kinds = self.marks(decimal, columns, &first_line)?;
         let mut out = Vec::with_capacity(columns);
         for (i, kind) in kinds.into_iter().enumerate() {
-            let (mut label, mut unit) = match header.names.get(i).map(String::as_str).filter(|n| !n.is_empty()) {
-                Some(name) => name_and_unit(name),
-                None => (String::new(), None),
-            };
+            let (mut label, mut unit) =
+                match header.names.get(i).map(String::as_str).filter(|n| !n.is_empty()) {
+                    Some(name) => name_and_unit(name),
+                    None => (String::new(), None),
+                };
             let named = !label.is_empty();
             if !named {
                 label = format!("column {}", i + 1);
@@ -435,7 +440,12 @@ impl<'a> Reading<'a> {
             if count == 2 * columns && self.delimiter == Delimiter::None && columns == 1 {
                 break;
             }
-            if self.delimiter == Delimiter::Comma && columns == 2 * count && numbers == 0 && count > 1 && !comment {
+            if self.delimiter == Delimiter::Comma
+                && columns == 2 * count
+                && numbers == 0
+                && count > 1
+                && !comment
+            {
                 return Err(Error::data(format!(
                     "the header names {count} columns, the rows have {columns} fields: commas stand between the columns \
                      and before the decimals"
@@ -459,7 +469,10 @@ impl<'a> Reading<'a> {
                 names.insert(0, String::new());
             }
             let same = names.len() > 1 && names.iter().all(|f| ["RAW", "CAL", "UNCAL"].contains(&f.as_str()));
-            if out.units_line.is_none() && names.iter().all(|f| is_unit(f)) && names.iter().any(|f| is_known_unit(f)) {
+            if out.units_line.is_none()
+                && names.iter().all(|f| is_unit(f))
+                && names.iter().any(|f| is_known_unit(f))
+            {
                 (out.units, out.units_line) = (names, Some(*n));
             } else if !same {
                 (out.names, out.names_line) = (names, Some(*n));
@@ -498,7 +511,13 @@ impl<'a> Reading<'a> {
                     .at(place())
                     .remedy("say which: --decimal comma or --decimal point"));
                 }
-                (None, 0, 0, Some(_)) => if commas > 0 { Decimal::Comma } else { Decimal::Point },
+                (None, 0, 0, Some(_)) => {
+                    if commas > 0 {
+                        Decimal::Comma
+                    } else {
+                        Decimal::Point
+                    }
+                }
                 (None, p, c, _) if p > 0 && c > 0 => {
                     // A few of one kind among many are errors in the file, and are named where they stand.
                     if p >= c { Decimal::Point } else { Decimal::Comma }
@@ -523,8 +542,29 @@ struct Header {
 
 /// Units of time in names and rows of units.
 pub(super) const TIME_UNITS: [&str; 24] = [
-    "s", "sec", "secs", "second", "seconds", "ms", "msec", "millisecond", "milliseconds", "us", "usec", "\u{b5}s",
-    "\u{3bc}s", "microsecond", "microseconds", "ns", "nsec", "nanosecond", "nanoseconds", "min", "minutes", "hr", "h",
+    "s",
+    "sec",
+    "secs",
+    "second",
+    "seconds",
+    "ms",
+    "msec",
+    "millisecond",
+    "milliseconds",
+    "us",
+    "usec",
+    "\u{b5}s",
+    "\u{3bc}s",
+    "microsecond",
+    "microseconds",
+    "ns",
+    "nsec",
+    "nanosecond",
+    "nanoseconds",
+    "min",
+    "minutes",
+    "hr",
+    "h",
     "hours",
 ];
 
@@ -535,9 +575,39 @@ fn is_known_unit(text: &str) -> bool {
 /// Whether a field of a row of units may be one.
 fn is_unit(text: &str) -> bool {
     const OTHERS: [&str; 33] = [
-        "", "-", "no_units", "n/a", "none", "unitless", "local_flux", "kohms", "kohm", "ohms", "ohm", "bpm", "beats/min",
-        "1/min", "hz", "%", "g", "mg", "m/(s^2)", "m/s^2", "m/s2", "deg/s", "dps", "\u{b0}c", "c", "degrees celsius",
-        "celsius", "mmhg", "u", "counts", "adu", "nu", "lsb",
+        "",
+        "-",
+        "no_units",
+        "n/a",
+        "none",
+        "unitless",
+        "local_flux",
+        "kohms",
+        "kohm",
+        "ohms",
+        "ohm",
+        "bpm",
+        "beats/min",
+        "1/min",
+        "hz",
+        "%",
+        "g",
+        "mg",
+        "m/(s^2)",
+        "m/s^2",
+        "m/s2",
+        "deg/s",
+        "dps",
+        "\u{b0}c",
+        "c",
+        "degrees celsius",
+        "celsius",
+        "mmhg",
+        "u",
+        "counts",
+        "adu",
+        "nu",
+        "lsb",
     ];
     is_known_unit(text)
         || OTHERS.contains(&text.to_lowercase().as_str())

@@ -117,7 +117,8 @@ impl Reader for Csv {
             Err(e) if encoding == Encoding::Utf8 => e.valid_up_to(),
             _ => head.len() / 2 * 2,
         };
-        let end = if encoding == Encoding::Utf8 && std::str::from_utf8(head).is_ok() { head.len() } else { end };
+        let end =
+            if encoding == Encoding::Utf8 && std::str::from_utf8(head).is_ok() { head.len() } else { end };
         let Ok((text, _)) = encoding::decode(&head[..end], Some(encoding)) else { return false };
         let is_number = |f: &str| number::number(f.trim_matches(['"', '\'', ' ']), Decimal::Point).is_some();
         opensignals::begins(&text) || text.lines().any(|l| l.split(['\t', ';', ',', '|', ' ']).any(is_number))
@@ -143,7 +144,12 @@ fn parse(text: &str, encoding: Encoding, path: &Path, options: &ReadOptions) -> 
     let header_fs = known.as_ref().map(|h| (h.fs_hz, 0)).or(layout.facts.rate);
     let mut start = known.and_then(|h| h.start).or_else(|| layout.facts.start.clone());
     if header_fs.is_some_and(|(_, line)| line == 0) {
-        let lost: usize = parsed.columns.iter().filter(|c| is_sequence(&c.label)).map(|c| opensignals::jumps(&c.values)).sum();
+        let lost: usize = parsed
+            .columns
+            .iter()
+            .filter(|c| is_sequence(&c.label))
+            .map(|c| opensignals::jumps(&c.values))
+            .sum();
         if lost > 0 {
             warnings.push(format!("the numbering of the samples jumps {lost} times: samples were lost"));
         }
@@ -223,10 +229,14 @@ fn channels(
     }
     // A header block that names the lead and unit of a single signal.
     if let [only] = &mut columns[..] {
-        if !only.named && let Some(lead) = &layout.facts.lead {
+        if !only.named
+            && let Some(lead) = &layout.facts.lead
+        {
             only.label.clone_from(lead);
         }
-        if only.unit.is_none() && let Some(unit) = &layout.facts.unit {
+        if only.unit.is_none()
+            && let Some(unit) = &layout.facts.unit
+        {
             only.unit = Some(unit.to_string());
         }
     }

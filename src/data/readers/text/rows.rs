@@ -89,7 +89,9 @@ pub(super) fn read(text: &str, layout: &Layout, warnings: &mut Vec<String>) -> R
             continue;
         }
         split(line, layout.delimiter, &mut fields);
-        if fields.len() == due + 1 && (layout.trailing && fields[due].is_empty() || fields[due].starts_with('#')) {
+        if fields.len() == due + 1
+            && (layout.trailing && fields[due].is_empty() || fields[due].starts_with('#'))
+        {
             // LabChart writes comments behind a row.
             if let Some(text) = fields[due].strip_prefix('#') {
                 out.events.push((out.rows, text.trim_start_matches(['*', ' ']).to_string()));
@@ -99,7 +101,9 @@ pub(super) fn read(text: &str, layout: &Layout, warnings: &mut Vec<String>) -> R
         if fields.len() != due {
             let cut_off = end == body.len() && !body.ends_with('\n') && fields.len() < due && out.rows > 0;
             if cut_off {
-                warnings.push(format!("line {number_of_line} is cut off at the end of the file and was left out"));
+                warnings.push(format!(
+                    "line {number_of_line} is cut off at the end of the file and was left out"
+                ));
                 break;
             }
             return Err(Error::format(format!("{} fields where {due} are due", fields.len()))
@@ -139,7 +143,8 @@ pub(super) fn read(text: &str, layout: &Layout, warnings: &mut Vec<String>) -> R
     // A date and the time of day beside it are one stamp.
     let mut i = 0;
     while i + 1 < columns.len() {
-        if columns[i].is_stamp && columns[i + 1].is_stamp && stamps[i].dates_only && stamps[i + 1].clocks_only {
+        if columns[i].is_stamp && columns[i + 1].is_stamp && stamps[i].dates_only && stamps[i + 1].clocks_only
+        {
             let clock = columns.remove(i + 1);
             stamps.remove(i + 1);
             columns[i].values.iter_mut().zip(&clock.values).for_each(|(d, c)| *d += c);
@@ -173,7 +178,8 @@ struct Clock {
 impl Clock {
     fn seconds(&mut self, stamp: Stamp) -> f64 {
         if !self.any {
-            (self.any, self.dates_only, self.clocks_only) = (true, stamp.clock.is_none(), stamp.day.is_none());
+            (self.any, self.dates_only, self.clocks_only) =
+                (true, stamp.clock.is_none(), stamp.day.is_none());
         }
         self.dates_only &= stamp.clock.is_none();
         self.clocks_only &= stamp.day.is_none();

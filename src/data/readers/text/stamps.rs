@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_forms_of_the_grammar_and_nothing_else() {
-        let seconds = |t: &str| stamp(t).map(|s| s.day.unwrap_or(0) as f64 * 86_400.0 + s.clock.unwrap_or(0.0));
+        let seconds =
+            |t: &str| stamp(t).map(|s| s.day.unwrap_or(0) as f64 * 86_400.0 + s.clock.unwrap_or(0.0));
         for (text, expected) in [
             ("1970-01-02T00:00:01.5", 86_401.5),
             ("2021-05-05 09:30:00.008", 1_620_207_000.008),
@@ -150,7 +151,9 @@ mod tests {
                 false => assert_eq!(seconds(text), Some(expected), "{text}"),
             }
         }
-        for text in ["12:30", "1.5", "2021-13-05", "a:b:c.d", "2021-05-05 x", "1:2:3:4:5", "25:61:00.1", "9:30:00+9"] {
+        for text in
+            ["12:30", "1.5", "2021-13-05", "a:b:c.d", "2021-05-05 x", "1:2:3:4:5", "25:61:00.1", "9:30:00+9"]
+        {
             assert_eq!(stamp(text), None, "{text}");
         }
     }

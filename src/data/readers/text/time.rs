@@ -61,7 +61,9 @@ impl FromStr for TimeUnit {
             "min" | "minutes" => Ok(TimeUnit::Minutes),
             "s" | "sec" | "secs" | "second" | "seconds" => Ok(TimeUnit::Seconds),
             "ms" | "msec" | "millisecond" | "milliseconds" => Ok(TimeUnit::Milliseconds),
-            "us" | "usec" | "\u{b5}s" | "\u{3bc}s" | "microsecond" | "microseconds" => Ok(TimeUnit::Microseconds),
+            "us" | "usec" | "\u{b5}s" | "\u{3bc}s" | "microsecond" | "microseconds" => {
+                Ok(TimeUnit::Microseconds)
+            }
             "ns" | "nsec" | "nanosecond" | "nanoseconds" => Ok(TimeUnit::Nanoseconds),
             _ => Err(format!("'{text}' is none of s, ms, us, ns, min, h")),
         }
@@ -101,11 +103,30 @@ impl Axis {
 
 /// Words that name a column of time.
 const TIME_WORDS: [&str; 20] = [
-    "TIME", "TIMES", "TIMESTAMP", "TIMESTAMPS", "SECONDS", "SEC", "DAQTIME", "DATETIME", "DATE", "ELAPSED", "ZEIT",
-    "ZEITSTEMPEL", "UHRZEIT", "DATUM", "TEMPS", "TIEMPO", "HORA", "TEMPO", "EPOCH", "CLOCK",
+    "TIME",
+    "TIMES",
+    "TIMESTAMP",
+    "TIMESTAMPS",
+    "SECONDS",
+    "SEC",
+    "DAQTIME",
+    "DATETIME",
+    "DATE",
+    "ELAPSED",
+    "ZEIT",
+    "ZEITSTEMPEL",
+    "UHRZEIT",
+    "DATUM",
+    "TEMPS",
+    "TIEMPO",
+    "HORA",
+    "TEMPO",
+    "EPOCH",
+    "CLOCK",
 ];
 /// Words that name a numbering of samples.
-const COUNT_WORDS: [&str; 9] = ["SAMPLE", "SAMPLES", "INDEX", "NSEQ", "SEQ", "COUNTER", "FRAME", "ROW", "SAMPLENUMBER"];
+const COUNT_WORDS: [&str; 9] =
+    ["SAMPLE", "SAMPLES", "INDEX", "NSEQ", "SEQ", "COUNTER", "FRAME", "ROW", "SAMPLENUMBER"];
 /// Rates of an ECG.
 const LIKELY_HZ: std::ops::RangeInclusive<f64> = 30.0..=10_000.0;
 
@@ -122,7 +143,9 @@ fn names_time(column: &Column) -> bool {
     let words = words(&column.label);
     let unit_of_time = column.unit.as_deref().is_some_and(|u| u.parse::<TimeUnit>().is_ok() && u != "h");
     let bare = ["T", "X"].contains(&words.first().map_or("", String::as_str)) && words.len() == 1;
-    words.iter().any(|w| TIME_WORDS.contains(&w.as_str())) || (bare && words[0] == "T") || (unit_of_time && (bare || !column.named))
+    words.iter().any(|w| TIME_WORDS.contains(&w.as_str()))
+        || (bare && words[0] == "T")
+        || (unit_of_time && (bare || !column.named))
 }
 
 /// Whether the values count samples: they rise by 1 in all rows (or start again, as counters of 8 bits do).
@@ -139,7 +162,8 @@ fn constant_step(column: &Column) -> Option<f64> {
     let (first, last) = (*v.first()?, *v.last()?);
     let step = (last - first) / (v.len() as f64 - 1.0);
     let even = |(i, t): (usize, &f64)| (t - first - i as f64 * step).abs() <= 0.51 * step + 1e-9 * last.abs();
-    let rises = v.len() > 3 && step > 0.0 && v.windows(2).all(|w| w[1] > w[0]) && v.iter().enumerate().all(even);
+    let rises =
+        v.len() > 3 && step > 0.0 && v.windows(2).all(|w| w[1] > w[0]) && v.iter().enumerate().all(even);
     rises.then_some(step)
 }
 
@@ -188,26 +212,31 @@ pub(super) fn of(
     let rows: Vec<usize> = if ignore { Vec::new() } else { candidates };
     let line = |first: usize| move |i: usize| format!("about line {}", first + i);
     let place = line(parsed.first_line);
-    let mut laid: Vec<(usize, Grid, String)> = Vec::new();
+    let mut laid: Vec<(Grid, String, Vec<String>)> = Vec::new();
     let mut first_error = None;
     for &i in &rows {
-        let column = &parsed.columns[i];
-        match of_column(column, given, header, options, &place, warnings) {
-            Ok((grid, said)) => laid.push((i, grid, said)),
+        let mut own = Vec::new();
+        match of_column(&parsed.columns[i], given, header, options, &place, &mut own) {
+            Ok((grid, said)) => laid.push((grid, said, own)),
             Err(e) => first_error = first_error.or(Some(e)),
         }
     }
     // The most even of several; a rate that was given or is named in the header settles what is left open.
     laid.sort_by(|a, b| {
         let off = |g: &Grid| (g.jitter_s.unwrap_or(0.0), g.rounding_s);
-        off(&a.1).partial_cmp(&off(&b.1)).unwrap_or(std::cmp::Ordering::Equal)
+        off(&a.0).partial_cmp(&off(&b.0)).unwrap_or(std::cmp::Ordering::Equal)
     });
     let best = laid.into_iter().next();
-    if best.is_none() && let Some(e) = first_error {
+    if best.is_none()
+        && let Some(e) = first_error
+    {
         return Err(e);
     }
     let timing = match best {
-        Some((_, grid, said)) => from_grid(grid, said, header, options, warnings)?,
+        Some((grid, said, own)) => {
+            warnings.extend(own);
+            from_grid(grid, said, header, options, warnings)?
+        }
         None => without_stamps(parsed, header, options, ignore)?,
     };
     let mut i = 0;
@@ -226,16 +255,23 @@ fn find_named(columns: &[Column], wanted: &str) -> Result<usize> {
         .or_else(|| {
             columns.iter().position(|c| {
                 let unit = c.unit.as_deref().unwrap_or("");
-                [format!("{}_{unit}", c.label), format!("{} [{unit}]", c.label), format!("{} ({unit})", c.label)]
-                    .iter()
-                    .any(|n| n.eq_ignore_ascii_case(wanted))
+                [
+                    format!("{}_{unit}", c.label),
+                    format!("{} [{unit}]", c.label),
+                    format!("{} ({unit})", c.label),
+                ]
+                .iter()
+                .any(|n| n.eq_ignore_ascii_case(wanted))
             })
         })
         .or(number.filter(|n| (1..=columns.len()).contains(n)).map(|n| n - 1));
     found.ok_or_else(|| {
         let names: Vec<String> = columns.iter().map(|c| format!("'{}'", c.label)).collect();
-        Error::usage(format!("no column '{wanted}' for the time stamps; the columns are: {}", names.join(", ")))
-            .remedy("name one of them, or '#1' for the first, or none to ignore time stamps")
+        Error::usage(format!(
+            "no column '{wanted}' for the time stamps; the columns are: {}",
+            names.join(", ")
+        ))
+        .remedy("name one of them, or '#1' for the first, or none to ignore time stamps")
     })
 }
 
@@ -317,7 +353,9 @@ fn unit_of(
             .remedy("give the rate and ignore the stamps: --time-column none with --fs-hz")
     })?;
     let own = column.unit.as_deref().and_then(|u| u.parse::<TimeUnit>().ok());
-    let own = own.or_else(|| words(&column.label).iter().any(|w| w == "SECONDS" || w == "SEC").then_some(TimeUnit::Seconds));
+    let own = own.or_else(|| {
+        words(&column.label).iter().any(|w| w == "SECONDS" || w == "SEC").then_some(TimeUnit::Seconds)
+    });
     if let Some(unit) = own {
         let rate = 1.0 / (usual * unit.seconds());
         let other = units().into_iter().find(|u| LIKELY_HZ.contains(&(1.0 / (usual * u.seconds()))));
@@ -350,7 +388,8 @@ fn unit_of(
         Some(TimeUnit::Seconds) => Ok((TimeUnit::Seconds, " (from the values)")),
         Some(unit) => {
             let coarser = rate(unit) / 1000.0;
-            let which = units().into_iter().rev().skip_while(|u| *u != unit).nth(1).unwrap_or(TimeUnit::Seconds);
+            let which =
+                units().into_iter().rev().skip_while(|u| *u != unit).nth(1).unwrap_or(TimeUnit::Seconds);
             // Above 1 Hz the coarser unit would be that of a slow signal.
             if coarser > 1.0 + 1e-9 {
                 return Err(Error::data(format!(
@@ -441,7 +480,11 @@ fn without_stamps(
     if let Some((fs, line)) = header {
         let fs_hz = options.rate_near(fs)?;
         let from = if line == 0 { "from the header".into() } else { format!("from line {line}") };
-        return Ok(Timing { grid: Axis { fs_hz, grid: None }, said, rate_said: format!("{fs_hz} Hz, {from}") });
+        return Ok(Timing {
+            grid: Axis { fs_hz, grid: None },
+            said,
+            rate_said: format!("{fs_hz} Hz, {from}"),
+        });
     }
     let fs_hz = options.checked_fs()?.ok_or_else(|| {
         let names: Vec<String> = parsed.columns.iter().take(12).map(|c| format!("'{}'", c.label)).collect();

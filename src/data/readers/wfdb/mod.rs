@@ -111,12 +111,7 @@ fn read_record(header: &Header, hea: &Path, options: &ReadOptions) -> Result<Rec
 }
 
 /// The signals of a record of one segment.
-fn of_signals(
-    header: &Header,
-    list: &[header::Signal],
-    hea: &Path,
-    options: &ReadOptions,
-) -> Result<Parts> {
+fn of_signals(header: &Header, list: &[header::Signal], hea: &Path, options: &ReadOptions) -> Result<Parts> {
     if options.only.is_none() {
         let decoded = signals::decode(list, |_| true, header.samples, header.fs_hz, hea, options)?;
         let channels = decoded.channels.into_iter().map(|(_, c)| c).collect();

@@ -50,7 +50,8 @@ pub(super) fn read(
         read.push(parts);
         Ok(channel)
     })?;
-    let own = read.into_iter().find(|p| channels.first().is_some_and(|c| Some(&c.label) == p.warnings.first()));
+    let own =
+        read.into_iter().find(|p| channels.first().is_some_and(|c| Some(&c.label) == p.warnings.first()));
     let mut parts = own.unwrap_or_default();
     parts.warnings.drain(..1.min(parts.warnings.len()));
     parts.warnings.extend(doubts);
