@@ -368,6 +368,7 @@ impl<'a> Reading<'a> {
             .find(|&n| index(n) && (n + 1 == content.len() || index(n + 1) || self.rows.len() < 3))
             .or_else(|| (0..content.len()).find(|&n| index(n)))
             .ok_or_else(|| Error::data("the table holds no rows of numbers"))?;
+        let first = first + usize::from(self.is_row_of_counts(content, first));
         let first_line = content[first];
         let block: Vec<(usize, &str)> =
             head.iter().take_while(|l| l.number < first_line.number).map(|l| (l.number, l.text)).collect();
@@ -415,6 +416,19 @@ impl<'a> Reading<'a> {
             units_line: header.units_line,
             facts,
         })
+    }
+
+    /// Whether row `n` is the one in which AcqKnowledge writes the number of samples below `CH1 CH2 ...`.
+    fn is_row_of_counts(&self, content: &[Line<'a>], n: usize) -> bool {
+        let mut fields = Vec::new();
+        let Some(above) = n.checked_sub(1).map(|k| content[k]) else { return false };
+        split(above.text, self.delimiter, &mut fields);
+        let is_channel = |f: &&str| f.strip_prefix("CH").is_some_and(|c| c.parse::<u32>().is_ok());
+        let names = fields.iter().filter(|f| !f.is_empty()).all(|f| is_channel(&f));
+        split(content[n].text, self.delimiter, &mut fields);
+        let mut counts = fields.iter().filter(|f| !f.is_empty()).map(|f| f.parse::<u64>());
+        let count = counts.next().and_then(std::result::Result::ok);
+        names && n + 1 < content.len() && count.is_some() && counts.all(|c| c.ok() == count)
     }
 
     /// The rows of names and units above the first row.

@@ -102,7 +102,7 @@ impl Axis {
 }
 
 /// Words that name a column of time.
-const TIME_WORDS: [&str; 20] = [
+const TIME_WORDS: [&str; 24] = [
     "TIME",
     "TIMES",
     "TIMESTAMP",
@@ -123,6 +123,10 @@ const TIME_WORDS: [&str; 20] = [
     "TEMPO",
     "EPOCH",
     "CLOCK",
+    "TS",
+    "UNIX",
+    "MILLIS",
+    "MICROS",
 ];
 /// Words that name a numbering of samples.
 const COUNT_WORDS: [&str; 9] =
