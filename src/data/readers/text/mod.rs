@@ -52,6 +52,7 @@ mod facts;
 mod fields;
 mod grid;
 mod layout;
+mod names;
 mod number;
 mod rows;
 mod stamps;
