@@ -122,6 +122,14 @@ impl Error {
         self.fields.file.get_or_insert_with(|| file.as_ref().to_path_buf());
         self
     }
+    /// An error about a file below `dir` (where something was unpacked) as one about `file`.
+    #[must_use]
+    pub(crate) fn replace_file(mut self, dir: &Path, file: &Path) -> Self {
+        if self.fields.file.as_ref().is_none_or(|f| f.starts_with(dir)) {
+            self.fields.file = Some(file.to_path_buf());
+        }
+        self
+    }
     /// Names the place inside the file: a line, a byte offset, a field, a tensor; the innermost place given wins. One that
     /// reads `byte N` is kept as a number too.
     #[must_use]

@@ -158,3 +158,27 @@ fn real_data_packed_records_resemble_their_raw_files() {
     // They used another Kaiser window, so equality is not to be had: 2 % of the signal.
     assert!(rms(&difference) < 0.02 * rms(&expected), "{} of {}", rms(&difference), rms(&expected));
 }
+
+/// LUDB as published: every record has lead ii, its rhythm and QRS boundaries in each lead's own annotation file.
+#[test]
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn ludb_records_and_their_boundaries() {
+    use heartlore::data::datasets::{find, ludb::qrs_spans};
+    let dir = data("raw/ludb");
+    let found = find("ludb").unwrap().open(&dir, false).unwrap();
+    assert!(!found.items.items.is_empty());
+    for item in &found.items.items {
+        let r = open(&item.file);
+        assert_eq!((r.channels.len(), r.channels[0].fs_hz, r.channels[0].samples.len()), (12, 500.0, 5000));
+        assert!(r.warnings.is_empty(), "{:?}: {:?}", item.file, r.warnings);
+        assert_eq!(r.channels[r.ecg_index().unwrap()].label, "ii");
+        assert!(item.labels[0].is_some(), "{:?}", item.file);
+        for lead in ["i", "ii", "v5"] {
+            let spans = qrs_spans(&item.file.with_extension(lead)).unwrap();
+            assert!(spans.len() > 3, "{:?} {lead}: {}", item.file, spans.len());
+            for [begin, peak, end] in spans {
+                assert!(begin < peak && peak < end && end - begin < 150 && end <= 5000);
+            }
+        }
+    }
+}

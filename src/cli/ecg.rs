@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::windows::{self, RecordingArgs};
 use crate::data::readers::wfdb::annotations::is_beat;
-use crate::data::readers::{self, Only, ReadOptions};
-use crate::data::recording::Unit;
+use crate::data::readers::{self, Only};
+use crate::data::recording::{Annotation, Unit};
 use crate::error::{Error, Result};
 use crate::report::plots::{QualitySpan, RecordingOverview, WindowMark, recording_overview};
 use crate::signal::{FoundBeats, find_beats};
@@ -30,22 +30,13 @@ impl Ecg {
     /// # Errors
     /// A unit that is not known, and whatever the reader refuses.
     pub(super) fn read(file: &Path, args: &RecordingArgs) -> Result<Self> {
-        let unit = match args.unit.as_deref().map(Unit::parse) {
-            Some(Unit::Unknown(text)) => {
-                return Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
-                    .remedy("use mV, uV, V or arbitrary"));
-            }
-            unit => unit,
-        };
-        let options = ReadOptions {
-            fs_hz: args.fs_hz,
-            unit: unit.clone(),
-            record: args.record.clone(),
-            only: Some(args.channel.clone().map_or(Only::Ecg, Only::Label)),
-            ..ReadOptions::default()
-        };
+        let unit = args.unit()?;
+        let options = args.read_options(Some(args.channel.clone().map_or(Only::Ecg, Only::Label)))?;
         let recording = readers::open(file, &options)?;
-        let beats = recording.annotations.iter().filter(|a| is_beat(a.text.split(' ').next().unwrap_or("")));
+        // Words beside the numbers of a text table are events, whatever letter they begin with.
+        let coded = recording.layout.is_empty();
+        let is_beat = |a: &&Annotation| coded && is_beat(a.text.split(' ').next().unwrap_or(""));
+        let beats = recording.annotations.iter().filter(is_beat);
         let annotated_s = beats.map(|a| a.time_s).collect();
         let channel = recording.channels.into_iter().next();
         let channel = channel.ok_or_else(|| Error::data("no channel was read").in_file(file))?;

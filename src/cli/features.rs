@@ -147,6 +147,9 @@ fn of_store(args: &Args) -> Result<Vec<Row>> {
             return Err(super::bad_flag(flag, "a store has windows of its own, this flag is for recordings"));
         }
     }
+    if let Some(flag) = args.recording.text.given() {
+        return Err(super::bad_flag(flag, "a store has windows of its own, this flag is for recordings"));
+    }
     let store = Store::open(&args.path)?;
     let (index, manifest) = (store.index(), store.manifest());
     let fs_hz = manifest.processing.rate_hz;

@@ -253,7 +253,8 @@ fn labelled<'a>(
 }
 
 fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Result<Split> {
-    let all = store.index().split_keys();
+    let column = args.protocol.stimulus_column();
+    let all = store.index().split_keys_of(column);
     let take = |list: &[u32]| -> Vec<u32> {
         if list.is_empty() { Vec::new() } else { labels.rows.iter().map(|&r| list[r]).collect() }
     };
@@ -263,8 +264,15 @@ fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Resu
         stimulus: take(&all.stimulus),
         class: labels.classes.iter().map(|c| u32::from(*c)).collect(),
     };
-    Split::new(&keys, args.protocol.resolve(), args.protocol.validation, seed)
-        .map_err(|e| e.in_file(store.dir()))
+    Split::new(&keys, args.protocol.resolve(), args.protocol.validation, seed).map_err(|e| {
+        let lacks = column == "elicitor" && keys.stimulus.is_empty();
+        let e = if lacks {
+            e.remedy("add a label column 'elicitor' to the table, or choose another --by")
+        } else {
+            e
+        };
+        e.in_file(store.dir())
+    })
 }
 
 fn split_file(

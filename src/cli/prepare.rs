@@ -9,6 +9,7 @@ use crate::cli::{Context, config, interrupt, overview};
 use crate::data::datasets;
 use crate::data::prepare::survey::{LabelColumn, survey};
 use crate::data::prepare::{PrepareSettings, Report, prepare_into};
+use crate::data::readers;
 use crate::data::store::{Store, StoreWriter};
 use crate::data::table::{self, Items};
 use crate::error::{Error, IoContext, Result};
@@ -354,13 +355,14 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
     }
     let mut files = Vec::new();
     for input in &args.inputs {
-        if !input.exists() {
+        let piped = input.as_os_str() == "-";
+        if !piped && !input.exists() {
             let e = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory");
             return Err(Error::io(input, e).remedy("check the path"));
         }
         let manifest = if input.is_dir() { input.join("manifest.csv") } else { input.clone() };
-        let packed = manifest.is_file()
-            && crate::data::readers::find(&manifest).is_ok_and(|reader| reader.name() == "packed");
+        let packed =
+            manifest.is_file() && readers::find(&manifest).is_ok_and(|reader| reader.name() == "packed");
         if packed {
             parts.push(table::packed_items(input)?);
         } else if input.is_dir() {
@@ -369,13 +371,13 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
             if files.len() == before {
                 return Err(Error::data("the folder holds no recordings")
                     .in_file(input)
-                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .bdf, .rec or .hea"));
+                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .bdf, .rec or .hea, also followed by .gz"));
             }
             if ignored > 0 {
                 context.note(format!("{}: {ignored} files of other kinds left alone", input.display()));
             }
         } else {
-            let name = input.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = if piped { "standard_input".into() } else { readers::stem(input) };
             files.push((input.clone(), name));
         }
     }
@@ -422,7 +424,9 @@ fn unnamed(items: &Items, table: &Path, context: &Context) -> Result<()> {
 /// Whether a file in a folder is taken for a recording: by its extension, and not hidden.
 fn is_recording(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let extension = name.rsplit_once('.').map_or(String::new(), |(_, e)| e.to_string());
     !hidden && ["csv", "tsv", "txt", "npy", "edf", "bdf", "rec", "hea"].contains(&extension.as_str())
 }
 

@@ -3,15 +3,17 @@
 
 use std::path::Path;
 
+use super::options::text::TextArgs;
 use crate::checkpoint::{Os, atomic::create_dirs};
 use crate::cli::Context;
 use crate::data::npy;
+use crate::data::readers::{Only, ReadOptions};
 use crate::data::recording::Unit;
 use crate::error::{Error, Result};
 use crate::model::{Model, Output, RecordingOptions};
 
 /// What the user says about recordings beyond what they say themselves.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct RecordingArgs {
     /// Channel to use instead of the one that looks like an ECG: its label, or #2 for the second.
     #[arg(long, value_name = "LABEL")]
@@ -22,9 +24,44 @@ pub struct RecordingArgs {
     /// Sampling rate of recordings that name none, in Hz.
     #[arg(long, value_name = "HZ")]
     pub fs_hz: Option<f64>,
-    /// Record to read from a file that holds several (the packed format).
+    /// Record to read from a file that holds several: packed, or a variable of a MATLAB, HDF5 or .npz file.
     #[arg(long, value_name = "NAME")]
     pub record: Option<String>,
+    /// How text tables are written.
+    #[command(flatten)]
+    pub text: TextArgs,
+}
+
+impl RecordingArgs {
+    /// The unit, if one was given.
+    ///
+    /// # Errors
+    /// A unit that is not known.
+    pub fn unit(&self) -> Result<Option<Unit>> {
+        match self.unit.as_deref().map(Unit::parse) {
+            Some(Unit::Unknown(text)) => {
+                Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
+                    .remedy("use mV, uV, V or arbitrary"))
+            }
+            unit => Ok(unit),
+        }
+    }
+
+    /// As the readers want them; `only` is what to read.
+    ///
+    /// # Errors
+    /// A unit that is not known.
+    pub fn read_options(&self, only: Option<Only>) -> Result<ReadOptions> {
+        Ok(ReadOptions {
+            fs_hz: self.fs_hz,
+            unit: self.unit()?,
+            time_column: self.text.time_column.clone(),
+            record: self.record.clone(),
+            only,
+            strict: false,
+            text: self.text.options(),
+        })
+    }
 }
 
 impl RecordingArgs {
@@ -33,15 +70,15 @@ impl RecordingArgs {
     /// # Errors
     /// A unit that is not known.
     pub fn options(&self, hop_s: Option<f64>) -> Result<RecordingOptions> {
-        let unit = match self.unit.as_deref().map(Unit::parse) {
-            Some(Unit::Unknown(text)) => {
-                return Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
-                    .remedy("use mV, uV, V or arbitrary"));
-            }
-            unit => unit,
-        };
-        let (channel, record) = (self.channel.clone(), self.record.clone());
-        Ok(RecordingOptions { hop_s, channel, unit, fs_hz: self.fs_hz, record })
+        Ok(RecordingOptions {
+            hop_s,
+            channel: self.channel.clone(),
+            unit: self.unit()?,
+            fs_hz: self.fs_hz,
+            record: self.record.clone(),
+            time_column: self.text.time_column.clone(),
+            text: self.text.options(),
+        })
     }
 }
 

@@ -125,8 +125,12 @@ pub struct RecordingOptions {
     pub unit: Option<crate::data::recording::Unit>,
     /// Sampling rate of a recording that names none, Hz.
     pub fs_hz: Option<f64>,
-    /// Record to read from a file that holds several (the packed format).
+    /// Record to read from a file that holds several: packed, or a variable of a MATLAB, HDF5 or `.npz` file.
     pub record: Option<String>,
+    /// Name (or `#number`) of the column with time stamps in a text table; `none` to ignore time stamps.
+    pub time_column: Option<String>,
+    /// How a text table is written, where that is not to be found out from the file.
+    pub text: crate::data::readers::text::TextOptions,
 }
 
 impl Model {
@@ -268,6 +272,8 @@ impl Model {
             channel: options.channel.clone(),
             unit: options.unit.clone(),
             fs_hz: options.fs_hz,
+            time_column: options.time_column.clone(),
+            text: options.text.clone(),
             ..PrepareSettings::default()
         };
         let item = Item { file: file.to_path_buf(), record: options.record.clone(), ..Item::default() };

@@ -295,7 +295,7 @@ fn of_file(
         unit => unit,
     };
     let channel = channel.map(str::to_string);
-    let options = heartlore::model::RecordingOptions { hop_s, channel, unit, fs_hz, record: None };
+    let options = heartlore::model::RecordingOptions { hop_s, channel, unit, fs_hz, ..Default::default() };
     model.predict_recording(file, &options)
 }
 

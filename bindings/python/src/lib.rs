@@ -232,7 +232,7 @@ impl Model {
         fs_hz: Option<f64>,
         record: Option<String>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let options = RecordingOptions { hop_s, channel, unit: parse_unit(unit)?, fs_hz, record };
+        let options = RecordingOptions { hop_s, channel, unit: parse_unit(unit)?, fs_hz, record, ..RecordingOptions::default() };
         predicted(py, py.detach(|| self.0.predict_recording(&path, &options)).map_err(raise)?)
     }
 

@@ -5,6 +5,7 @@ pub mod model;
 pub mod preparation;
 pub mod protocol;
 pub mod selection;
+pub mod text;
 pub mod training;
 
 use std::fmt;

@@ -73,10 +73,11 @@ pub(super) fn open(item: &Item, settings: &PrepareSettings) -> Result<Recording>
     let options = ReadOptions {
         fs_hz: item.fs_hz.or(settings.fs_hz),
         unit: item.unit.clone().or_else(|| settings.unit.clone()),
-        time_column: None,
-        record: item.record.clone(),
+        time_column: item.time_column.clone().or_else(|| settings.time_column.clone()),
+        record: item.record.clone().or_else(|| settings.record.clone()),
         only: Some(wanted.map_or(Only::Ecg, |label| Only::Label(label.clone()))),
         strict: settings.strict,
+        text: item.text.or(&settings.text),
     };
     readers::open(&item.file, &options)
 }

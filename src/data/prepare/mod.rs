@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use crate::checkpoint::NewDir;
 use crate::data::index::Row;
 use crate::data::manifest::{Counts, Filter, Manifest, Processing, Skipped, Source, sha256_file};
+use crate::data::readers::text::TextOptions;
 use crate::data::recording::Unit;
 use crate::data::store::{Store, StoreWriter};
 use crate::data::table::{Item, Items};
@@ -43,6 +44,12 @@ pub struct PrepareSettings {
     pub unit: Option<Unit>,
     /// Sampling rate of all files that give none, Hz.
     pub fs_hz: Option<f64>,
+    /// Record to read of files that hold several, for items that name none.
+    pub record: Option<String>,
+    /// Column of time stamps of text tables, for items that name none.
+    pub time_column: Option<String>,
+    /// How text tables are written, for items that do not say.
+    pub text: TextOptions,
     /// Most windows of one subject.
     pub max_per_subject: Option<usize>,
     /// Most windows of one data set.
@@ -69,6 +76,9 @@ impl Default for PrepareSettings {
             channel: None,
             unit: None,
             fs_hz: None,
+            record: None,
+            time_column: None,
+            text: TextOptions::default(),
             max_per_subject: None,
             max_per_dataset: None,
             skip_bad: false,

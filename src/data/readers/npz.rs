@@ -81,7 +81,9 @@ impl Reader for Npz {
             _ => {
                 return Err(Error::usage("which array of the archive is the recording?")
                     .in_file(path)
-                    .remedy(format!("name it as the record; the arrays are: {list}")));
+                    .remedy(format!(
+                        "name it with --record (in a table column record); the arrays are: {list}"
+                    )));
             }
         };
         let array = entry(&mut archive, &name).map_err(|e| e.in_file(path))?.ok_or_else(|| {
@@ -92,8 +94,7 @@ impl Reader for Npz {
             let [rate] = rate.values[..] else {
                 return Err(Error::format("more than one value").at("array 'fs_hz'").in_file(path));
             };
-            options.agree_fs(rate).map_err(|e| e.in_file(path))?;
-            options.fs_hz = Some(rate);
+            options.fs_hz = Some(options.rate_near(rate).map_err(|e| e.in_file(path))?);
         }
         npy::recording(array, path, format!("{}:{name}", stem(path)), &options)
     }

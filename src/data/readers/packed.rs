@@ -51,7 +51,7 @@ impl Reader for Packed {
             };
             Error::usage(what).in_file(path).remedy(format!("name one, such as {}", shown.join(", ")))
         })?;
-        options.agree_fs(FS_HZ)?;
+        options.rate_near(FS_HZ)?;
         manifest.read(entry)
     }
 }
