@@ -339,7 +339,7 @@ impl Stream {
 
     /// One sample through all stages. Everything happens here, so block sizes cannot matter.
     fn sample(&mut self, x: f64) -> Result<()> {
-        if !(x.abs() <= LARGEST) {
+        if !x.is_finite() || x.abs() > LARGEST {
             let ended = if self.gap.is_none() { self.end_stretch() } else { Ok(()) };
             self.gap.get_or_insert(self.seen);
             self.seen += 1;

@@ -147,7 +147,7 @@ function figures(beatsS, windows) {
   show('mean', n ? mean : null, 2);
   // A standard deviation needs two windows, and says how much they differ, not how sure the model is.
   const spread = Math.sqrt(usable.reduce((a, v) => a + (v.probability - mean) ** 2, 0) / (n - 1));
-  $('spread').textContent = n > 1 ? `± ${spread.toFixed(2)} between ${n} windows` : `${n} usable windows`;
+  $('spread').textContent = !model ? 'no model' : n > 1 ? `± ${spread.toFixed(2)} between ${n} windows` : `${n} usable windows`;
   $('quality').textContent = windows.at(-1)?.quality ?? '–';
 }
 
