@@ -29,6 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "train",
         &["tensor", "graph", "nn", "signal", "data", "checkpoint", "optim", "metrics", "report", "model"],
     ),
+    // Figures and sentences about predictions; it trains nothing and draws nothing.
+    ("evaluate", &["signal", "data", "metrics"]),
     (
         "cli",
         &[
@@ -43,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "report",
             "model",
             "train",
+            "evaluate",
         ],
     ),
 ];

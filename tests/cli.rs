@@ -79,7 +79,7 @@ fn a_study_goes_from_simulation_to_evaluation() {
     assert_eq!(scores["windows"], 30);
     assert_eq!(scores["leaks"], false);
     assert!(scores["protocol"].as_str().unwrap().contains("by subject"));
-    for method in ["model", "heart rate", "heart rate and variability", "larger class"] {
+    for method in ["model", "heart rate", "heart rate and variability", "majority class"] {
         assert!(scores["methods"][method]["AUC"]["estimate"].is_number(), "{method}");
     }
     let report = std::fs::read_to_string(p.path("fine/report.html")).unwrap();
@@ -88,7 +88,7 @@ fn a_study_goes_from_simulation_to_evaluation() {
     // The same figures again, from the files.
     let again = json(&p.ok("evaluate fine --resamples 50 --json"));
     assert_eq!(again["methods"], scores["methods"]);
-    // A CSV, judged by hand: two people, one window wrong of four.
+    // A CSV, worked out by hand: two people, one window wrong of four.
     p.write("four.csv", "subject,label,probability\na,1,0.9\na,0,0.6\nb,1,0.8\nb,0,0.1\n");
     let four = json(&p.ok("evaluate four.csv --out four --json"));
     let model = &four["methods"]["model"];

@@ -31,12 +31,13 @@ const SMALL: &str =
 
 /// Commands that leave a directory, with a line that runs them, the configuration they leave, and a flag whose change
 /// must show there.
-const LEAVE_A_FILE: [(&str, &str, &str); 7] = [
+const LEAVE_A_FILE: [(&str, &str, &str); 8] = [
     ("simulate", "--out study --subjects 4 --trials 2 --trial-s 15 --fs-hz 160", "study/config.toml"),
     ("prepare", "--table study/items.csv --out store --window 640 --hop 600", "store/config.toml"),
     ("pretrain", "--out pre --exclude-subject sim01 --cap-per-dataset 9 --precision bf16", "pre/config.toml"),
     ("finetune", "--out fine --label aroused --init pre/model --folds 2 --resamples 20", "fine/config.toml"),
     ("evaluate", "fine --resamples 30 --level 0.9", "fine/evaluate.toml"),
+    ("null-study", "fine --permutations 3 --model-permutations 1 --seed 2", "fine/null/null-study.toml"),
     (
         "predict",
         "study/sim01_01.csv study/sim02_01.csv --model fine/model --out said --precision bf16 --skip-bad",

@@ -54,6 +54,7 @@ impl Context {
             std::iter::once("heartlore").chain(flags.iter().copied()).map(OsString::from).collect();
         let program = super::command();
         let bad = |e: clap::Error| Error::usage(e.to_string());
+        let argv = super::config::expand(&argv, program.clone())?;
         let matches = program.clone().try_get_matches_from(&argv).map_err(bad)?;
         let cli = super::Cli::from_arg_matches(&matches).map_err(bad)?;
         let config = RefCell::new(Config::of(&program, &matches));

@@ -14,11 +14,13 @@ use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Keys, Split};
 use crate::data::store::Store;
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
+use crate::evaluate::{Evaluation, FoldRows, Metric, Predictions, Settings, statements};
 use crate::graph::Layout;
 use crate::model::Model;
-use crate::model::{Card, People, Preprocessing, Task};
-use crate::train::{FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Prediction, Weights, finetune};
+use crate::model::{Card, Preprocessing, Task};
+use crate::train::{
+    FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Observer, Prediction, Weights, finetune,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -104,8 +106,115 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     context.result(&text, || judged.json())
 }
 
-/// Fine-tunes into `args.out` and writes everything there.
-pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Evaluation, Option<Model>)> {
+/// What the flags come to: the model to start from, settings, labels and folds.
+pub(crate) struct Plan {
+    init: Option<Model>,
+    settings: FinetuneSettings,
+    /// The labelled windows.
+    pub(crate) labels: labels::Labels,
+    /// Their folds.
+    pub(crate) folds: Folds,
+}
+
+/// Folds and the labels in each.
+pub(crate) struct Folds {
+    /// The folds, over positions in [`labels::Labels::rows`].
+    pub(crate) split: Split,
+    /// The same before windows near a fold's threshold were left out.
+    whole: Split,
+    /// The classes by each fold's own threshold.
+    by_fold: Vec<Vec<bool>>,
+    /// How classes were made, in words.
+    rule: String,
+}
+
+impl Folds {
+    /// The classes of each fold's own threshold; windows near it leave all parts of the fold.
+    fn of(labels: &labels::Labels, mut split: Split) -> Self {
+        let by_fold = split.folds.iter().map(|f| labels.for_training(&f.train)).collect();
+        let rule = labels.rule_in_words(&split.folds);
+        let whole = split.clone();
+        labels.leave_out_middle(&mut split);
+        Self { split, whole, by_fold, rule }
+    }
+
+    /// The test windows with their classes; the probabilities are still to come.
+    pub(crate) fn test_windows(&self, labels: &labels::Labels, store: &Store) -> Predictions {
+        let index = store.index();
+        let mut p = Predictions::default();
+        for (f, (fold, classes)) in self.split.folds.iter().zip(&self.by_fold).enumerate() {
+            for &i in &fold.test {
+                let row = labels.rows[i];
+                p.row.push(Some(row));
+                p.subject.push(format!("{}/{}", index.dataset(row), index.subject(row)));
+                p.fold.push(f);
+                p.label.push(classes[i]);
+                p.probability.push(0.5);
+            }
+        }
+        p
+    }
+
+    /// The training parts, for baselines and `split.json`.
+    pub(crate) fn rows(&self, rows: &[usize]) -> Vec<FoldRows> {
+        let one = |(f, classes): (&Fold, &Vec<bool>)| FoldRows {
+            name: f.name.clone(),
+            train: f.train.iter().map(|&i| rows[i]).collect(),
+            train_labels: f.train.iter().map(|&i| classes[i]).collect(),
+        };
+        self.split.folds.iter().zip(&self.by_fold).map(one).collect()
+    }
+}
+
+impl Plan {
+    /// The same with the labels of other windows: window i gets those of `order[i]`. The folds stay.
+    pub(crate) fn relabelled(&self, order: &[usize]) -> (labels::Labels, Folds) {
+        let mut labels = self.labels.clone();
+        labels.classes = order.iter().map(|&i| self.labels.classes[i]).collect();
+        if !labels.ratings.is_empty() {
+            labels.ratings = order.iter().map(|&i| self.labels.ratings[i]).collect();
+        }
+        let folds = Folds::of(&labels, self.folds.whole.clone());
+        (labels, folds)
+    }
+
+    /// Trains one model per fold and predicts its test windows; fits the final model if asked for.
+    pub(crate) fn fit(
+        &self,
+        store: &Store,
+        (labels, folds): (&labels::Labels, &Folds),
+        dir: &Path,
+        resume: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<FinetuneSummary> {
+        let seed = self.settings.run.seed;
+        let initial = |layout: &Layout| -> Result<(Vec<f32>, Vec<String>)> {
+            match &self.init {
+                None => Ok((layout.init(seed), Vec::new())),
+                Some(model) => {
+                    let (values, report) = model.transfer(layout, seed)?;
+                    Ok((values, report.taken))
+                }
+            }
+        };
+        let data = labelled(store, labels, &folds.split, folds.by_fold.clone());
+        finetune(&self.settings, &data, &initial, dir, resume, observer)
+    }
+
+    /// Steps of each fold and of the final model at most.
+    fn planned_steps(&self) -> Vec<u64> {
+        let run = &self.settings.run;
+        let steps = |n: usize| (n.div_ceil(run.batch) as u64).saturating_mul(run.epochs);
+        let folds = self.folds.split.folds.iter().map(|f| f.train.len());
+        folds.chain([self.labels.rows.len()]).map(steps).collect()
+    }
+}
+
+/// Reads flags, labels and folds; touches nothing on disk.
+///
+/// # Errors
+/// Settings, labels or data that make no sense, a model that does not fit.
+pub(crate) fn plan(args: &Args, store: &Store, context: &Context) -> Result<Plan> {
     let init = match &args.init {
         Some(dir) => Some(super::windows::load_model(dir, context)?),
         None => None,
@@ -136,36 +245,10 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
         .labels
         .resolve(store.index(), &args.selection.rows(store, &left_out)?)
         .map_err(|e| e.in_file(store.dir()))?;
-    if labels.missing + labels.other > 0 {
-        context.note(format!(
-            "{} windows have no label and {} another label than the two classes; they are left out",
-            labels.missing, labels.other
-        ));
-    }
-    let mut split = split(args, store, &labels, run.seed)?;
-    for warning in &split.warnings {
-        context.warn(warning);
-    }
-    let fold_labels: Vec<Vec<bool>> = split.folds.iter().map(|f| labels.for_training(&f.train)).collect();
-    let rule = labels.rule_in_words(&split.folds);
-    labels.leave_out_middle(&mut split);
-    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
-    let tested = split.folds.iter().flat_map(|f| &f.test).map(|&i| labels.rows[i]);
-    let start = InitProvenance::of(args.init.as_deref().zip(init.as_ref()), &people::of_rows(store, tested));
-    let (sentence, is_warning) = start.sentence();
-    if is_warning {
-        context.warn(&sentence);
-    }
-    dir.record("initial_weights", serde_json::json!({
-        "model": start.model, "people_tested": start.tested, "seen_before": start.seen_before, "in_words": sentence,
-    }))?;
-    let file = split_file(args, store, &labels, &rule, &split, &fold_labels, start);
-    let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
-    write_bytes(&dir.dir().join("split.json"), &bytes)?;
-
+    let folds = Folds::of(&labels, split(args, store, &labels, run.seed)?);
     let settings = FinetuneSettings {
-        model: config.clone(),
-        run: run.clone(),
+        model: config,
+        run,
         augment,
         balance: args.balance,
         patience: args.patience,
@@ -173,36 +256,46 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
         final_model: args.final_model,
         test_precision: args.test_precision.map(|p| p.0),
     };
-    let seed = run.seed;
-    let initial = |layout: &Layout| -> Result<(Vec<f32>, Vec<String>)> {
-        match &init {
-            None => Ok((layout.init(seed), Vec::new())),
-            Some(model) => {
-                let (values, report) = model.transfer(layout, seed)?;
-                Ok((values, report.taken))
-            }
-        }
-    };
-    let steps = |n: usize| (n.div_ceil(run.batch) as u64).saturating_mul(run.epochs);
-    let mut planned: Vec<u64> = split.folds.iter().map(|f| steps(f.train.len())).collect();
-    planned.push(steps(labels.rows.len()));
-    let mut watch = RunLogger::new(dir.dir(), args.resume, &planned, context);
-    let data = labelled(store, &labels, &split, fold_labels);
-    let outcome = finetune(&settings, &data, &initial, dir.dir(), args.resume, &mut watch);
+    Ok(Plan { init, settings, labels, folds })
+}
+
+/// Fine-tunes into `args.out` and writes everything there: flags, training, evaluation and report, once each.
+pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Evaluation, Option<Model>)> {
+    let plan = plan(args, store, context)?;
+    let (labels, folds) = (&plan.labels, &plan.folds);
+    if labels.missing + labels.other > 0 {
+        context.note(format!(
+            "{} windows have no label and {} another label than the two classes; they are left out",
+            labels.missing, labels.other
+        ));
+    }
+    for warning in &folds.split.warnings {
+        context.warn(warning);
+    }
+    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
+    let tested = folds.split.folds.iter().flat_map(|f| &f.test).map(|&i| labels.rows[i]);
+    let init = plan.init.as_ref();
+    let start = InitProvenance::of(args.init.as_deref().zip(init), &people::of_rows(store, tested));
+    let (sentence, is_warning) = start.sentence();
+    if is_warning {
+        context.warn(&sentence);
+    }
+    dir.record("initial_weights", serde_json::json!({
+        "model": start.model, "people_tested": start.tested, "seen_before": start.seen_before, "in_words": sentence,
+    }))?;
+    let file = split_file(args, store, labels, folds, start);
+    let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
+    write_bytes(&dir.dir().join("split.json"), &bytes)?;
+
+    let mut watch = RunLogger::new(dir.dir(), args.resume, &plan.planned_steps(), context);
+    let outcome = plan.fit(store, (labels, folds), dir.dir(), args.resume, &mut watch);
     let summary = watch.settle(outcome)?;
 
     write_predictions(&dir.dir().join("predictions.csv"), store, &labels.rows, &summary.predictions)?;
-    let judged = judge_run(args, store, &file, &labels.rows, &summary, run.seed)?;
+    let judged = assess(args, store, &file, &labels.rows, &summary)?;
     let model = match &summary.model {
         None => None,
-        Some(weights) => {
-            let own = people::of_rows(store, labels.rows.iter().copied());
-            let everybody = match &init {
-                None => Some(own),
-                Some(model) => model.card.people.as_ref().map(|before| people::union(own, before)),
-            };
-            Some(save_model(config, weights, store, &labels, &judged, everybody, dir.dir())?)
-        }
+        Some(weights) => Some(save_model(&plan, weights, store, &judged, dir.dir())?),
     };
     evaluate::write(&judged, dir.dir(), Some(dir.dir()), Some(store), context)?;
     dir.finish(judged.json())?;
@@ -279,60 +372,57 @@ fn split_file(
     args: &Args,
     store: &Store,
     labels: &labels::Labels,
-    rule: &str,
-    split: &Split,
-    classes: &[Vec<bool>],
+    folds: &Folds,
     start: InitProvenance,
 ) -> SplitFile {
-    let folds = split.folds.iter().zip(classes).map(|(f, classes)| FoldRows {
-        name: f.name.clone(),
-        train: f.train.iter().map(|&i| labels.rows[i]).collect(),
-        train_labels: f.train.iter().map(|&i| classes[i]).collect(),
-    });
+    let split = &folds.split;
     SplitFile {
         protocol: split.protocol.to_string(),
         leaks: split.protocol.leaks(),
         warnings: split.warnings.clone(),
         seed: split.seed,
-        label: format!("{} ({rule})", args.labels.label),
+        label: format!("{} ({})", args.labels.label, folds.rule),
         positive: labels.positive.clone(),
         negative: labels.negative.clone(),
         store: std::path::absolute(store.dir()).unwrap_or_else(|_| store.dir().into()),
         fingerprint: fingerprint(store),
-        folds: folds.collect(),
+        folds: folds.rows(&labels.rows),
         start: Some(start),
     }
 }
 
 fn save_model(
-    config: crate::nn::ModelConfig,
+    plan: &Plan,
     weights: &Weights,
     store: &Store,
-    labels: &labels::Labels,
     judged: &Evaluation,
-    people: Option<People>,
     dir: &Path,
 ) -> Result<Model> {
+    let labels = &plan.labels;
+    let own = people::of_rows(store, labels.rows.iter().copied());
+    let people = match &plan.init {
+        None => Some(own),
+        Some(model) => model.card.people.as_ref().map(|before| people::union(own, before)),
+    };
     let task = Task::Classifier {
         positive: labels.positive.clone(),
         negative: labels.negative.clone(),
         threshold: 0.5,
     };
+    let shown = [Metric::BalancedAccuracy, Metric::MacroF1, Metric::Auc];
     let metrics = judged.methods.iter().flat_map(|m| {
-        crate::evaluate::METRICS.iter().zip(&m.intervals).take(3).filter_map(|(name, i)| {
-            i.map(|i| {
-                let who = if m.baseline {
-                    format!("{name} of the baseline '{}'", m.name)
-                } else {
-                    (*name).to_string()
-                };
-                (who, format!("{:.3} ({:.3} to {:.3}), {}", i.estimate, i.low, i.high, judged.protocol))
-            })
+        shown.iter().filter_map(|metric| m.score(*metric)).filter(|s| s.estimate.is_some()).map(|s| {
+            let name = s.metric.name();
+            let who =
+                if m.baseline { format!("{name} of the baseline '{}'", m.name) } else { name.to_string() };
+            let value = statements::score_text(s.estimate, s.interval.as_ref(), 3);
+            (judged.marked(&who), format!("{value}, {}", judged.protocol))
         })
     });
     let mut notes = store.manifest().notes.clone();
-    notes.push("The figures are of the folds' models; this model was fitted on all labelled windows.".into());
-    let model = Model::from_weights(config, task, &weights.layout, &weights.values)?
+    notes.push(statements::card_note(plan.settings.final_model).into());
+    notes.extend(judged.marks.iter().map(|m| m.sentence.clone()));
+    let model = Model::from_weights(plan.settings.model.clone(), task, &weights.layout, &weights.values)?
         .with_preprocessing(Preprocessing::of_store(store.manifest())?)
         .with_card(Card {
             training_data: training_data(store, &labels.rows),
@@ -386,13 +476,13 @@ fn write_predictions(path: &Path, store: &Store, rows: &[usize], predictions: &[
     write_bytes(path, &bytes)
 }
 
-fn judge_run(
+/// The test windows' predictions, beside baselines.
+fn assess(
     args: &Args,
     store: &Store,
     split: &SplitFile,
     rows: &[usize],
     summary: &FinetuneSummary,
-    seed: u64,
 ) -> Result<Evaluation> {
     let index = store.index();
     let mut p = Predictions::default();
@@ -408,16 +498,15 @@ fn judge_run(
         threshold: 0.5,
         resamples: args.resamples,
         level: 0.95,
-        seed,
+        seed: args.training.seed,
         positive: split.positive.clone(),
         negative: split.negative.clone(),
         protocol: split.protocol.clone(),
         leaks: split.leaks,
     };
-    let rate = store.manifest().processing.rate_hz;
     let mut judged =
-        judge(&p, args.baselines.then_some((store as &dyn WindowSource, rate, &split.folds[..])), &settings)?;
+        evaluate::beside_baselines(&p, args.baselines.then_some(store), &split.folds, &settings)?;
     evaluate::report_init_provenance(&mut judged, split);
-    judged.notes.extend(split.warnings.iter().filter(|_| !split.leaks).take(5).cloned());
+    evaluate::report_split(&mut judged, split);
     Ok(judged)
 }

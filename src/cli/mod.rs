@@ -31,6 +31,7 @@ pub mod forward;
 pub mod grad;
 pub mod inspect;
 pub mod interrupt;
+pub mod null_study;
 pub mod options;
 mod overview;
 pub mod people;
@@ -88,8 +89,10 @@ pub enum Command {
     Pretrain(pretrain::Args),
     /// Train a classifier on labelled windows, with folds that do not mix people.
     Finetune(finetune::Args),
-    /// Judge predictions beside baselines, with intervals over subjects.
+    /// Score predictions beside baselines, with intervals over people.
     Evaluate(evaluate::Args),
+    /// The scores of a run against those under labels permuted within people.
+    NullStudy(null_study::Args),
     /// Probability per window of recordings.
     Predict(predict::Args),
     /// A live signal, or a recording replayed, as one JSON line per event.
@@ -128,6 +131,7 @@ impl Command {
             Self::Pretrain(args) => pretrain::run(args, context),
             Self::Finetune(args) => finetune::run(args, context),
             Self::Evaluate(args) => evaluate::run(args, context),
+            Self::NullStudy(args) => null_study::run(args, context),
             Self::Predict(args) => predict::run(args, context),
             Self::Stream(args) => stream::run(args, context),
             Self::Export(args) => export::run(args, context),
@@ -148,7 +152,8 @@ impl Command {
 
 /// The program as clap knows it, for help, completions and tests.
 pub fn command() -> clap::Command {
-    Cli::command()
+    // A threshold, a rating or a class may be negative: "-0.5" after a flag is its value, not a flag of its own.
+    Cli::command().allow_negative_numbers(true).mut_subcommands(|c| c.allow_negative_numbers(true))
 }
 
 /// Runs the program with `argv` (the program's own name first).
@@ -177,12 +182,33 @@ enum Failure {
 }
 
 fn run(argv: &[OsString]) -> std::result::Result<(), Failure> {
+    let argv = &signed_values(argv);
     let expanded = config::expand(argv, command()).map_err(Failure::Own)?;
     let matches = command().try_get_matches_from(&expanded).map_err(Failure::Clap)?;
     let cli = Cli::from_arg_matches(&matches).map_err(Failure::Clap)?;
     let config = Config::of(&command(), &matches);
     let context = Context::new(cli.json, cli.quiet, argv, config);
     cli.command.run(&context).map_err(Failure::Own)
+}
+
+/// `--flag -5e-1` as `--flag=-5e-1`: clap knows negative numbers without an exponent only, and takes the rest for flags.
+fn signed_values(argv: &[OsString]) -> Vec<OsString> {
+    let is_flag = |a: &OsString| a.to_str().is_some_and(|t| t.starts_with("--") && !t.contains('='));
+    let is_number = |a: &OsString| {
+        a.to_str()
+            .is_some_and(|t| t.starts_with('-') && t.split(',').all(|n| n.trim().parse::<f64>().is_ok()))
+    };
+    let mut out: Vec<OsString> = Vec::with_capacity(argv.len());
+    for word in argv {
+        match out.last_mut() {
+            Some(flag) if is_number(word) && is_flag(flag) => {
+                flag.push("=");
+                flag.push(word);
+            }
+            _ => out.push(word.clone()),
+        }
+    }
+    out
 }
 
 /// A usage error that names the flag.

@@ -9,7 +9,9 @@ use super::windows::{self, RecordingArgs, seconds};
 use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::{Error, Kind, Result};
+use crate::evaluate::statements;
 use crate::graph::MatmulPrecision;
+use crate::metrics::is_positive;
 use crate::model::{Output, PreparedRecording, RecordingPrediction, Task};
 
 /// Flags of `predict`.
@@ -75,7 +77,7 @@ struct States {
 
 impl States {
     fn of(&self, probability: f64) -> &str {
-        if probability >= self.threshold { &self.positive } else { &self.negative }
+        if is_positive(probability, self.threshold) { &self.positive } else { &self.negative }
     }
 }
 
@@ -142,6 +144,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let mut document = document(args, &states, &done, &skipped);
     document["settings"] = context.settings();
+    let all: Vec<f64> =
+        done.iter().flat_map(|d| d.prediction.probabilities.iter().map(|p| f64::from(*p))).collect();
+    let doubts: Vec<String> = statements::constant_output(&all).into_iter().collect();
+    doubts.iter().for_each(|d| context.warn(d));
+    document["warnings"] = json!(doubts);
     if let Some(out) = &args.out {
         let _lock = super::rundir::lock(out, context)?;
         crate::checkpoint::write_bytes(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;

@@ -108,7 +108,9 @@ impl RecordingPrediction {
         RecordingSummary {
             usable: n,
             mean_probability: mean(usable.iter().sum()),
-            positive_share: mean(usable.iter().filter(|p| **p >= threshold).count() as f64),
+            positive_share: mean(
+                usable.iter().filter(|p| crate::metrics::is_positive(**p, threshold)).count() as f64,
+            ),
         }
     }
 }
