@@ -592,13 +592,13 @@ impl Graph {
         }
     }
 
-    /// x `[batch, rows, cols]` -> `[batch, cols]`.
+    /// x `[batch, rows, cols]` -> `[batch, kind.columns(cols)]`.
     ///
     /// # Errors
     /// If x has not three dimensions.
     pub fn pool(&mut self, x: Id, kind: Pool) -> Result<Id> {
         let [batch, _, cols] = self.rank3(OpKind::Pool, "x", x)?;
-        self.push(Op::Pool { x, kind }, Shape::from([batch, cols]))
+        self.push(Op::Pool { x, kind }, Shape::from([batch, kind.columns(cols)]))
     }
 
     /// The same elements as `shape`. Costs nothing: the result shares x's memory.
