@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::options::{Precision, labels, model, protocol, selection, training};
+use super::options::{Precision, labels, model, protocol, reading, selection, training};
 use crate::checkpoint::write_bytes;
 use crate::cli::Context;
 use crate::cli::evaluate::{self, SplitFile};
@@ -19,7 +19,7 @@ use crate::graph::Layout;
 use crate::model::Model;
 use crate::model::{Card, Preprocessing, Task};
 use crate::train::{
-    FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Observer, Prediction, Weights, finetune,
+    FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Observer, Prediction, Weights, finetune_with,
 };
 
 const EXAMPLES: &str = "\
@@ -28,6 +28,11 @@ Examples:
   heartlore finetune --data store --label arousal --threshold mean --scale 1,9 --protocol loo --out runs/loso
   heartlore finetune --data store --label task --positive arithmetic --negative rest --out runs/task
   heartlore finetune --data store --label aroused --validation 0.2 --patience 5 --out runs/early
+  heartlore finetune --data store --label aroused --init runs/pre/model --mode probe --protocol loo --out runs/probe
+  heartlore finetune --data store --label task --positive arithmetic --negative rest --init runs/pre/model \
+      --mode probe --reference rest --rest task=rest --reference-s 30 --out runs/known-rest
+  heartlore finetune --data store --label aroused --init runs/pre/model --mode probe-then-tune --encoder-rate 0.05 \
+      --layer-decay 0.7 --out runs/gently
   heartlore finetune --out runs/fine --resume
 
 Folds are by subject unless told otherwise: no person is in two parts. With --init, the report says whether any person
@@ -43,7 +48,7 @@ pub struct Args {
     /// Directory of the run
     #[arg(long, short)]
     pub out: PathBuf,
-    /// Model directory to start from [default: start fresh]
+    /// Model directory to start from, or `pretrained` for the encoder that comes with the program [default: start fresh]
     #[arg(long)]
     pub init: Option<PathBuf>,
     /// Go on with the interrupted run in --out
@@ -58,6 +63,19 @@ pub struct Args {
     /// The folds
     #[command(flatten)]
     pub protocol: protocol::ProtocolArgs,
+    /// tune (train the network), probe (logistic regression on its frozen features, in seconds), or probe-then-tune (train
+    /// it from the probe's head)
+    #[arg(long, default_value = "tune", value_parser = ["tune", "probe", "probe-then-tune"])]
+    pub mode: String,
+    /// Factor on the learning rate from each pre-trained layer to the one below it; 1 for the same
+    #[arg(long, default_value_t = 1.0)]
+    pub layer_decay: f64,
+    /// Share by which training labels are drawn towards one half
+    #[arg(long, default_value_t = 0.0)]
+    pub label_smoothing: f64,
+    /// What a probe reads
+    #[command(flatten)]
+    pub reading: reading::ReadingArgs,
     /// Weigh the positive class by the training part's ratio of negatives to positives
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub balance: bool,
@@ -97,7 +115,13 @@ pub struct Args {
 /// Settings, labels or data that make no sense, a model that does not fit, a failing disk, an interruption.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let store = Store::open(&args.data)?;
-    let (judged, model) = train(args, &store, context)?;
+    let (judged, model) = match args.mode.as_str() {
+        "probe" => super::probe::train(args, &store, context)?,
+        _ => {
+            super::probe::refuse_reading(args)?;
+            train(args, &store, context)?
+        }
+    };
     let mut text = judged.text();
     if model.is_some() {
         let _ = writeln!(text, "  model  {}", args.out.join("model").display());
@@ -108,6 +132,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 
 /// What the flags come to: the model to start from, settings, labels and folds.
 pub(crate) struct Plan {
+    args: Args,
     init: Option<Model>,
     settings: FinetuneSettings,
     /// The labelled windows.
@@ -123,14 +148,14 @@ pub(crate) struct Folds {
     /// The same before windows near a fold's threshold were left out.
     whole: Split,
     /// The classes by each fold's own threshold.
-    by_fold: Vec<Vec<bool>>,
+    pub(crate) by_fold: Vec<Vec<bool>>,
     /// How classes were made, in words.
     rule: String,
 }
 
 impl Folds {
     /// The classes of each fold's own threshold; windows near it leave all parts of the fold.
-    fn of(labels: &labels::Labels, mut split: Split) -> Self {
+    pub(crate) fn of(labels: &labels::Labels, mut split: Split) -> Self {
         let by_fold = split.folds.iter().map(|f| labels.for_training(&f.train)).collect();
         let rule = labels.rule_in_words(&split.folds);
         let whole = split.clone();
@@ -198,7 +223,9 @@ impl Plan {
             }
         };
         let data = labelled(store, labels, &folds.split, folds.by_fold.clone());
-        finetune(&self.settings, &data, &initial, dir, resume, observer)
+        let config = &self.settings.model;
+        let tuning = super::probe::tuning(&self.args, store, self.init.as_ref(), config, &data)?;
+        finetune_with(&self.settings, &tuning, &data, &initial, dir, resume, observer)
     }
 
     /// Steps of each fold and of the final model at most.
@@ -216,7 +243,7 @@ impl Plan {
 /// Settings, labels or data that make no sense, a model that does not fit.
 pub(crate) fn plan(args: &Args, store: &Store, context: &Context) -> Result<Plan> {
     let init = match &args.init {
-        Some(dir) => Some(super::windows::load_model(dir, context)?),
+        Some(dir) => Some(super::probe::load_init(dir, context)?),
         None => None,
     };
     if let (Some(model), Some(dir)) = (&init, &args.init) {
@@ -228,6 +255,7 @@ pub(crate) fn plan(args: &Args, store: &Store, context: &Context) -> Result<Plan
         config.window = store.samples();
         config.validate()?;
     }
+    super::probe::shape_for_mode(args, &mut config);
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::finetuning(preset))?;
     let left_out = args.selection.people_out()?;
@@ -256,7 +284,7 @@ pub(crate) fn plan(args: &Args, store: &Store, context: &Context) -> Result<Plan
         final_model: args.final_model,
         test_precision: args.test_precision.map(|p| p.0),
     };
-    Ok(Plan { init, settings, labels, folds })
+    Ok(Plan { args: args.clone(), init, settings, labels, folds })
 }
 
 /// Fine-tunes into `args.out` and writes everything there: flags, training, evaluation and report, once each.
@@ -306,7 +334,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
 ///
 /// # Errors
 /// Names each setting with both values.
-fn check_same_preparation(model: &Model, dir: &Path, store: &Store) -> Result<()> {
+pub(crate) fn check_same_preparation(model: &Model, dir: &Path, store: &Store) -> Result<()> {
     let Some(own) = &model.preprocessing else { return Ok(()) };
     let differences = own.processing().differences(&store.manifest().processing);
     if differences.is_empty() {
@@ -322,7 +350,7 @@ fn check_same_preparation(model: &Model, dir: &Path, store: &Store) -> Result<()
 }
 
 /// Windows, labels and folds for training; `by_fold` holds the classes of each fold's own threshold.
-fn labelled<'a>(
+pub(crate) fn labelled<'a>(
     store: &'a Store,
     labels: &labels::Labels,
     split: &Split,
@@ -345,7 +373,7 @@ fn labelled<'a>(
     }
 }
 
-fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Result<Split> {
+pub(crate) fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Result<Split> {
     let column = args.protocol.stimulus_column();
     let all = store.index().split_keys_of(column);
     let take = |list: &[u32]| -> Vec<u32> {
@@ -368,7 +396,7 @@ fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Resu
     })
 }
 
-fn split_file(
+pub(crate) fn split_file(
     args: &Args,
     store: &Store,
     labels: &labels::Labels,
@@ -436,7 +464,12 @@ fn save_model(
     Ok(model)
 }
 
-fn write_predictions(path: &Path, store: &Store, rows: &[usize], predictions: &[Prediction]) -> Result<()> {
+pub(crate) fn write_predictions(
+    path: &Path,
+    store: &Store,
+    rows: &[usize],
+    predictions: &[Prediction],
+) -> Result<()> {
     let index = store.index();
     let p = &store.manifest().processing;
     let mut writer = csv::Writer::from_writer(Vec::new());
@@ -476,17 +509,11 @@ fn write_predictions(path: &Path, store: &Store, rows: &[usize], predictions: &[
     write_bytes(path, &bytes)
 }
 
-/// The test windows' predictions, beside baselines.
-fn assess(
-    args: &Args,
-    store: &Store,
-    split: &SplitFile,
-    rows: &[usize],
-    summary: &FinetuneSummary,
-) -> Result<Evaluation> {
+/// The predictions with people and folds.
+pub(crate) fn predictions(store: &Store, rows: &[usize], found: &[Prediction]) -> Predictions {
     let index = store.index();
     let mut p = Predictions::default();
-    for q in &summary.predictions {
+    for q in found {
         let row = rows[q.window];
         p.row.push(Some(row));
         p.subject.push(format!("{}/{}", index.dataset(row), index.subject(row)));
@@ -494,7 +521,12 @@ fn assess(
         p.label.push(q.label);
         p.probability.push(q.probability);
     }
-    let settings = Settings {
+    p
+}
+
+/// What the evaluation of a run needs.
+pub(crate) fn evaluation_settings(args: &Args, split: &SplitFile) -> Settings {
+    Settings {
         threshold: 0.5,
         resamples: args.resamples,
         level: 0.95,
@@ -503,7 +535,19 @@ fn assess(
         negative: split.negative.clone(),
         protocol: split.protocol.clone(),
         leaks: split.leaks,
-    };
+    }
+}
+
+/// The test windows' predictions, beside baselines.
+fn assess(
+    args: &Args,
+    store: &Store,
+    split: &SplitFile,
+    rows: &[usize],
+    summary: &FinetuneSummary,
+) -> Result<Evaluation> {
+    let p = predictions(store, rows, &summary.predictions);
+    let settings = evaluation_settings(args, split);
     let mut judged =
         evaluate::beside_baselines(&p, args.baselines.then_some(store), &split.folds, &settings)?;
     evaluate::report_init_provenance(&mut judged, split);
