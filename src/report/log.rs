@@ -9,6 +9,10 @@
 //! | text | as is, quoted where RFC 4180 asks for it | string |
 //! | missing | empty | field left out |
 //!
+//! Rows are written and cut by hand and not by the csv crate: a row is one write per file, so that a kill leaves at most one
+//! broken row; going on keeps the rows before it byte for byte; and what counts as a broken last row is ours to say. The
+//! crate reads whole files, and would refuse or repair such a row. The quoting is RFC 4180's, four lines.
+//!
 //! JSON has no NaN, and leaving the field out would hide that the loss exploded; hence the second field.
 
 use std::fs::{File, OpenOptions};

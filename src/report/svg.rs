@@ -39,6 +39,9 @@ impl fmt::Display for Svg {
 
 /// Escapes `text` for element content and quoted attributes of both HTML5 and XML 1.0.
 ///
+/// By hand and not by maud or askama: those escape for HTML, where a control character passes; this text must also be
+/// well-formed XML, which is the last rule below. It is the one place where text becomes markup.
+///
 /// Characters that XML 1.0 forbids (control characters except tab and line ends, U+FFFE, U+FFFF) become U+FFFD.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
