@@ -1,5 +1,6 @@
 //! One ECG from a file, with its beats: shared by `beats`, `features` and `quality`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::windows::{self, RecordingArgs};
@@ -8,7 +9,7 @@ use crate::data::readers::{self, Only};
 use crate::data::recording::{Annotation, Unit};
 use crate::error::{Error, Result};
 use crate::report::plots::{QualitySpan, RecordingOverview, WindowMark, recording_overview};
-use crate::signal::{FoundBeats, find_beats};
+use crate::signal::{MAX_BRIDGE_S, Rhythm, bridge_losses};
 
 /// The ECG of one recording, as in the file.
 pub(super) struct Ecg {
@@ -17,8 +18,12 @@ pub(super) struct Ecg {
     pub(super) label: String,
     pub(super) unit: Unit,
     pub(super) fs_hz: f64,
-    /// Samples in the file's unit; NaN where missing.
+    /// Samples in the file's unit; NaN where missing, but for short losses, which are filled in.
     pub(super) samples: Vec<f64>,
+    /// Where short losses were filled in.
+    pub(super) bridged: Vec<Range<usize>>,
+    /// Samples that the file lacks, filled in or not.
+    pub(super) missing: usize,
     /// Times of annotated heart beats, in seconds.
     pub(super) annotated_s: Vec<f64>,
     pub(super) warnings: Vec<String>,
@@ -40,15 +45,21 @@ impl Ecg {
         let annotated_s = beats.map(|a| a.time_s).collect();
         let channel = recording.channels.into_iter().next();
         let channel = channel.ok_or_else(|| Error::data("no channel was read").in_file(file))?;
+        let (mut samples, mut warnings) = (channel.samples, recording.warnings);
+        let missing = samples.iter().filter(|v| !v.is_finite()).count();
+        let bridged = bridge_losses(&mut samples, channel.fs_hz);
+        warnings.extend(bridge_note(&bridged, missing));
         Ok(Self {
             file: file.to_path_buf(),
             record: recording.record,
             label: channel.label,
             unit: unit.unwrap_or(channel.unit),
             fs_hz: channel.fs_hz,
-            samples: channel.samples,
+            samples,
+            bridged,
+            missing,
             annotated_s,
-            warnings: recording.warnings,
+            warnings,
         })
     }
 
@@ -62,12 +73,48 @@ impl Ecg {
         if self.unit == Unit::Arbitrary { None } else { self.unit.to_millivolt() }
     }
 
-    /// R peaks (samples) of each stretch without missing samples, and the stretches too short to search.
+    /// Beats and the parts of the recording that the quality gate rejects.
     ///
     /// # Errors
     /// A sampling rate too low for the detector.
-    pub(super) fn beats(&self) -> Result<FoundBeats> {
-        find_beats(&self.samples, self.fs_hz).map_err(|e| e.in_file(&self.file))
+    pub(super) fn rhythm(&self) -> Result<Rhythm> {
+        Rhythm::of(&self.samples, self.fs_hz, self.mv_per_unit()).map_err(|e| e.in_file(&self.file))
+    }
+
+    /// Samples that were filled in within `range`.
+    pub(super) fn bridged_in(&self, range: &Range<usize>) -> usize {
+        let common = |b: &Range<usize>| b.end.min(range.end).saturating_sub(b.start.max(range.start));
+        self.bridged.iter().map(common).sum()
+    }
+
+    /// What `beats` and `features` say of the search: stretches not searched, parts rejected, no beats at all.
+    pub(super) fn remarks(&self, rhythm: &Rhythm) -> Vec<String> {
+        let mut out = Vec::new();
+        if !rhythm.too_short.is_empty() {
+            out.push(format!("{} stretches of less than 2 s were not searched", rhythm.too_short.len()));
+        }
+        let (rejected_s, reasons) = rhythm.rejected_in(&(0..self.samples.len()), self.fs_hz);
+        if rejected_s > 0.0 {
+            let parts: Vec<String> = merged(rhythm.rejected().map(|j| j.range.clone()))
+                .iter()
+                .map(|r| format!("{:.1}-{:.1} s", r.start as f64 / self.fs_hz, r.end as f64 / self.fs_hz))
+                .collect();
+            let shown = parts.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+            let more = if parts.len() > 8 { format!(" and {} more", parts.len() - 8) } else { String::new() };
+            out.push(format!(
+                "the quality gate rejects {rejected_s:.1} of {:.1} s ({shown}{more}): {}; intervals there do not count",
+                self.duration_s(),
+                reasons.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        if rhythm.beats().next().is_none() {
+            out.push(format!(
+                "no beat was found in {:.1} s of '{}'; `heartlore inspect` shows all channels, `heartlore quality` why",
+                self.duration_s(),
+                self.label
+            ));
+        }
+        out
     }
 
     /// The picture of the recording, written to `path`.
@@ -97,6 +144,30 @@ impl Ecg {
         });
         crate::checkpoint::write_bytes(path, svg.to_string().as_bytes())
     }
+}
+
+/// Ranges that touch, joined.
+fn merged(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for r in ranges {
+        match out.last_mut() {
+            Some(last) if last.end == r.start => last.end = r.end,
+            _ => out.push(r),
+        }
+    }
+    out
+}
+
+/// What is said of short losses.
+fn bridge_note(bridged: &[Range<usize>], missing: usize) -> Option<String> {
+    let filled: usize = bridged.iter().map(Range::len).sum();
+    (filled > 0).then(|| {
+        format!(
+            "{filled} of {missing} missing samples were filled in, in {} losses of at most {:.0} ms",
+            bridged.len(),
+            1000.0 * MAX_BRIDGE_S
+        )
+    })
 }
 
 /// Windows of `window_s` seconds, one every `hop_s`, over `duration_s`: (start, end) in seconds. Without a window the whole

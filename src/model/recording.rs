@@ -200,6 +200,11 @@ impl Model {
             ..PreparedRecording::default()
         };
         out.warnings.extend(self.gate_warning());
+        if !filtered.bridged.is_empty() {
+            let samples: usize = filtered.bridged.iter().map(std::ops::Range::len).sum();
+            out.warnings
+                .push(format!("{samples} missing samples were filled in, in losses of at most 40 ms"));
+        }
         if preparation.normalisation == Normalisation::Subject {
             out.warnings.push(SUBJECT.into());
         }

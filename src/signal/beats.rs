@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{detect_r_peaks, finite_runs};
+use super::{bridge_losses, detect_r_peaks, finite_runs};
 use crate::error::Result;
 
 /// A stretch shorter than this is not searched: the detector's filter needs a stretch longer than its padding, and two
@@ -30,13 +30,20 @@ impl FoundBeats {
     }
 }
 
-/// R peaks of each stretch of `x` without missing (not finite) samples; see [`detect_r_peaks`].
+/// R peaks of each stretch of `x` without missing (not finite) samples, after short losses are filled in; see
+/// [`bridge_losses`] and [`detect_r_peaks`]. Whether the signal can be trusted is not asked: [`Rhythm`](super::Rhythm) does.
 ///
 /// # Errors
 /// [`Kind::Usage`](crate::error::Kind::Usage) for a rate below [`MIN_FS_HZ`](super::MIN_FS_HZ).
 pub fn find_beats(x: &[f64], fs_hz: f64) -> Result<FoundBeats> {
     super::rpeak::require_rate(fs_hz)?;
     let mut out = FoundBeats::default();
+    let mut bridged = Vec::new();
+    if !super::lanes::all_finite(x) {
+        bridged = x.to_vec();
+        bridge_losses(&mut bridged, fs_hz);
+    }
+    let x = if bridged.is_empty() { x } else { &bridged };
     for run in finite_runs(x) {
         if (run.len() as f64) < SHORTEST_SEARCHED_S * fs_hz {
             out.too_short.push(run);

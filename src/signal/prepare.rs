@@ -2,7 +2,8 @@
 //!
 //! Order of the steps, and why:
 //!
-//! 1. Stretches without missing samples are treated apart. Nothing is interpolated.
+//! 1. Losses of a few samples are filled in ([`bridge_losses`]: at most 40 ms, counted); the stretches between longer ones are
+//!    treated apart.
 //! 2. Band-pass at the recording's own rate, then resampling.
 //! 3. The quality gate looks at the samples as recorded under each window: filtering and resampling round off clipped and
 //!    flat stretches.
@@ -16,7 +17,7 @@ use std::ops::Range;
 use super::sos::zero_phase;
 use super::{
     Band, Normalisation, QualitySettings, Reason, Resampler, Scaler, Sos, SosFilter, Window, Windows,
-    butterworth, finite_runs, windows,
+    bridge_losses, butterworth, finite_runs, windows,
 };
 use crate::error::{Error, Result};
 
@@ -118,8 +119,12 @@ pub struct Filtered {
     pub fs_hz: f64,
     /// The stretches long enough for a window, in order.
     pub stretches: Vec<Stretch>,
-    /// Samples that are missing (not finite), at the recording's rate.
+    /// Samples that are missing (not finite) and were not filled in, at the recording's rate.
     pub missing: usize,
+    /// Where short losses were filled in.
+    pub bridged: Vec<Range<usize>>,
+    /// The samples with these filled in, if there are any.
+    filled: Option<Vec<f64>>,
     /// Samples of stretches too short for a window, at the windows' rate.
     pub left_over: usize,
 }
@@ -157,16 +162,24 @@ impl Preparation {
             None => None,
         };
         let resampler = Resampler::between(fs_hz, self.rate_hz)?;
+        let mut filled = None;
+        let mut bridged = Vec::new();
+        if !super::lanes::all_finite(samples) {
+            let mut copy = samples.to_vec();
+            bridged = bridge_losses(&mut copy, fs_hz);
+            filled = (!bridged.is_empty()).then_some(copy);
+        }
+        let samples = filled.as_deref().unwrap_or(samples);
         let runs = finite_runs(samples);
         let missing = samples.len() - runs.iter().map(Range::len).sum::<usize>();
-        let mut out = Filtered { fs_hz, stretches: Vec::new(), missing, left_over: 0 };
+        let (mut stretches, mut left_over) = (Vec::new(), 0);
         for run in runs {
             let length = resampler.output_len(run.len());
             let padding = filter
                 .as_ref()
                 .map_or(0, |(sos, zero_phase)| if *zero_phase { sos.default_padlen() } else { 0 });
             if length < self.window || run.len() <= padding {
-                out.left_over += length;
+                left_over += length;
                 continue;
             }
             let raw = &samples[run.clone()];
@@ -182,9 +195,9 @@ impl Preparation {
                 }
                 None => resampler.apply_finite(raw),
             };
-            out.stretches.push(Stretch { raw: run, ready });
+            stretches.push(Stretch { raw: run, ready });
         }
-        Ok(out)
+        Ok(Filtered { fs_hz, stretches, missing, bridged, filled, left_over })
     }
 
     /// Cuts and judges windows. `samples` is what was filtered; `mv_per_unit` says how many millivolts one unit of it is,
@@ -199,6 +212,7 @@ impl Preparation {
         mv_per_unit: Option<f64>,
     ) -> Result<(Vec<Candidate<'a>>, usize)> {
         let fs_hz = filtered.fs_hz;
+        let samples = filtered.filled.as_deref().unwrap_or(samples);
         let mut left_over = filtered.left_over;
         let mut places: Vec<(&Stretch, Window)> = Vec::new();
         for stretch in &filtered.stretches {

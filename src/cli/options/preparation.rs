@@ -79,7 +79,7 @@ pub struct PreparationArgs {
     /// Gate: smallest kurtosis in the QRS band
     #[arg(long, default_value_t = QualitySettings::default().min_kurtosis)]
     pub min_kurtosis: f64,
-    /// Gate: largest share of the variance that is hum from the mains (50 or 60 Hz)
+    /// Gate: largest share of the variance that is power-line interference (50 or 60 Hz)
     #[arg(long, default_value_t = QualitySettings::default().max_powerline_share)]
     pub max_powerline_share: f64,
     /// Channel to use, by label or as #1, #2, ... [default: the one that looks like an ECG]

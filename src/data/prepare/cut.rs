@@ -14,7 +14,7 @@ use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
 use crate::error::{Error, Result};
-use crate::signal::{Filtered, Judgement, Normalisation, Preparation, Scaler};
+use crate::signal::{Filtered, Judgement, MAX_BRIDGE_S, Normalisation, Preparation, Scaler};
 
 /// What one recording gave.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +25,10 @@ pub struct Cut {
     pub windows: Vec<(f64, &'static str, Vec<f32>)>,
     /// Windows not kept. One that fails several checks counts under the first.
     pub dropped: BTreeMap<String, usize>,
-    /// Missing samples, at the recording's rate.
+    /// Missing samples, at the recording's rate; without those that were filled in.
     pub missing: usize,
+    /// Samples in short losses that were filled in.
+    pub bridged: usize,
     /// Samples that fill no window, at the store's rate.
     pub left_over: usize,
     /// Whether amplitudes are in mV.
@@ -153,6 +155,15 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
     let preparation = settings.preparation();
     let filtered = preparation.filter(samples, fs_hz)?;
     cut.missing = filtered.missing;
+    cut.bridged = filtered.bridged.iter().map(Range::len).sum();
+    if cut.bridged > 0 {
+        cut.warnings.push(format!(
+            "{} missing samples were filled in, in {} losses of at most {:.0} ms",
+            cut.bridged,
+            filtered.bridged.len(),
+            1000.0 * MAX_BRIDGE_S
+        ));
+    }
     Ok(Ready { cut, preparation, mv, part, filtered })
 }
 
