@@ -55,18 +55,18 @@ fn noise_is_left_out_of_variability() {
         let mut x = clean.signal_mv.clone();
         add_noise(&mut x[(from_s * fs_hz) as usize..(to_s * fs_hz) as usize], 5.0, 9);
         p.write("e.csv", &x);
-        let value = p.json("features e.csv --fs-hz 250 --channel ecg_mV");
+        let value = p.json("features e.csv --fs-hz 250 --channel ecg");
         let window = &value["windows"][0];
         let number = |name: &str| window[name].as_f64().unwrap();
         p.write("clean.csv", &clean.signal_mv);
-        let truth = p.json("features clean.csv --fs-hz 250 --channel ecg_mV");
+        let truth = p.json("features clean.csv --fs-hz 250 --channel ecg");
         let want = |name: &str| truth["windows"][0][name].as_f64().unwrap();
         assert!((number("mean_nn_ms") - want("mean_nn_ms")).abs() < 15.0, "{from_s}: {window}");
         assert!((number("sdnn_ms") / want("sdnn_ms") - 1.0).abs() < 0.4, "{from_s}: {window}");
         assert!((number("rmssd_ms") / want("rmssd_ms") - 1.0).abs() < 0.4, "{from_s}: {window}");
         assert!((10.0..=20.0).contains(&number("rejected_s")) && want("rejected_s") == 0.0);
         assert!(!value["rejected"].as_array().unwrap().is_empty());
-        let (csv, note) = p.ok("beats e.csv --fs-hz 250 --channel ecg_mV");
+        let (csv, note) = p.ok("beats e.csv --fs-hz 250 --channel ecg");
         assert!(note.contains("quality gate rejects"), "{note}");
         // No interval that counts ends or begins in the noise.
         for line in csv.lines().skip(1) {
@@ -85,7 +85,7 @@ fn pure_noise_has_no_variability() {
         let mut x = vec![0.0; 7500];
         add_noise(&mut x, mv, k as u64);
         p.write("n.csv", &x);
-        let value = p.json("features n.csv --fs-hz 250 --channel ecg_mV");
+        let value = p.json("features n.csv --fs-hz 250 --channel ecg");
         let window = &value["windows"][0];
         for name in ["mean_bpm", "mean_nn_ms", "sdnn_ms", "rmssd_ms", "sd1_ms"] {
             assert!(window[name].is_null(), "{name} of noise of {mv} mV: {window}");
@@ -101,7 +101,7 @@ fn single_lost_samples_cost_nothing() {
     let fs_hz = 250.0;
     let whole = ecg(30.0, fs_hz, 4);
     p.write("whole.csv", &whole.signal_mv);
-    let beats = |file: &str| p.json(&format!("beats {file} --fs-hz 250 --channel ecg_mV"));
+    let beats = |file: &str| p.json(&format!("beats {file} --fs-hz 250 --channel ecg"));
     let all = beats("whole.csv")["beats"].as_array().unwrap().len();
     for (every, length) in [(500, 1), (333, 3), (700, 10)] {
         let mut x = whole.signal_mv.clone();
@@ -115,11 +115,11 @@ fn single_lost_samples_cost_nothing() {
             (Some(lost as u64), Some(lost as u64))
         );
         assert!(value["warnings"].to_string().contains("filled in"), "{}", value["warnings"]);
-        let windows = p.json("quality lost.csv --fs-hz 250 --channel ecg_mV");
+        let windows = p.json("quality lost.csv --fs-hz 250 --channel ecg");
         let windows = windows["windows"].as_array().unwrap();
         assert!(windows.len() == 3 && windows.iter().all(|w| w["usable"] == true), "{windows:?}");
         assert!(windows.iter().all(|w| w["bridged_samples"].as_u64() > Some(0)));
-        p.ok("prepare lost.csv --fs-hz 250 --channel ecg_mV --out store --overwrite");
+        p.ok("prepare lost.csv --fs-hz 250 --channel ecg --out store --overwrite");
         let features = p.json("features store");
         assert_eq!(features["windows"].as_array().unwrap().len(), 3);
     }
@@ -148,7 +148,7 @@ fn a_pause_is_a_long_interval_that_does_not_count() {
     x.extend(ecg(20.0, fs_hz, 6).signal_mv);
     add_noise(&mut x, 0.01, 1);
     p.write("pause.csv", &x);
-    let value = p.json("beats pause.csv --fs-hz 250 --channel ecg_mV");
+    let value = p.json("beats pause.csv --fs-hz 250 --channel ecg");
     let beats = value["beats"].as_array().unwrap();
     let inside = |b: &&serde_json::Value| (20.4..23.9).contains(&b["time_s"].as_f64().unwrap());
     assert_eq!(beats.iter().filter(inside).count(), 0, "{beats:?}");
@@ -161,7 +161,7 @@ fn measured_rates_make_stores() {
     let p = Place::new();
     for fs_hz in [249.925, 499.31, 512.844, 127.99] {
         p.write("r.csv", &ecg(25.0, fs_hz, 7).signal_mv);
-        p.ok(&format!("prepare r.csv --fs-hz {fs_hz} --channel ecg_mV --out store --overwrite"));
+        p.ok(&format!("prepare r.csv --fs-hz {fs_hz} --channel ecg --out store --overwrite"));
         let windows = p.json("features store");
         let windows = windows["windows"].as_array().unwrap().clone();
         assert_eq!(windows.len(), 2, "{fs_hz}");

@@ -58,7 +58,7 @@ fn beats_as_csv_json_and_picture() {
     let p = Place::new();
     let (csv, _) = p.ok("beats ecg.csv --fs-hz 128");
     let (names, rows) = table(&csv);
-    assert_eq!(names, ["beat", "sample", "time_s", "rr_ms", "normal"]);
+    assert_eq!(names, ["beat", "sample", "time_s", "rr_ms", "normal", "usable"]);
     let (out, _) = p.ok("beats ecg.csv --fs-hz 128 --json --plot beats.svg");
     let value = json(&out);
     let beats = value["beats"].as_array().unwrap();

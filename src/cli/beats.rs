@@ -81,13 +81,6 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         }
     }
     let all: Vec<f64> = rows.iter().map(|r| r.time_s).collect();
-    if all.is_empty() {
-        context.warn(format!(
-            "no beat was found in {:.1} s of '{}'; `heartlore inspect` shows all channels, `heartlore quality` why",
-            ecg.duration_s(),
-            ecg.label
-        ));
-    }
     let agreement = (!ecg.annotated_s.is_empty()).then(|| BeatAgreement::of(&all, &ecg.annotated_s, 0.15));
     if let Some(a) = agreement {
         context.note(format!(

@@ -108,7 +108,11 @@ impl Ecg {
             ));
         }
         if rhythm.beats().next().is_none() {
-            out.push("no beat was found".into());
+            out.push(format!(
+                "no beat was found in {:.1} s of '{}'; `heartlore inspect` shows all channels, `heartlore quality` why",
+                self.duration_s(),
+                self.label
+            ));
         }
         out
     }

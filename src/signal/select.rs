@@ -9,7 +9,7 @@
 //!   prominent hump give none, so a pause keeps the levels that were;
 //! * the reference is the median of the 15 levels up to the hump, or of the 15 from it on if that is less, so that it follows
 //!   a change of gain; a side counts with at least three levels, otherwise both are one;
-//! * a hump below 0.8 % of the reference (9 % of its slope) is noise or a P wave, and one below 3 % too unless it rises above
+//! * a hump below 1 % of the reference (10 % of its slope) is noise or a P wave, and one below 3 % too unless it rises above
 //!   seven times the median around it.
 //!
 //! Without any prominent hump there is no reference and nothing is dropped: whether that is an ECG is the quality gate's
@@ -36,7 +36,7 @@ pub(super) const BLOCK_S: f64 = 5.0;
 /// Levels to either side of a hump that make its reference.
 pub(super) const LEVELS: usize = 15;
 const FEWEST_LEVELS: usize = 3;
-const LEAST_SHARE: f64 = 0.008;
+const LEAST_SHARE: f64 = 0.01;
 const NOISE_SHARE: f64 = 0.03;
 const ABOVE_NOISE: f64 = 7.0;
 
