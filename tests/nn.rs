@@ -44,6 +44,7 @@ fn configurations() -> Vec<(&'static str, ModelConfig)> {
         ("mean", ModelConfig { pooling: Pooling::Mean, ..mini() }),
         ("max", ModelConfig { pooling: Pooling::Max, ..mini() }),
         ("last", ModelConfig { pooling: Pooling::Last, ..mini() }),
+        ("mean and deviation", ModelConfig { pooling: Pooling::MeanDeviation, ..mini() }),
         ("last, pre-norm, no CLS", ModelConfig { pooling: Pooling::Last, cls: false, ..pre.clone() }),
         ("no encoder norm", ModelConfig { encoder_norm: EncoderNorm::None, ..mini() }),
         ("norm after every convolution", ModelConfig { encoder_norm: EncoderNorm::Every, ..mini() }),
@@ -143,7 +144,7 @@ fn programs_have_the_documented_shapes() {
         let p = nn::reconstruct(&c, 3).unwrap();
         assert_eq!(p.graph.shape(p.output).dims(), [3, 12], "{name}");
         let p = nn::embed(&c, 3).unwrap();
-        assert_eq!(p.graph.shape(p.features).dims(), [3, c.width()], "{name}");
+        assert_eq!(p.graph.shape(p.features).dims(), [3, c.features()], "{name}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::options::{Precision, labels, model, protocol, selection, training};
+use super::options::{Precision, labels, model, protocol, reading, selection, training};
 use crate::checkpoint::write_bytes;
 use crate::cli::Context;
 use crate::cli::evaluate::{self, SplitFile};
@@ -18,7 +18,9 @@ use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
 use crate::graph::Layout;
 use crate::model::Model;
 use crate::model::{Card, People, Preprocessing, Task};
-use crate::train::{FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Prediction, Weights, finetune};
+use crate::train::{
+    FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Prediction, Weights, finetune_with,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +28,11 @@ Examples:
   heartlore finetune --data store --label arousal --threshold mean --scale 1,9 --protocol loo --out runs/loso
   heartlore finetune --data store --label task --positive arithmetic --negative rest --out runs/task
   heartlore finetune --data store --label aroused --validation 0.2 --patience 5 --out runs/early
+  heartlore finetune --data store --label aroused --init runs/pre/model --mode probe --protocol loo --out runs/probe
+  heartlore finetune --data store --label task --positive arithmetic --negative rest --init runs/pre/model \
+      --mode probe --reference rest --rest task=rest --reference-s 30 --out runs/known-rest
+  heartlore finetune --data store --label aroused --init runs/pre/model --mode probe-then-tune --encoder-rate 0.05 \
+      --layer-decay 0.7 --out runs/gently
   heartlore finetune --out runs/fine --resume
 
 Folds are by subject unless told otherwise: no person is in two parts. With --init, the report says whether any person
@@ -41,7 +48,7 @@ pub struct Args {
     /// Directory of the run
     #[arg(long, short)]
     pub out: PathBuf,
-    /// Model directory to start from [default: start fresh]
+    /// Model directory to start from, or `pretrained` for the encoder that comes with the program [default: start fresh]
     #[arg(long)]
     pub init: Option<PathBuf>,
     /// Go on with the interrupted run in --out
@@ -56,6 +63,19 @@ pub struct Args {
     /// The folds
     #[command(flatten)]
     pub protocol: protocol::ProtocolArgs,
+    /// tune (train the network), probe (logistic regression on its frozen features, in seconds), or probe-then-tune (train
+    /// it from the probe's head)
+    #[arg(long, default_value = "tune", value_parser = ["tune", "probe", "probe-then-tune"])]
+    pub mode: String,
+    /// Factor on the learning rate from each pre-trained layer to the one below it; 1 for the same
+    #[arg(long, default_value_t = 1.0)]
+    pub layer_decay: f64,
+    /// Share by which training labels are drawn towards one half
+    #[arg(long, default_value_t = 0.0)]
+    pub label_smoothing: f64,
+    /// What a probe reads
+    #[command(flatten)]
+    pub reading: reading::ReadingArgs,
     /// Weigh the positive class by the training part's ratio of negatives to positives
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub balance: bool,
@@ -95,7 +115,13 @@ pub struct Args {
 /// Settings, labels or data that make no sense, a model that does not fit, a failing disk, an interruption.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let store = Store::open(&args.data)?;
-    let (judged, model) = train(args, &store, context)?;
+    let (judged, model) = match args.mode.as_str() {
+        "probe" => super::probe::train(args, &store, context)?,
+        _ => {
+            super::probe::refuse_reading(args)?;
+            train(args, &store, context)?
+        }
+    };
     let mut text = judged.text();
     if model.is_some() {
         let _ = writeln!(text, "  model  {}", args.out.join("model").display());
@@ -107,7 +133,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// Fine-tunes into `args.out` and writes everything there.
 pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Evaluation, Option<Model>)> {
     let init = match &args.init {
-        Some(dir) => Some(super::windows::load_model(dir, context)?),
+        Some(dir) => Some(super::probe::load_init(dir, context)?),
         None => None,
     };
     if let (Some(model), Some(dir)) = (&init, &args.init) {
@@ -119,6 +145,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
         config.window = store.samples();
         config.validate()?;
     }
+    super::probe::shape_for_mode(args, &mut config);
     let preset = args.model.preset.as_deref().unwrap_or("small");
     let (run, augment) = args.training.resolve(training::finetuning(preset))?;
     let left_out = args.selection.people_out()?;
@@ -188,7 +215,8 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
     planned.push(steps(labels.rows.len()));
     let mut watch = RunLogger::new(dir.dir(), args.resume, &planned, context);
     let data = labelled(store, &labels, &split, fold_labels);
-    let outcome = finetune(&settings, &data, &initial, dir.dir(), args.resume, &mut watch);
+    let tuning = super::probe::tuning(args, store, init.as_ref(), &config, &data)?;
+    let outcome = finetune_with(&settings, &tuning, &data, &initial, dir.dir(), args.resume, &mut watch);
     let summary = watch.settle(outcome)?;
 
     write_predictions(&dir.dir().join("predictions.csv"), store, &labels.rows, &summary.predictions)?;
@@ -213,7 +241,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
 ///
 /// # Errors
 /// Names each setting with both values.
-fn check_same_preparation(model: &Model, dir: &Path, store: &Store) -> Result<()> {
+pub(crate) fn check_same_preparation(model: &Model, dir: &Path, store: &Store) -> Result<()> {
     let Some(own) = &model.preprocessing else { return Ok(()) };
     let differences = own.processing().differences(&store.manifest().processing);
     if differences.is_empty() {
@@ -229,7 +257,7 @@ fn check_same_preparation(model: &Model, dir: &Path, store: &Store) -> Result<()
 }
 
 /// Windows, labels and folds for training; `by_fold` holds the classes of each fold's own threshold.
-fn labelled<'a>(
+pub(crate) fn labelled<'a>(
     store: &'a Store,
     labels: &labels::Labels,
     split: &Split,
@@ -252,7 +280,7 @@ fn labelled<'a>(
     }
 }
 
-fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Result<Split> {
+pub(crate) fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Result<Split> {
     let column = args.protocol.stimulus_column();
     let all = store.index().split_keys_of(column);
     let take = |list: &[u32]| -> Vec<u32> {
@@ -275,7 +303,7 @@ fn split(args: &Args, store: &Store, labels: &labels::Labels, seed: u64) -> Resu
     })
 }
 
-fn split_file(
+pub(crate) fn split_file(
     args: &Args,
     store: &Store,
     labels: &labels::Labels,
@@ -346,7 +374,12 @@ fn save_model(
     Ok(model)
 }
 
-fn write_predictions(path: &Path, store: &Store, rows: &[usize], predictions: &[Prediction]) -> Result<()> {
+pub(crate) fn write_predictions(
+    path: &Path,
+    store: &Store,
+    rows: &[usize],
+    predictions: &[Prediction],
+) -> Result<()> {
     let index = store.index();
     let p = &store.manifest().processing;
     let mut writer = csv::Writer::from_writer(Vec::new());

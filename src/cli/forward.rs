@@ -56,7 +56,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let (n, values) = windows::of_npy(&args.input, samples, "windows")?;
     let x: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
     let (what, shape, y) = match (model.task(), args.probabilities) {
-        (Task::Pretrained, true) => {
+        (Task::Pretrained | Task::Encoder, true) => {
             return Err(super::bad_flag(
                 "probabilities",
                 "this model was only pre-trained: it has no classifier",
@@ -64,6 +64,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             .remedy("leave the flag out for reconstructions, or give a fine-tuned model"));
         }
         (Task::Pretrained, false) => ("reconstructions", vec![n, samples], model.reconstruct(&x, &[])?),
+        (Task::Encoder, false) => ("features", vec![n, model.config().features()], model.embed(&x)?),
         (Task::Classifier { .. }, true) => ("probabilities", vec![n], model.predict(&x)?),
         (Task::Classifier { .. }, false) => ("logits", vec![n], model.logits(&x)?),
     };

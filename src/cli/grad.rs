@@ -83,6 +83,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             return Err(super::bad_flag("mask", "a pre-trained model needs a mask")
                 .remedy("give --mask m.npy, 1 where a point is hidden"));
         }
+        (Task::Encoder, _) => {
+            return Err(Error::usage("this model has features only: there is no loss to differentiate")
+                .in_file(&args.model)
+                .remedy("give a pre-trained model with a reconstruction head, or a classifier"));
+        }
         (Task::Classifier { .. }, None) => classify_point(args, model.config().window)?,
         (Task::Classifier { .. }, Some(_)) => {
             return Err(super::bad_flag("mask", "a classifier has no mask").remedy("leave it out"));
@@ -146,7 +151,7 @@ fn classify_point(args: &Args, samples: usize) -> Result<Point> {
 /// Computes in T and writes the file. Returns the loss and the number of parameters.
 fn compute<T: Precision + Element>(args: &Args, model: &Model, point: &Point) -> Result<(f64, usize)> {
     let found = match model.task() {
-        Task::Pretrained => pretrain::<T>(model, point)?,
+        Task::Pretrained | Task::Encoder => pretrain::<T>(model, point)?,
         Task::Classifier { .. } => classify::<T>(model, point, args.pos_weight)?,
     };
     if !found.loss.is_finite() || found.gradients.iter().any(|g| !g.f64().is_finite()) {

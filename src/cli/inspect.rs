@@ -124,6 +124,7 @@ fn of_model(dir: &Path, model: &Model) -> (String, Value) {
     let mut text = format!("model {}\n", dir.display());
     let task = match model.task() {
         Task::Pretrained => "pre-trained, no classifier".to_string(),
+        Task::Encoder => "pre-trained, features only".to_string(),
         Task::Classifier { positive, negative, threshold } => {
             format!("classifier: {positive} from probability {threshold}, else {negative}")
         }

@@ -24,6 +24,7 @@ pub mod context;
 mod ecg;
 pub mod embed;
 pub mod evaluate;
+pub mod experiment;
 pub mod export;
 pub mod features;
 pub mod finetune;
@@ -37,6 +38,7 @@ pub mod people;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
+mod probe;
 pub mod quality;
 pub mod quickstart;
 pub mod reports;
@@ -88,6 +90,8 @@ pub enum Command {
     Pretrain(pretrain::Args),
     /// Train a classifier on labelled windows, with folds that do not mix people.
     Finetune(finetune::Args),
+    /// Run a declared matrix of models, references and seeds, cell by cell.
+    Experiment(experiment::Args),
     /// Judge predictions beside baselines, with intervals over subjects.
     Evaluate(evaluate::Args),
     /// Probability per window of recordings.
@@ -127,6 +131,7 @@ impl Command {
             Self::Prepare(args) => prepare::run(args, context),
             Self::Pretrain(args) => pretrain::run(args, context),
             Self::Finetune(args) => finetune::run(args, context),
+            Self::Experiment(args) => experiment::run(args, context),
             Self::Evaluate(args) => evaluate::run(args, context),
             Self::Predict(args) => predict::run(args, context),
             Self::Stream(args) => stream::run(args, context),

@@ -10,7 +10,8 @@ use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::{Error, Kind, Result};
 use crate::graph::MatmulPrecision;
-use crate::model::{Output, PreparedRecording, RecordingPrediction, Task};
+use crate::model::reading::{Place, Reference};
+use crate::model::{Model, Output, PreparedRecording, RecordingPrediction, Task, WindowSpan};
 
 /// Flags of `predict`.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,6 +19,7 @@ use crate::model::{Output, PreparedRecording, RecordingPrediction, Task};
   heartlore predict recording.edf --model runs/fine/model --out predictions
   heartlore predict a.csv b.csv --model runs/fine/model --fs-hz 256 --unit mV --json
   heartlore predict recordings/ --model runs/fine/model --out predictions --skip-bad
+  heartlore predict task.edf --model runs/known-rest/model --rest rest.edf   # both of one person
   heartlore predict --config predictions/config.toml --out again
 
 Recordings are filtered, resampled, cut and normalised as preprocessor_config.json of the model says. Every window gets
@@ -33,6 +35,9 @@ pub struct Args {
     /// Folder for windows.csv, recordings.csv, predictions.json and config.toml.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// A recording of the same person at rest, for a model that reads the difference to it: its first seconds are taken
+    #[arg(long, value_name = "RECORDING")]
+    pub rest: Option<PathBuf>,
     /// Seconds from one window's start to the next; the model's own by default.
     #[arg(long, value_name = "SECONDS")]
     pub hop_s: Option<f64>,
@@ -100,20 +105,23 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         let p = model.require_preprocessing()?;
         context.config.borrow_mut().set("hop-s", p.hop as f64 / p.rate_hz)?;
     }
+    let rest = rest(args, &model)?;
     let files = collect(args, context)?;
     let bar = context.progress(files.len() as u64, "predict");
+    let output = if model.reading().is_some() { Output::Features } else { Output::Logit };
     let (mut done, mut skipped) = (Vec::new(), Vec::new());
     for (i, (file, record)) in files.iter().enumerate() {
         let flags = RecordingArgs { record: record.clone(), ..args.recording.clone() };
         let read = || model.prepare_recording(file, &flags.options(args.hop_s)?);
-        match if i == 0 { windows::while_warming(&model, Output::Logit, read)? } else { read() } {
+        match if i == 0 { windows::while_warming(&model, output, read)? } else { read() } {
             Ok(prepared) => {
                 let name = file.display();
                 prepared.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
                 if prepared.windows.is_empty() {
                     context.warn(format!("{name}: no window: {}", prepared.why_empty()));
                 }
-                let probabilities = model.predict(&prepared.values).map_err(|e| e.in_file(file))?;
+                let probabilities =
+                    probabilities(&model, &prepared, rest.as_deref()).map_err(|e| e.in_file(file))?;
                 let prediction = RecordingPrediction { prepared, probabilities };
                 done.push(Predicted { file: file.clone(), prediction });
             }
@@ -154,6 +162,57 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         context.note(format!("wrote {}", out.display()));
     }
     context.result(&text(&states, &done, args.out.is_none()), || document)
+}
+
+/// The person's rest, for a model that reads it: the windows that pass the gate, as many as the model's seconds take.
+fn rest(args: &Args, model: &Model) -> Result<Option<Vec<f32>>> {
+    let wanted = model.reading().filter(|r| r.reference == Reference::Rest);
+    match (wanted, &args.rest) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            Err(super::bad_flag("rest", "this model reads no rest").remedy("leave the flag out"))
+        }
+        (Some(r), None) => Err(Error::usage(format!("this model was trained with {r}"))
+            .in_file(&args.model)
+            .remedy(format!("give --rest RECORDING, {} s of the same person at rest", r.reference_s))),
+        (Some(r), Some(file)) => {
+            let prepared = model.prepare_recording(file, &args.recording.options(None)?)?;
+            let p = model.require_preprocessing()?;
+            let window_s = p.window as f64 / p.rate_hz;
+            let n = (r.reference_s / window_s - 1e-9).ceil() as usize;
+            let samples = model.config().window;
+            let usable: Vec<f32> = prepared
+                .windows
+                .iter()
+                .zip(prepared.values.chunks_exact(samples))
+                .filter(|(w, _)| w.is_usable())
+                .take(n)
+                .flat_map(|(_, x)| x.to_vec())
+                .collect();
+            if usable.len() < n * samples {
+                return Err(Error::data(format!(
+                    "the recording has {} usable windows of {} s; {} s of rest are wanted",
+                    usable.len() / samples,
+                    window_s,
+                    r.reference_s
+                ))
+                .in_file(file)
+                .remedy("give a longer recording of the person at rest"));
+            }
+            Ok(Some(usable))
+        }
+    }
+}
+
+/// Of every window; NaN where there is too little past yet.
+fn probabilities(model: &Model, prepared: &PreparedRecording, rest: Option<&[f32]>) -> Result<Vec<f32>> {
+    if model.reading().is_none() {
+        return model.predict(&prepared.values);
+    }
+    let place = |w: &WindowSpan| Place { record: "", start_s: w.start_s };
+    let places: Vec<Place<'_>> = prepared.windows.iter().map(place).collect();
+    let found = model.predict_person(&prepared.values, &places, rest)?;
+    Ok(found.into_iter().map(|p| p.unwrap_or(f32::NAN)).collect())
 }
 
 /// The recordings that the flags name, with the record of a file that holds several.
@@ -197,7 +256,7 @@ fn document(args: &Args, states: &States, done: &[Predicted], skipped: &[(PathBu
         let windows = d.prediction.rows().map(|(w, p)| {
             json!({
                 "start_s": w.start_s, "end_s": w.end_s, "probability": p,
-                "state": states.of(f64::from(p)), "quality": w.quality,
+                "state": p.is_finite().then(|| states.of(f64::from(p))), "quality": w.quality,
             })
         });
         json!({
@@ -237,8 +296,8 @@ fn windows_csv(states: &States, done: &[Predicted]) -> Result<Vec<u8>> {
                 i.to_string(),
                 seconds(w.start_s),
                 seconds(w.end_s),
-                p.to_string(),
-                states.of(f64::from(p)).to_string(),
+                if p.is_finite() { p.to_string() } else { String::new() },
+                if p.is_finite() { states.of(f64::from(p)).to_string() } else { String::new() },
                 w.quality.to_string(),
             ]
         })

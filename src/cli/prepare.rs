@@ -346,7 +346,7 @@ fn ends(label: &LabelColumn) -> (String, String) {
 }
 
 /// All recordings that the flags name.
-fn collect(args: &Args, context: &Context) -> Result<Items> {
+pub(crate) fn collect(args: &Args, context: &Context) -> Result<Items> {
     let mut parts = Vec::new();
     if let Some(path) = &args.table {
         let items = table::read_table(path)?;

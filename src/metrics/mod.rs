@@ -15,6 +15,7 @@ pub mod calibration;
 pub mod confusion;
 pub mod intervals;
 pub mod paired;
+pub mod penalised;
 pub mod ranking;
 mod rng;
 pub mod special;
@@ -23,6 +24,7 @@ pub use baseline::{LogisticRegression, Majority, Scaler};
 pub use calibration::{Reliability, brier, log_loss, reliability};
 pub use confusion::Confusion;
 pub use intervals::{Bootstrap, Interval, bootstrap, mean_interval, wilson};
+pub use penalised::PenalisedLogistic;
 pub use ranking::{RocPoint, auc, average_precision, roc_curve};
 
 use crate::error::{Error, Result};

@@ -68,7 +68,7 @@ impl Model {
         // Hugging Face's loaders ask for this entry; the layouts are PyTorch's.
         let metadata = [("format".to_string(), "pt".to_string())].into();
         dir.write(WEIGHTS, |sink| safetensors::write_to(sink, &views, &metadata))?;
-        write(CONFIG, config::to_json(&self.config, &self.task, &self.card).to_pretty()?)
+        write(CONFIG, config::to_json(&self.config, &self.task, &self.card, self.head.as_ref()).to_pretty()?)
     }
 
     /// Loads the model in directory `dir`.
@@ -115,7 +115,7 @@ impl Model {
     }
 
     fn from_parts<S: Read + Seek>(
-        (config, task, card, foreign): (ModelConfig, Task, Card, Vec<String>),
+        (config, task, card, foreign, head): config::Parts,
         mut reader: safetensors::Reader<S>,
         config_path: &Path,
         weights_path: &Path,
@@ -130,7 +130,7 @@ impl Model {
             .in_file(weights_path)
             .remedy("use the two files that were saved together"));
         }
-        let layout = super::layout(&config, &task).map_err(|e| e.in_file(config_path))?;
+        let layout = super::layout_with(&config, &task, head.as_ref()).map_err(|e| e.in_file(config_path))?;
         compare_shapes(&shapes(&layout), &reader.shapes()).map_err(|e| e.in_file(weights_path))?;
         let mut weights = Vec::with_capacity(layout.len());
         for entry in layout.entries() {
@@ -141,6 +141,7 @@ impl Model {
         let mut model = Self::assemble(config, task, layout, weights).map_err(|e| e.in_file(weights_path))?;
         model.card = card;
         model.foreign_keys = foreign;
+        model.head = head;
         Ok(model)
     }
 

@@ -29,9 +29,12 @@ mod card;
 mod config;
 mod directory;
 mod fields;
+mod head;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 mod preprocessing;
+mod pretrained;
+pub mod reading;
 mod recording;
 mod session;
 pub mod stream;
@@ -39,6 +42,7 @@ pub mod stream;
 pub use crate::signal::BandPass;
 pub use card::{Card, People};
 pub use directory::{CONFIG, PREPROCESSOR, README, WEIGHTS};
+pub use head::ReadingHead;
 pub use preprocessing::{Preprocessing, QualityGate};
 #[cfg(feature = "formats")]
 pub use recording::RecordingOptions;
@@ -58,6 +62,8 @@ use crate::nn::{self, ModelConfig};
 pub enum Task {
     /// Reconstructing masked points: an encoder and a reconstruction head, no classifier.
     Pretrained,
+    /// Features only: an encoder without a head, as pre-training on physiology leaves it.
+    Encoder,
     /// Telling two states apart.
     Classifier {
         /// Name of the state whose probability [`Model::predict`] gives.
@@ -70,10 +76,11 @@ pub enum Task {
 }
 
 impl Task {
-    /// `pretrained` or `classifier`.
+    /// `pretrained`, `encoder` or `classifier`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Pretrained => "pretrained",
+            Self::Encoder => "encoder",
             Self::Classifier { .. } => "classifier",
         }
     }
@@ -128,10 +135,23 @@ pub struct Model {
     pub card: Card,
     layout: Layout,
     weights: Arc<Vec<f32>>,
+    head: Option<ReadingHead>,
     threads: usize,
     precision: MatmulPrecision,
     idle: session::Idle,
     foreign_keys: Vec<String>,
+}
+
+/// The parameters a model of this configuration and task has; `head` if it reads more than its embedding.
+fn layout_with(config: &ModelConfig, task: &Task, head: Option<&ReadingHead>) -> Result<Layout> {
+    let Some(head) = head else { return layout(config, task) };
+    config.validate()?;
+    task.check()?;
+    head.check()?;
+    if !matches!(task, Task::Classifier { .. }) {
+        return Err(Error::format("a head without two states to tell apart").at("head"));
+    }
+    Ok(nn::classify_read(config, 1, head.reading.inputs(config.features()))?.graph.layout().clone())
 }
 
 /// The parameters a model of this configuration and task has.
@@ -140,6 +160,7 @@ fn layout(config: &ModelConfig, task: &Task) -> Result<Layout> {
     task.check()?;
     Ok(match task {
         Task::Pretrained => nn::reconstruct(config, 1)?.graph.layout().clone(),
+        Task::Encoder => nn::embed(config, 1)?.graph.layout().clone(),
         Task::Classifier { .. } => nn::classify(config, 1, 1.0)?.graph.layout().clone(),
     })
 }
@@ -221,6 +242,7 @@ impl Model {
             card: Card::default(),
             layout,
             weights: Arc::new(weights),
+            head: None,
             threads: 0,
             precision: MatmulPrecision::F32,
             idle: session::Idle::default(),
@@ -359,7 +381,10 @@ impl Model {
     /// # Errors
     /// As [`Model::predict`].
     pub fn logits(&self, windows: &[f32]) -> Result<Vec<f32>> {
-        self.run(Output::Logit, windows, None)
+        match &self.head {
+            Some(head) => self.read_logits(head, windows),
+            None => self.run(Output::Logit, windows, None),
+        }
     }
 
     /// The pooled features of each window (the CLS vector, or as the configuration pools), `[n, width]`.

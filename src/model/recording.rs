@@ -78,7 +78,7 @@ impl PreparedRecording {
 pub struct RecordingPrediction {
     /// The windows.
     pub prepared: PreparedRecording,
-    /// The probability of the positive state, one per window.
+    /// The probability of the positive state, one per window; NaN where a model that reads the past has too little of it.
     pub probabilities: Vec<f32>,
 }
 
@@ -101,8 +101,9 @@ impl RecordingPrediction {
 
     /// The recording in three numbers.
     pub fn summary(&self, threshold: f64) -> RecordingSummary {
-        let usable: Vec<f64> =
-            self.rows().filter(|(w, _)| w.is_usable()).map(|(_, p)| f64::from(p)).collect();
+        // A window with too little of its person's past has no probability.
+        let judged = self.rows().filter(|(w, p)| w.is_usable() && p.is_finite());
+        let usable: Vec<f64> = judged.map(|(_, p)| f64::from(p)).collect();
         let n = usable.len();
         let mean = |sum: f64| (n > 0).then(|| sum / n as f64);
         RecordingSummary {

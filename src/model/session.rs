@@ -35,6 +35,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(model: &Model, output: Output) -> Result<Self> {
+        super::head::refuse_session(model, output)?;
         // Nothing is dropped when a model runs, and a dropout switched off would copy its input.
         let config = &model.config.without_dropout();
         let (graph, samples, result): (Arc<Graph>, Id, Id) = match (output, &model.task) {
@@ -50,11 +51,17 @@ impl Session {
                 let p = nn::reconstruct(config, 1)?;
                 (p.graph, p.samples, p.output)
             }
-            (Output::Logit, Task::Pretrained) => {
+            (Output::Logit, Task::Pretrained | Task::Encoder) => {
                 return Err(Error::usage("this model was only pre-trained: it has no classifier").remedy(
                     "fine-tune it on labelled windows first (`heartlore finetune --init DIR ...`), or use its \
                      features (`heartlore embed`)",
                 ));
+            }
+            (Output::Reconstruction, Task::Encoder) => {
+                return Err(Error::usage(
+                    "this model has no reconstruction head: masking was not its objective",
+                )
+                .remedy("pre-train with `heartlore pretrain --objective masked=1`, or use its features"));
             }
             (Output::Reconstruction, Task::Classifier { .. }) => {
                 return Err(Error::usage("this model is a classifier: it has no reconstruction head")

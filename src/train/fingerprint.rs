@@ -58,10 +58,12 @@ impl RunFingerprint {
         this.put("job", job);
         this.model(model);
         this.run(run)?;
-        let Augment { shift, noise, scale } = augment;
+        let Augment { shift, noise, scale, drift, flip } = augment;
         this.debug("augment.shift", shift);
         this.debug("augment.noise", noise);
         this.debug("augment.scale", scale);
+        this.debug("augment.drift", drift);
+        this.debug("augment.flip", flip);
         Ok(this)
     }
 

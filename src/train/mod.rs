@@ -2,6 +2,7 @@
 //!
 //! * [`shard`]: threads, with results that do not depend on their number.
 //! * [`Run`]: what every training run has: optimiser, schedule, seeds, batch.
+//! * [`probe`]: a linear head on frozen features, fitted and chosen inside the training people of each fold.
 //! * [`pretrain`], [`finetune`]: the two jobs. Both report through an [`Observer`], which may stop them; a stopped or
 //!   killed run goes on where it was, and ends with the same bits as an undisturbed one.
 //!
@@ -31,16 +32,21 @@ mod engine;
 mod finetune;
 mod fingerprint;
 mod fit;
+mod objective;
+pub mod physiology;
 mod pretrain;
+pub mod probe;
+pub mod read;
 pub mod shard;
 
 pub use augment::Augment;
 pub use finetune::{
-    FinetuneSettings, FinetuneSummary, FoldLabels, FoldSummary, Initial, Labelled, Prediction, classify,
-    finetune,
+    FinetuneSettings, FinetuneSummary, FoldLabels, FoldSummary, Initial, Labelled, Prediction, Tuning,
+    classify, finetune, finetune_with,
 };
 pub use fingerprint::{Difference, RunFingerprint};
 pub use fit::{Control, Event, NoopObserver, Observer};
+pub use objective::{Objective, pretrain_objectives};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
 
 use crate::error::{Error, Result};

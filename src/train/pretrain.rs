@@ -156,7 +156,7 @@ struct Masked<'a> {
 }
 
 /// The step number under which validation masks are drawn: no training step reaches it.
-const VALIDATION_STEP: u64 = u64::MAX;
+pub(super) const VALIDATION_STEP: u64 = u64::MAX;
 
 impl Masked<'_> {
     /// The program for at least `picks` rows. Row counts are rounded up to a 128th of the tokens, so that a run needs some

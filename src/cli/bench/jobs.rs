@@ -116,7 +116,7 @@ pub(super) fn pretrain_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
         validation: Vec::new(),
         fingerprint: "bench".into(),
     };
-    let augment = Augment { shift: 0, noise: 0.0, scale: 0.0 };
+    let augment = Augment::default();
     let settings = PretrainSettings { model: model.clone(), run: run.clone(), augment };
     let scratch = Scratch::new()?;
     let mut clock = Clock::new(limit);
@@ -175,7 +175,7 @@ pub(super) fn finetune_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
     let settings = FinetuneSettings {
         model: model.clone(),
         run: run.clone(),
-        augment: Augment { shift: 0, noise: 0.0, scale: 0.0 },
+        augment: Augment::default(),
         balance: true,
         patience: None,
         encoder_rate: 1.0,

@@ -4,6 +4,7 @@ pub mod labels;
 pub mod model;
 pub mod preparation;
 pub mod protocol;
+pub mod reading;
 pub mod selection;
 pub mod text;
 pub mod training;

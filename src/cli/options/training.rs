@@ -102,6 +102,12 @@ pub struct TrainingArgs {
     /// Augmentation: amplitude varies by up to this share
     #[arg(long, default_value_t = 0.0)]
     pub augment_scale: f64,
+    /// Augmentation: slow baseline drift, up to this amplitude in units of the window's standard deviation
+    #[arg(long, default_value_t = 0.0)]
+    pub augment_drift: f64,
+    /// Augmentation: probability that a window is turned upside down
+    #[arg(long, default_value_t = 0.0)]
+    pub augment_flip: f64,
 }
 
 impl TrainingArgs {
@@ -132,8 +138,13 @@ impl TrainingArgs {
             isa: self.isa.clone(),
         };
         run.validate()?;
-        let augment =
-            Augment { shift: self.augment_shift, noise: self.augment_noise, scale: self.augment_scale };
+        let augment = Augment {
+            shift: self.augment_shift,
+            noise: self.augment_noise,
+            scale: self.augment_scale,
+            drift: self.augment_drift,
+            flip: self.augment_flip,
+        };
         Ok((run, augment))
     }
 }

@@ -17,7 +17,7 @@ use heartlore_kernels::reduce::Reduce;
 
 pub(crate) const ACTIVATIONS: [Activation; 5] =
     [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Sigmoid, Activation::Tanh];
-pub(crate) const POOLS: [Pool; 4] = [Pool::Mean, Pool::Max, Pool::First, Pool::Last];
+pub(crate) const POOLS: [Pool; 5] = [Pool::Mean, Pool::Max, Pool::First, Pool::Last, Pool::MeanDeviation];
 pub(crate) const REDUCES: [Reduce; 3] = [Reduce::Sum, Reduce::Mean, Reduce::Norm];
 
 /// A value to differentiate: an input, a parameter, or a multiple of an input.

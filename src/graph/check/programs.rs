@@ -148,7 +148,7 @@ impl Program {
             16 => {
                 let kind = self.d.pick(&POOLS);
                 let y = self.g.pool(x, kind).unwrap();
-                self.g.reshape(y, [batch, 1, width]).unwrap()
+                self.g.reshape(y, [batch, 1, kind.columns(width)]).unwrap()
             }
             17 => self.g.reshape(x, [batch, width, rows]).unwrap(),
             18 => {

@@ -1,4 +1,4 @@
-//! One row per sample: the mean, the largest, the first or the last.
+//! One row per sample: the mean, the largest, the first, the last, or the mean and the deviation.
 
 use crate::error::Result;
 use crate::graph::builder::Graph;
@@ -30,13 +30,13 @@ impl Pool {
 }
 
 impl Graph {
-    /// x `[batch, rows, cols]` -> `[batch, cols]`.
+    /// x `[batch, rows, cols]` -> `[batch, kind.columns(cols)]`.
     ///
     /// # Errors
     /// If x has not three dimensions.
     pub fn pool(&mut self, x: Id, kind: pool::Pool) -> Result<Id> {
         let [batch, _, cols] = self.rank3(NAME, "x", x)?;
-        self.push(Pool { x, kind }, Shape::from([batch, cols]))
+        self.push(Pool { x, kind }, Shape::from([batch, kind.columns(cols)]))
     }
 }
 
@@ -71,15 +71,21 @@ impl Rules for Pool {
     fn formula<N: Number>(&self, s: Shapes<'_>, at: &Formula<'_, N>) -> Vec<N> {
         let (d, mut y) = (self.dims(s), Vec::new());
         for x in at.x(self.x).chunks_exact(d.rows * d.cols) {
-            y.extend((0..d.cols).map(|c| {
-                let column: Vec<N> = (0..d.rows).map(|r| x[r * d.cols + c]).collect();
-                match self.kind {
-                    pool::Pool::Mean => mean(&column),
-                    pool::Pool::Max => at.largest(&column),
-                    pool::Pool::First => column[0],
-                    pool::Pool::Last => column[d.rows - 1],
-                }
+            let column = |c: usize| -> Vec<N> { (0..d.rows).map(|r| x[r * d.cols + c]).collect() };
+            y.extend((0..d.cols).map(|c| match self.kind {
+                pool::Pool::Mean | pool::Pool::MeanDeviation => mean(&column(c)),
+                pool::Pool::Max => at.largest(&column(c)),
+                pool::Pool::First => column(c)[0],
+                pool::Pool::Last => column(c)[d.rows - 1],
             }));
+            if self.kind == pool::Pool::MeanDeviation {
+                y.extend((0..d.cols).map(|c| {
+                    let column = column(c);
+                    let m = mean(&column);
+                    let square: Vec<N> = column.iter().map(|x| (*x - m) * (*x - m)).collect();
+                    (mean(&square) + N::of(pool::DEVIATION_EPS)).sqrt()
+                }));
+            }
         }
         y
     }
