@@ -67,7 +67,7 @@ fn given() -> Given {
             checkpoint_every: 1,
             isa: None,
         },
-        augment: Augment { shift: 4, noise: 0.05, scale: 0.1 },
+        augment: Augment { shift: 4, noise: 0.05, scale: 0.1, ..Augment::default() },
         sampling: Sampling::All,
         store: "one".into(),
         train: (0..8).collect(),

@@ -109,7 +109,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     settings.notes = shipped::notes();
     let store = out.join("stores/unlabelled");
     std::fs::create_dir_all(out.join("stores")).with_file(&out)?;
-    prepare::into_store(&shipped::items(&unlabelled), &settings, &store, args.threads, context)?;
+    let (place, items) = (prepare::lock(&store, false, context)?, shipped::items(&unlabelled));
+    prepare::into_store(place, &items, &settings, args.threads, context, |_, _, _| Ok(()))?;
     let store = Store::open(&store)?;
     let pretrained = pretrained(args, &store, &pre, context)?;
 

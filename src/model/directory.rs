@@ -9,12 +9,11 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Card, Model, Preprocessing, Task, card, config, shapes};
+use super::{Model, Preprocessing, card, config, shapes};
 use crate::checkpoint::json::Value;
 use crate::checkpoint::placeholder;
 use crate::checkpoint::{FileOps, NewDir, Os, TensorView, compare_shapes, finish_replacement, safetensors};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::nn::ModelConfig;
 
 /// File of sizes, options, task and card.
 pub const CONFIG: &str = "config.json";

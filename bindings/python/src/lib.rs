@@ -141,7 +141,7 @@ impl Model {
     fn states(&self) -> Option<(String, String)> {
         match self.0.task() {
             Task::Classifier { positive, negative, .. } => Some((positive.clone(), negative.clone())),
-            Task::Pretrained => None,
+            Task::Pretrained | Task::Encoder => None,
         }
     }
 
@@ -149,7 +149,7 @@ impl Model {
     fn threshold(&self) -> Option<f64> {
         match self.0.task() {
             Task::Classifier { threshold, .. } => Some(*threshold),
-            Task::Pretrained => None,
+            Task::Pretrained | Task::Encoder => None,
         }
     }
 

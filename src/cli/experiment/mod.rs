@@ -186,7 +186,9 @@ fn open(file: &File, out: &Path, threads: usize, context: &Context) -> Result<St
         let (command, inner) = context.nested(&["prepare", &data, "--out", &into, "--skip-bad"])?;
         let Command::Prepare(flags) = command else { return Err(Error::usage("not prepare")) };
         let items = prepare::collect(&flags, &inner)?;
-        prepare::into_store(&items, &flags.preparation.resolve()?, &store, threads, &inner)?;
+        let place = prepare::lock(&store, false, &inner)?;
+        let settings = flags.preparation.resolve()?;
+        prepare::into_store(place, &items, &settings, threads, &inner, |_, _, _| Ok(()))?;
     }
     Store::open(&store)
 }

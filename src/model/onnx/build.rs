@@ -5,6 +5,7 @@ use super::proto::{
     NodeProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use crate::error::{Error, Result};
+use crate::kernels::pool::DEVIATION_EPS;
 use crate::model::{Model, Output};
 use crate::nn::{EncoderNorm, ModelConfig, NormOrder, Pooling, Positions};
 use heartlore_kernels::activation::Activation;
@@ -51,7 +52,7 @@ impl<'a> Builder<'a> {
         let c = self.config.clone();
         let x = self.embedding()?;
         let reads = match (output, c.pooling) {
-            (Output::Reconstruction, _) | (_, Pooling::Mean | Pooling::Max) => None,
+            (Output::Reconstruction, _) | (_, Pooling::Mean | Pooling::Max | Pooling::MeanDeviation) => None,
             (_, Pooling::Cls) => Some(0),
             (_, Pooling::Last) => Some(-1),
         };
@@ -67,7 +68,7 @@ impl<'a> Builder<'a> {
             Output::Features => {
                 let y = self.pooled(&x);
                 self.named("Identity", &[&y], "features", vec![]);
-                value("features", &[c.width()])
+                value("features", &[c.features()])
             }
             Output::Logit => {
                 let mut y = self.pooled(&x);
@@ -369,11 +370,23 @@ impl<'a> Builder<'a> {
         )
     }
 
-    /// `[batch, rows, width]` -> `[batch, width]`.
+    /// `[batch, rows, width]` -> `[batch, features]`.
     fn pooled(&mut self, x: &str) -> String {
         match self.config.pooling {
             Pooling::Mean => self.add("ReduceMean", &[x], vec![ints("axes", &[1]), int("keepdims", 0)]),
             Pooling::Max => self.add("ReduceMax", &[x], vec![ints("axes", &[1]), int("keepdims", 0)]),
+            Pooling::MeanDeviation => {
+                let over_rows = |keep: i64| vec![ints("axes", &[1]), int("keepdims", keep)];
+                let mean = self.add("ReduceMean", &[x], over_rows(1));
+                let from_mean = self.add("Sub", &[x, &mean], vec![]);
+                let square = self.add("Mul", &[&from_mean, &from_mean], vec![]);
+                let variance = self.add("ReduceMean", &[&square], over_rows(0));
+                let eps = self.constant(&[1], &[DEVIATION_EPS as f32]);
+                let variance = self.add("Add", &[&variance, &eps], vec![]);
+                let deviation = self.add("Sqrt", &[&variance], vec![]);
+                let mean = self.add("ReduceMean", &[x], over_rows(0));
+                self.add("Concat", &[&mean, &deviation], vec![int("axis", 1)])
+            }
             // One row is left.
             Pooling::Cls | Pooling::Last => {
                 let shape = self.shape(&[-1, self.config.width() as i64]);
