@@ -75,7 +75,7 @@ fn lines() -> Vec<(&'static str, String)> {
 }
 
 /// Commands that only pass their integer flags on to those above, or measure for as long as they are told.
-const PASS_ON: [&str; 2] = ["quickstart", "bench"];
+const PASS_ON: [&str; 3] = ["quickstart", "experiment", "bench"];
 
 /// Flags that may keep a command working for ever, as they ask for that much work.
 const WORK: [&str; 4] = ["epochs", "resamples", "subjects", "trials"];

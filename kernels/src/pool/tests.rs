@@ -47,6 +47,7 @@ fn definition(kind: Pool, d: Dims, x: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>
             }
             Pool::First => 0,
             Pool::Last => d.rows - 1,
+            Pool::MeanDeviation => unreachable!("handled above"),
         };
         y[i] = column[row];
         dx[at(row)] = dy[i];
