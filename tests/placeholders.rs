@@ -7,7 +7,7 @@ use heartlore::data::prepare::{PrepareSettings, prepare};
 use heartlore::data::readers::{self, ReadOptions, packed};
 use heartlore::data::{npy, store::Store, table};
 use heartlore::model::{CONFIG, PREPROCESSOR, Preprocessing, QualityGate, Task, WEIGHTS};
-use heartlore::nn::ModelConfig;
+use heartlore::nn::{MaskConfig, ModelConfig};
 use heartlore::signal::Normalisation;
 use std::fs;
 use std::path::Path;
@@ -32,6 +32,7 @@ fn small() -> Model {
         layers: 1,
         heads: 2,
         hidden: 4,
+        mask: MaskConfig { probability: 0.2, span: 3 },
         ..ModelConfig::tiny()
     };
     Model::init(config, Task::Pretrained, 1).unwrap().with_preprocessing(Preprocessing {

@@ -154,7 +154,7 @@ impl NewDir {
     pub fn begin_with(ops: Arc<dyn FileOps>, target: &Path) -> Result<Self> {
         let refuse = |e: io::Error| explain(io_error(e), target);
         names::file_name(&resolve(target)?)?;
-        create_dirs(&*ops, parent(target)).map_err(|e| e.in_file(target))?;
+        create_each(&*ops, &parent(target).components().collect::<PathBuf>()).map_err(refuse)?;
         let lock = Lock::beside(target)?;
         let real = resolve(target)?;
         put_back(&*ops, &real).map_err(refuse)?;
@@ -292,24 +292,24 @@ pub(super) fn resolve(target: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Kind::Io`] with the directory and a remedy.
 pub fn create_dirs(ops: &dyn FileOps, dir: &Path) -> Result<()> {
-    fn create(ops: &dyn FileOps, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
-        }
-        let above = parent(dir);
-        if above.exists() && !above.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
-        create(ops, above)?;
-        match ops.create_dir(dir) {
-            // Another process may have been faster, or the path ends in `..`.
-            Err(_) if dir.is_dir() => Ok(()),
-            made => made.and_then(|()| ops.sync_dir(above)),
-        }
-    }
     // Without `.`, of which no directory can be made.
-    let plain: PathBuf = dir.components().collect();
-    create(ops, &plain).map_err(|e| Error::io(dir, e))
+    create_each(ops, &dir.components().collect::<PathBuf>()).map_err(|e| Error::io(dir, e))
+}
+
+fn create_each(ops: &dyn FileOps, dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if dir.exists() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let above = parent(dir);
+    create_each(ops, above)?;
+    match ops.create_dir(dir) {
+        // Another process may have been faster, or the path ends in `..`.
+        Err(_) if dir.is_dir() => Ok(()),
+        made => made.and_then(|()| ops.sync_dir(above)),
+    }
 }
 
 /// Lets `fill` write the content of a new file and syncs it.

@@ -220,6 +220,7 @@ mod tests {
             layers: 1,
             heads: 2,
             hidden: 4,
+            mask: crate::nn::MaskConfig { probability: 0.2, span: 3 },
             ..ModelConfig::tiny()
         };
         let [old, new] = [1, 2].map(|seed| Model::init(config.clone(), Task::Pretrained, seed).unwrap());
