@@ -294,7 +294,8 @@ fn caps_are_shared_out_evenly() {
     assert_eq!(run(&items, &settings, &root.path().join("b")).unwrap().len(), 12);
     assert_eq!(PrepareSettings::default().windows_in_hours(0.5), 180);
     // A cap of any size that nobody reaches caps nothing: no share of it does.
-    for (i, cap) in [106 * 4, usize::MAX / 3, usize::MAX / 2, usize::MAX - 1, usize::MAX].into_iter().enumerate()
+    for (i, cap) in
+        [106 * 4, usize::MAX / 3, usize::MAX / 2, usize::MAX - 1, usize::MAX].into_iter().enumerate()
     {
         let settings = PrepareSettings {
             max_per_subject: Some(cap),
