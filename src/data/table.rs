@@ -9,8 +9,8 @@
 //! `file` (relative to the table) and `subject` are required: without a subject no split can be honest. Optional:
 //! `dataset`, `trial`, `record` (in a file that holds several; in a MATLAB file a path such as `joined_data{3}`, in a `.npz`
 //! the array's name), `start_s`, `end_s` (a part of the recording), `channel`, `unit`, `fs_hz`; of text tables also
-//! `delimiter`, `decimal`, `encoding`, `time_column`, `time_unit`, `skip_rows`. Every other column is a label, but names that are likely to mean one of these (`start`, `units`) are refused. An empty field is "not given" or
-//! "label missing".
+//! `delimiter`, `decimal`, `encoding`, `time_column`, `time_unit`, `skip_rows`. Every other column is a label, but names that
+//! are likely to mean one of these (`start`, `units`) are refused. An empty field is "not given" or "label missing".
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
