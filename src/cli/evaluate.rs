@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0.5)]
     pub threshold: f64,
     /// Resamples of the bootstrap over people
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = super::options::resamples)]
     pub resamples: usize,
     /// Level of the intervals
     #[arg(long, default_value_t = 0.95)]

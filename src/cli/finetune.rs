@@ -96,7 +96,7 @@ pub struct Args {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub baselines: bool,
     /// Resamples of the bootstrap over people
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = super::options::resamples)]
     pub resamples: usize,
     /// The model
     #[command(flatten)]
