@@ -15,7 +15,9 @@
 //!
 //! [`Stream::delays`] gives the numbers of one stream. Events depend on the samples alone, never on how they were cut into
 //! blocks, and the windows are those of [`Model::predict_samples`] with the same causal filter, bit for bit. A missing
-//! sample (NaN or infinite) ends a stretch, as it does there: filter, resampler, windows and beats begin anew after it.
+//! sample (NaN or infinite) ends a stretch: filter, resampler, windows and beats begin anew after it. Losses of at most 40 ms,
+//! which a recording has filled in ([`crate::signal::bridge_losses`]), end a stretch here too: whether one is filled in hangs
+//! on the second after it.
 //!
 //! What a stream holds does not grow with time. Filter, resampler and model allocate nothing after the start; the quality
 //! gate allocates once per window and the beat detector once per second.
