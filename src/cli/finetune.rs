@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::options::{Precision, labels, model, protocol, selection, training};
 use crate::cli::Context;
 use crate::cli::evaluate::{self, SplitFile};
-use crate::cli::people::{self, InitProvenance};
 use crate::cli::pretrain::{fingerprint, is_simulated, training_data};
 use crate::cli::rundir::{RunDir, RunLogger, write_bytes};
 use crate::data::source::WindowSource;
@@ -16,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
 use crate::graph::Layout;
 use crate::model::Model;
-use crate::model::{Card, People, Preprocessing, Task};
+use crate::model::{Card, InitProvenance, People, Preprocessing, Provenance, Task, provenance};
 use crate::train::{FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Prediction, Weights, finetune};
 
 const EXAMPLES: &str = "\
@@ -28,7 +27,8 @@ Examples:
   heartlore finetune --out runs/fine --resume
 
 Folds are by subject unless told otherwise: no person is in two parts. With --init, the report says whether any person
-tested had been seen in pre-training (see `heartlore pretrain --help` for leaving people out). Ctrl-C saves; --resume goes on to the same bits.";
+tested had been seen in pre-training, by content and by name (see `heartlore pretrain --help` for leaving people out); to
+test people whose labels were seen is an error without --allow-leak. Ctrl-C saves; --resume goes on to the same bits.";
 
 /// Flags of `finetune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,6 +43,9 @@ pub struct Args {
     /// Model directory to start from [default: start fresh]
     #[arg(long)]
     pub init: Option<PathBuf>,
+    /// Test people whose labels the model of --init was trained on; every figure then says so
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub allow_leak: bool,
     /// Go on with the interrupted run in --out
     #[arg(long)]
     pub resume: bool,
@@ -148,15 +151,22 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
     let fold_labels: Vec<Vec<bool>> = split.folds.iter().map(|f| labels.for_training(&f.train)).collect();
     let rule = labels.rule_in_words(&split.folds);
     labels.leave_out_middle(&mut split);
-    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
     let tested = split.folds.iter().flat_map(|f| &f.test).map(|&i| labels.rows[i]);
-    let start = InitProvenance::of(args.init.as_deref().zip(init.as_ref()), &people::of_rows(store, tested));
+    let (tested, recordings) = provenance::of_rows(store, tested, false);
+    let start = InitProvenance::of(args.init.as_deref().zip(init.as_ref()), (&tested, &recordings));
+    start.require_no_label_leak(args.allow_leak)?;
     let (sentence, is_warning) = start.sentence();
     if is_warning {
         context.warn(&sentence);
     }
+    if let Some(leak) = start.label_leak() {
+        context.warn(leak);
+    }
+    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
     dir.record("initial_weights", serde_json::json!({
-        "model": start.model, "people_tested": start.tested, "seen_before": start.seen_before, "in_words": sentence,
+        "model": start.model, "people_tested": start.tested, "seen_before": start.seen_before,
+        "seen_as": start.seen_as, "undecided": start.undecided, "labels_seen": start.labels_seen,
+        "labels_undecided": start.labels_undecided, "label_leak": start.label_leak(), "in_words": sentence,
     }))?;
     let file = split_file(args, store, &labels, &rule, &split, &fold_labels, start);
     let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
@@ -195,12 +205,15 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
     let model = match &summary.model {
         None => None,
         Some(weights) => {
-            let own = people::of_rows(store, labels.rows.iter().copied());
-            let everybody = match &init {
-                None => Some(own),
-                Some(model) => model.card.people.as_ref().map(|before| people::union(own, before)),
+            let (own, recordings) = provenance::of_rows(store, labels.rows.iter().copied(), true);
+            let seen = match &init {
+                None => (Some(own), recordings),
+                Some(model) => (
+                    model.card.people.as_ref().map(|before| provenance::union(own, before)),
+                    recordings.and(&model.card.provenance),
+                ),
             };
-            Some(save_model(config, weights, store, &labels, &judged, everybody, dir.dir())?)
+            Some(save_model(config, weights, store, &labels, &judged, seen, dir.dir())?)
         }
     };
     evaluate::write(&judged, dir.dir(), Some(dir.dir()), Some(store), context)?;
@@ -312,7 +325,7 @@ fn save_model(
     store: &Store,
     labels: &labels::Labels,
     judged: &Evaluation,
-    people: Option<People>,
+    seen: (Option<People>, Provenance),
     dir: &Path,
 ) -> Result<Model> {
     let task = Task::Classifier {
@@ -328,12 +341,14 @@ fn save_model(
                 } else {
                     (*name).to_string()
                 };
-                (who, format!("{:.3} ({:.3} to {:.3}), {}", i.estimate, i.low, i.high, judged.protocol))
+                let leak = judged.label_leak.as_ref().map(|l| format!("; {l}")).unwrap_or_default();
+                (who, format!("{:.3} ({:.3} to {:.3}), {}{leak}", i.estimate, i.low, i.high, judged.protocol))
             })
         })
     });
     let mut notes = store.manifest().notes.clone();
     notes.push("The figures are of the folds' models; this model was fitted on all labelled windows.".into());
+    notes.extend(judged.label_leak.clone());
     let model = Model::from_weights(config, task, &weights.layout, &weights.values)?
         .with_preprocessing(Preprocessing::of_store(store.manifest())?)
         .with_card(Card {
@@ -342,7 +357,8 @@ fn save_model(
             metrics: metrics.collect(),
             notes,
             licence: None,
-            people,
+            people: seen.0,
+            provenance: seen.1,
         });
     model.save(dir.join("model"))?;
     Ok(model)

@@ -106,6 +106,9 @@ pub fn evaluation(judged: &Evaluation) -> Section {
             "Windows of one recording lie on both sides of each split: the figures are no measure of generalisation.",
         );
     }
+    if let Some(leak) = &judged.label_leak {
+        section = section.notice(NoticeKind::Warning, "Labels of people tested had been seen", leak);
+    }
     for warning in &judged.warnings {
         section = section.notice(NoticeKind::Warning, "These figures may be too high", warning);
     }
@@ -113,7 +116,7 @@ pub fn evaluation(judged: &Evaluation) -> Section {
         section = section.notice(NoticeKind::Info, "Note", note);
     }
     let mut table =
-        Table::new("Scores over all test windows, with intervals over people.").column("method", Align::Left);
+        Table::new(judged.marked("Scores over all test windows, with intervals over people.")).column("method", Align::Left);
     for name in METRICS {
         table = table.column(name, Align::Right);
     }
@@ -124,7 +127,7 @@ pub fn evaluation(judged: &Evaluation) -> Section {
     }
     section = section.table(table);
     for line in &judged.comparisons {
-        section = section.paragraph(line);
+        section = section.paragraph(judged.marked(line));
     }
     let ba = |m: &Method| m.intervals[0];
     let bars: Vec<Bar<'_>> = judged
@@ -144,7 +147,7 @@ pub fn evaluation(judged: &Evaluation) -> Section {
             bars: &bars,
             reference: Some((0.5, "chance")),
         }),
-        "The mean of the two classes' recalls, so that guessing the larger class gives one half.",
+        judged.marked("The mean of the two classes' recalls, so that guessing the larger class gives one half."),
     ));
     if let Some(m) = judged.methods.first() {
         let classes = [judged.negative.as_str(), judged.positive.as_str()];
@@ -154,7 +157,7 @@ pub fn evaluation(judged: &Evaluation) -> Section {
                 classes: &classes,
                 counts: &m.confusion,
             }),
-            "Windows by true and predicted state; shading by the share of the true state.",
+            judged.marked("Windows by true and predicted state; shading by the share of the true state."),
         ));
     }
     let curves: Vec<RocCurve<'_>> = judged
@@ -171,7 +174,7 @@ pub fn evaluation(judged: &Evaluation) -> Section {
         .collect();
     section = section.figure(Figure::new(
         roc(&Roc { title: "ROC", curves: &curves, level_percent: percent }),
-        "Test windows of all folds together.",
+        judged.marked("Test windows of all folds together."),
     ));
     let scores: Vec<Vec<(&str, f64)>> =
         judged.methods.iter().map(|m| m.by_subject.iter().map(|(s, v)| (s.as_str(), *v)).collect()).collect();
@@ -197,7 +200,7 @@ pub fn evaluation(judged: &Evaluation) -> Section {
                 chance: Some(0.5),
                 level_percent: percent,
             }),
-            "One dot per person who has windows of both states.",
+            judged.marked("One dot per person who has windows of both states."),
         ));
     }
     section

@@ -119,6 +119,8 @@ pub struct Evaluation {
     pub notes: Vec<String>,
     /// What may make the figures look better than they are, apart from folds that leak.
     pub warnings: Vec<String>,
+    /// Set when the weights had been trained on labels of people tested: every figure is shown with it.
+    pub label_leak: Option<String>,
 }
 
 /// Judges `p`; with `source` (windows and their rate) and `folds` beside baselines.
@@ -180,6 +182,7 @@ pub fn judge(
         tests,
         notes,
         warnings: Vec::new(),
+        label_leak: None,
     })
 }
 
@@ -414,6 +417,11 @@ fn compare(
 }
 
 impl Evaluation {
+    /// A caption or note, with what marks every figure.
+    pub fn marked(&self, text: &str) -> String {
+        self.label_leak.as_ref().map_or_else(|| text.to_string(), |leak| format!("{leak}. {text}"))
+    }
+
     /// As `metrics.json`.
     pub fn json(&self) -> serde_json::Value {
         let finite = |v: f64| if v.is_finite() { serde_json::json!(v) } else { serde_json::Value::Null };
@@ -422,6 +430,9 @@ impl Evaluation {
             .iter()
             .map(|m| {
                 let mut scores = serde_json::Map::new();
+                if let Some(leak) = &self.label_leak {
+                    scores.insert("label_leak".into(), leak.as_str().into());
+                }
                 for ((name, i), bca) in METRICS.iter().zip(&m.intervals).zip(&m.bca) {
                     let value = i.map(|i| {
                         serde_json::json!({
@@ -443,6 +454,7 @@ impl Evaluation {
         serde_json::json!({
             "protocol": self.protocol,
             "leaks": self.leaks,
+            "label_leak": self.label_leak,
             "classes": [self.negative, self.positive],
             "windows": self.windows,
             "positives": self.positives,
@@ -463,13 +475,17 @@ impl Evaluation {
             "{} test windows of {} people, {} '{}'\nprotocol: {}\n",
             self.windows, self.subjects, self.positives, self.positive, self.protocol
         );
-        let wide = self.methods.iter().map(|m| m.name.len()).max().unwrap_or(0);
+        if let Some(leak) = &self.label_leak {
+            text.push_str(&format!("{leak}\n"));
+        }
+        let mark = if self.label_leak.is_some() { "LEAK " } else { "" };
+        let wide = self.methods.iter().map(|m| mark.len() + m.name.len()).max().unwrap_or(0);
         text.push_str(&format!(
             "  {:<wide$}  {:<22} {:<22} {:<22}\n",
             "", METRICS[0], METRICS[1], METRICS[2]
         ));
         for m in &self.methods {
-            text.push_str(&format!("  {:<wide$}", m.name));
+            text.push_str(&format!("  {:<wide$}", format!("{mark}{}", m.name)));
             for i in m.intervals.iter().take(3) {
                 let cell = match i {
                     Some(i) if i.low.is_finite() => format!("{:.3} ({:.3}-{:.3})", i.estimate, i.low, i.high),
@@ -481,7 +497,7 @@ impl Evaluation {
             text.push('\n');
         }
         for line in self.comparisons.iter().chain(&self.notes) {
-            text.push_str(&format!("  {line}\n"));
+            text.push_str(&format!("  {mark}{line}\n"));
         }
         for line in &self.warnings {
             text.push_str(&format!("  WARNING: {line}\n"));

@@ -15,6 +15,7 @@
 //! | `config.json` | sizes and options ([`ModelConfig`]), the [`Task`], what the card says; unknown keys are errors |
 //! | `model.safetensors` | the parameters, under the names and in the layouts of PyTorch ([`crate::nn`]) |
 //! | `preprocessor_config.json` | how its windows were prepared ([`Preprocessing`]); absent if that is not known |
+//! | `provenance.json` | which recordings and labels it saw, by content ([`provenance`]); absent if that is not known |
 //! | `README.md` | the model card, for people |
 //!
 //! Windows run one at a time, each thread with its own memory ([`Session`]); windows that do not fill a round of all
@@ -30,10 +31,12 @@ mod config;
 mod directory;
 mod fields;
 mod preprocessing;
+pub mod provenance;
 mod session;
 
-pub use card::{Card, People};
-pub use directory::{CONFIG, PREPROCESSOR, README, WEIGHTS};
+pub use card::Card;
+pub use provenance::{InitProvenance, People, Provenance};
+pub use directory::{CONFIG, PREPROCESSOR, PROVENANCE, README, WEIGHTS};
 pub use preprocessing::{BandPass, Preprocessing};
 pub use session::{Output, Session};
 

@@ -14,6 +14,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::PrepareSettings;
+use crate::data::content::Sketch;
+use crate::data::manifest::sha256_samples;
 use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
@@ -48,6 +50,9 @@ pub struct Cut {
     pub files: Vec<PathBuf>,
     /// Seconds of signal that were looked at.
     pub duration_s: f64,
+    /// What the samples are: [`RecordingContent::samples_sha256`](crate::data::manifest::RecordingContent) and sketch.
+    /// Only of recordings that are to be stored.
+    pub content: (Option<String>, Sketch),
 }
 
 impl Cut {
@@ -229,6 +234,9 @@ fn cut_or_flag(
     let Ready { mut cut, fs_hz, mv, part, stretches } = ready(item, settings)?;
     let offset_s = part.start as f64 / fs_hz;
     let samples = &mv[part];
+    if !keep_flagged {
+        cut.content = (sha256_samples(samples), Sketch::of(samples, fs_hz));
+    }
     let mut places: Vec<(&Stretch, Window)> = Vec::new();
     for stretch in &stretches {
         let Windows { windows, left_over, non_finite } =

@@ -6,8 +6,8 @@
 //!   With a semicolon or a tab, `1,5` is read as 1.5.
 //! * **Header**: the first row is one if it holds a field that is neither a number nor a missing value. A unit may
 //!   follow the name: `ecg [mV]`, `ecg (uV)`, `ecg_mV`. Without a header columns are named `column 1`, `column 2`, ...
-//! * **Missing values**: an empty field, `nan`, `na`, `n/a`, `null`, `none`, in any case. Anything else that is no finite
-//!   number is an error with line and column.
+//! * **Missing values**: as [`is_missing`] knows them (an empty field, `nan`, `NA`, `null`, ...). Anything else that is no
+//!   finite number is an error with line and column.
 //! * **Time**: the column named by the user, else one called `time`, `t`, `timestamp`, `seconds` or `daqtime`. Seconds,
 //!   unless its name says `ms` or `us`. The rate is (rows - 1) / (last - first), rounded to a whole number when it is
 //!   within 1e-4 of one. Every stamp must lie within half a sample of its place on that even grid (plus the rounding of
@@ -20,6 +20,7 @@ use std::path::Path;
 
 use super::opensignals::{self, is_sequence};
 use super::{MAX_FS_HZ, ReadOptions, Reader, read_whole, stem};
+use crate::data::names::is_missing;
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::error::{Error, Result};
 
@@ -230,8 +231,7 @@ fn parse_field(field: &str, delimiter: u8) -> Option<f64> {
     if let Some(value) = number(field) {
         return Some(value);
     }
-    let missing = ["", "nan", "na", "n/a", "null", "none"];
-    if missing.iter().any(|m| field.eq_ignore_ascii_case(m)) {
+    if is_missing(field) {
         return Some(f64::NAN);
     }
     let decimal_comma = delimiter != b',' && field.matches(',').count() == 1;
