@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use heartlore::checkpoint::json::Value;
 use heartlore::checkpoint::{TensorView, safetensors};
+use heartlore::data::content::Sketch;
 use heartlore::error::Kind;
 use heartlore::graph::{Exec, OutputRequest, Plan};
-use heartlore::model::{BandPass, CONFIG, Card, Output, PREPROCESSOR, PROVENANCE, Provenance, Preprocessing, README, Task, WEIGHTS};
-use heartlore::data::content::Sketch;
 use heartlore::model::provenance::{Naming, SeenRecording};
+use heartlore::model::{
+    BandPass, CONFIG, Card, Output, PREPROCESSOR, PROVENANCE, Preprocessing, Provenance, README, Task,
+    WEIGHTS,
+};
 use heartlore::nn::{self, Activation, EncoderNorm, MaskConfig, ModelConfig, NormOrder, Pooling, Positions};
 use heartlore::signal::{Normalisation, Rng};
 use heartlore::{Error, Model};
@@ -86,7 +89,10 @@ fn provenance() -> Provenance {
         sketch: Sketch::of(&samples, 128.0),
     };
     Provenance {
-        recordings: vec![recording.clone(), SeenRecording { subject: "b".into(), samples: Some("12".into()), ..recording }],
+        recordings: vec![
+            recording.clone(),
+            SeenRecording { subject: "b".into(), samples: Some("12".into()), ..recording },
+        ],
         complete: true,
         labelled_people: Some([("set".to_string(), ["a".to_string()].into())].into()),
         labelled_complete: false,

@@ -8,8 +8,8 @@ use crate::cli::{Context, reports, simulate};
 use crate::data::names::{class_key, is_missing, obvious_class};
 use crate::data::store::Store;
 use crate::error::{Error, IoContext, Result};
-use crate::model::InitProvenance;
 use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
+use crate::model::InitProvenance;
 use crate::report::{NoticeKind, Report, Tile};
 
 const EXAMPLES: &str = "\

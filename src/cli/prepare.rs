@@ -356,7 +356,8 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
         }
     }
     if files.again > 0 {
-        context.note(format!("{} paths lead to a recording that is there already; it counts once", files.again));
+        context
+            .note(format!("{} paths lead to a recording that is there already; it counts once", files.again));
     }
     let files = files.files;
     if !files.is_empty() {

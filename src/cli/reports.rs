@@ -115,8 +115,8 @@ pub fn evaluation(judged: &Evaluation) -> Section {
     for note in &judged.notes {
         section = section.notice(NoticeKind::Info, "Note", note);
     }
-    let mut table =
-        Table::new(judged.marked("Scores over all test windows, with intervals over people.")).column("method", Align::Left);
+    let mut table = Table::new(judged.marked("Scores over all test windows, with intervals over people."))
+        .column("method", Align::Left);
     for name in METRICS {
         table = table.column(name, Align::Right);
     }
@@ -147,7 +147,9 @@ pub fn evaluation(judged: &Evaluation) -> Section {
             bars: &bars,
             reference: Some((0.5, "chance")),
         }),
-        judged.marked("The mean of the two classes' recalls, so that guessing the larger class gives one half."),
+        judged.marked(
+            "The mean of the two classes' recalls, so that guessing the larger class gives one half.",
+        ),
     ));
     if let Some(m) = judged.methods.first() {
         let classes = [judged.negative.as_str(), judged.positive.as_str()];

@@ -324,7 +324,8 @@ impl ContentIndex {
             pairs.sort_unstable();
             pairs.dedup();
             let every = sketch.every.max(self.every[number as usize]);
-            in_line(&pairs, LINE.saturating_mul(every.try_into().unwrap_or(u32::MAX))).then_some(number as usize)
+            in_line(&pairs, LINE.saturating_mul(every.try_into().unwrap_or(u32::MAX)))
+                .then_some(number as usize)
         });
         shared.collect()
     }
@@ -348,7 +349,6 @@ fn in_line(pairs: &[(i64, u32)], line: u32) -> bool {
     false
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,10 +365,13 @@ mod tests {
         let (rate, t_height) = (0.6 + 0.5 * random(), 0.1 + 0.3 * random());
         let mut at = 0.3 * random();
         while at < 60.0 {
-            for (delay, height, width) in [(-0.16, 0.12, 0.02), (0.0, 1.1, 0.009), (0.03, -0.2, 0.01), (0.28, t_height, 0.05)] {
+            for (delay, height, width) in
+                [(-0.16, 0.12, 0.02), (0.0, 1.1, 0.009), (0.03, -0.2, 0.01), (0.28, t_height, 0.05)]
+            {
                 let centre = (at + delay) * fs_hz;
                 let reach = 5.0 * width * fs_hz;
-                for i in (centre - reach).max(0.0) as usize..((centre + reach).max(0.0) as usize).min(x.len()) {
+                for i in (centre - reach).max(0.0) as usize..((centre + reach).max(0.0) as usize).min(x.len())
+                {
                     let d = (i as f64 - centre) / (width * fs_hz);
                     x[i] += height * (-0.5 * d * d).exp();
                 }
@@ -424,7 +427,10 @@ mod tests {
         // Of ten seconds a quarter of the anchors is too few to deny anything, and all of them are enough.
         let short = Sketch::of(&x[1280..2560], 128.0);
         assert!(short.decides(&whole) && !short.decides(&thin) && !Sketch::default().decides(&whole));
-        assert_eq!([thinning(100, 100), thinning(101, 100), thinning(500, 100), thinning(0, 1)], [1, 2, 8, 1]);
+        assert_eq!(
+            [thinning(100, 100), thinning(101, 100), thinning(500, 100), thinning(0, 1)],
+            [1, 2, 8, 1]
+        );
         for bad in ["", "1", "0:", "1:abc", "x:", "1:000000000000000000g0"] {
             assert!(bad.parse::<Sketch>().is_err(), "{bad}");
         }
@@ -432,7 +438,13 @@ mod tests {
 
     #[test]
     fn nothing_is_said_of_what_has_no_shape() {
-        for x in [vec![], vec![1.0; 5000], vec![f64::NAN; 5000], vec![f64::MAX; 3000], ecg(1, 128.0)[..380].to_vec()] {
+        for x in [
+            vec![],
+            vec![1.0; 5000],
+            vec![f64::NAN; 5000],
+            vec![f64::MAX; 3000],
+            ecg(1, 128.0)[..380].to_vec(),
+        ] {
             assert!(Sketch::of(&x, 128.0).is_empty());
         }
         // Rates of no recording: no panic.

@@ -4,12 +4,13 @@
 /// Whether `text` says that there is no value: what R, NumPy, pandas, SAS, Excel and people write for it.
 pub fn is_missing(text: &str) -> bool {
     const WORDS: [&str; 17] = [
-        "", "nan", "+nan", "-nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "null", "none", "nil", "nat", "missing", ".",
-        "?",
+        "", "nan", "+nan", "-nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "null", "none", "nil", "nat",
+        "missing", ".", "?",
     ];
     let text = text.trim_matches(|c: char| c.is_whitespace() || INVISIBLE.contains(&c));
     // Dashes of any number: -, --, an en dash.
-    WORDS.iter().any(|w| text.eq_ignore_ascii_case(w)) || text.chars().all(|c| "-\u{2013}\u{2014}".contains(c))
+    WORDS.iter().any(|w| text.eq_ignore_ascii_case(w))
+        || text.chars().all(|c| "-\u{2013}\u{2014}".contains(c))
 }
 
 /// Characters that are not seen: byte-order mark, zero-width space and joiners, soft hyphen, word joiner.
@@ -42,7 +43,13 @@ pub fn name_key(name: &str) -> Vec<String> {
     }
     // A table program writes a column of whole numbers with a gap as 1.0, 2.0, also behind a prefix.
     let name = match name.rsplit_once('.') {
-        Some((front, zeros)) if !zeros.is_empty() && zeros.chars().all(|c| c == '0') && front.ends_with(|c: char| c.is_ascii_digit()) => front,
+        Some((front, zeros))
+            if !zeros.is_empty()
+                && zeros.chars().all(|c| c == '0')
+                && front.ends_with(|c: char| c.is_ascii_digit()) =>
+        {
+            front
+        }
         _ => &name,
     };
     let mut out: Vec<String> = Vec::new();
@@ -96,7 +103,9 @@ pub fn obvious_class(class: &str, other: Option<&str>) -> Option<bool> {
             (a, b) if (a, b) == (*n, *p) => Some(false),
             _ => None,
         }),
-        None => OBVIOUS.iter().find_map(|(p, n)| (class == *p).then_some(true).or((class == *n).then_some(false))),
+        None => {
+            OBVIOUS.iter().find_map(|(p, n)| (class == *p).then_some(true).or((class == *n).then_some(false)))
+        }
     }
 }
 
@@ -106,7 +115,27 @@ mod tests {
 
     #[test]
     fn missing_values_are_known_in_every_spelling() {
-        for text in ["", "  ", "NaN", "nan", "-NaN", "NA", "N/A", "#N/A", "<NA>", "null", "NULL", "None", "NaT", ".", "?", "-", "--", "\u{2014}", "\u{feff}NaN"] {
+        for text in [
+            "",
+            "  ",
+            "NaN",
+            "nan",
+            "-NaN",
+            "NA",
+            "N/A",
+            "#N/A",
+            "<NA>",
+            "null",
+            "NULL",
+            "None",
+            "NaT",
+            ".",
+            "?",
+            "-",
+            "--",
+            "\u{2014}",
+            "\u{feff}NaN",
+        ] {
             assert!(is_missing(text), "{text:?}");
         }
         for text in ["0", "no", "-1", "nan1", "1.", "calm", "n"] {
@@ -131,7 +160,15 @@ mod tests {
                 }
             }
         }
-        for (a, b) in [("1", "10"), ("p1", "p11"), ("1.5", "1"), ("a1b", "ab1"), ("0", ""), ("s1", "p1"), ("10", "1.00")] {
+        for (a, b) in [
+            ("1", "10"),
+            ("p1", "p11"),
+            ("1.5", "1"),
+            ("a1b", "ab1"),
+            ("0", ""),
+            ("s1", "p1"),
+            ("10", "1.00"),
+        ] {
             assert_ne!(name_key(a), name_key(b), "{a} {b}");
         }
         assert_eq!(["1", "1.0", "01", "TRUE", " True"].map(class_key), ["1", "1", "1", "true", "true"]);

@@ -285,7 +285,10 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
         }
         let subject = text("subject");
         if subject.is_none() {
-            fault("subject", "empty, or a word for a missing value; a split must know whose recording it is".into());
+            fault(
+                "subject",
+                "empty, or a word for a missing value; a split must know whose recording it is".into(),
+            );
         }
         if faults.len() > before {
             continue;

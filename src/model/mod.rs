@@ -35,9 +35,9 @@ pub mod provenance;
 mod session;
 
 pub use card::Card;
-pub use provenance::{InitProvenance, People, Provenance};
 pub use directory::{CONFIG, PREPROCESSOR, PROVENANCE, README, WEIGHTS};
 pub use preprocessing::{BandPass, Preprocessing};
+pub use provenance::{InitProvenance, People, Provenance};
 pub use session::{Output, Session};
 
 use std::sync::Arc;

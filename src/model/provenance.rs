@@ -78,7 +78,12 @@ pub struct Provenance {
 impl Provenance {
     /// Of a model whose weights were drawn at random.
     pub fn nothing() -> Self {
-        Self { recordings: Vec::new(), complete: true, labelled_people: Some(People::new()), labelled_complete: true }
+        Self {
+            recordings: Vec::new(),
+            complete: true,
+            labelled_people: Some(People::new()),
+            labelled_complete: true,
+        }
     }
 
     /// Of an earlier version's model, which says whom it saw by name at most: a pre-trained one had seen no label.
@@ -168,7 +173,11 @@ impl Provenance {
                 samples: match r.take("samples_sha256")? {
                     Value::Null => None,
                     Value::String(s) => Some(s),
-                    _ => return Err(Error::format("a text or null is expected").at(format!("{place}.samples_sha256"))),
+                    _ => {
+                        return Err(
+                            Error::format("a text or null is expected").at(format!("{place}.samples_sha256"))
+                        );
+                    }
                 },
                 sketch: r.string("sketch")?.parse().map_err(|e: Error| e.at(format!("{place}.sketch")))?,
             });
@@ -250,7 +259,12 @@ pub fn of_rows(
                 crate::data::table::Naming::File => Naming::File,
             },
             labelled,
-            files: r.sources.iter().filter_map(|&s| manifest.sources.get(s)).map(|s| s.sha256.clone()).collect(),
+            files: r
+                .sources
+                .iter()
+                .filter_map(|&s| manifest.sources.get(s))
+                .map(|s| s.sha256.clone())
+                .collect(),
             samples: r.samples_sha256.clone(),
             sketch: r.sketch.clone(),
         });
@@ -291,7 +305,8 @@ impl Comparison {
         let witness = Witness::new(names, recordings, complete);
         for (dataset, subjects) in tested.0 {
             for subject in subjects {
-                let own = tested.1.recordings.iter().filter(|r| &r.dataset == dataset && &r.subject == subject);
+                let own =
+                    tested.1.recordings.iter().filter(|r| &r.dataset == dataset && &r.subject == subject);
                 let own: Vec<&SeenRecording> = own.collect();
                 witness.judge(dataset, subject, &own, tested.1.complete, &mut out);
             }
@@ -316,7 +331,10 @@ impl<'a> Witness<'a> {
     fn new(names: Option<&'a People>, recordings: &'a [&'a SeenRecording], complete: bool) -> Self {
         let samples = recordings.iter().enumerate().filter_map(|(i, r)| Some((r.samples.as_deref()?, i)));
         let mut keys: BTreeMap<Vec<String>, Vec<(&str, &str)>> = BTreeMap::new();
-        let own = names.into_iter().flatten().flat_map(|(d, all)| all.iter().map(move |s| (d.as_str(), s.as_str())));
+        let own = names
+            .into_iter()
+            .flatten()
+            .flat_map(|(d, all)| all.iter().map(move |s| (d.as_str(), s.as_str())));
         for (dataset, subject) in own {
             keys.entry(name_key(subject)).or_default().push((dataset, subject));
         }
@@ -337,7 +355,14 @@ impl<'a> Witness<'a> {
         self.recordings.iter().find(of).map_or(Naming::Person, |r| r.naming)
     }
 
-    fn judge(&self, dataset: &str, subject: &str, own: &[&SeenRecording], own_complete: bool, out: &mut Comparison) {
+    fn judge(
+        &self,
+        dataset: &str,
+        subject: &str,
+        own: &[&SeenRecording],
+        own_complete: bool,
+        out: &mut Comparison,
+    ) {
         let person = format!("{dataset}/{subject}");
         if let Some(known) = own.iter().find_map(|r| self.holds(r)) {
             out.by_content += 1;
@@ -377,7 +402,9 @@ impl<'a> Witness<'a> {
             ));
         }
         if !named {
-            doubt(format!("the people of '{dataset}' have no names: that data set was prepared without a --table"));
+            doubt(format!(
+                "the people of '{dataset}' have no names: that data set was prepared without a --table"
+            ));
         }
         // Another table of the same study has another name.
         let unplaced = own.iter().any(|r| r.naming == Naming::Table);
@@ -391,7 +418,9 @@ impl<'a> Witness<'a> {
             ));
         }
         let part = |r: &SeenRecording| {
-            self.recordings.iter().any(|s| s.record == r.record && s.files.iter().any(|f| r.files.contains(f)))
+            self.recordings
+                .iter()
+                .any(|s| s.record == r.record && s.files.iter().any(|f| r.files.contains(f)))
         };
         if own.iter().any(|r| part(r)) {
             doubt("other parts of the same files were seen".into());
@@ -492,7 +521,11 @@ impl InitProvenance {
                     false,
                 ),
                 u => {
-                    let of = if u == n { format!("the {n} people tested") } else { format!("{u} of the {n} people tested") };
+                    let of = if u == n {
+                        format!("the {n} people tested")
+                    } else {
+                        format!("{u} of the {n} people tested")
+                    };
                     (format!("Cannot tell whether pre-training saw any of {of}: {why}."), true)
                 }
             };

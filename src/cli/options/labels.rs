@@ -149,7 +149,8 @@ impl LabelArgs {
             },
             (None, None) => {
                 let two: Vec<&String> = classes.iter().collect();
-                let which = || fail("which value is the positive class?".into(), "say so with --positive VALUE");
+                let which =
+                    || fail("which value is the positive class?".into(), "say so with --positive VALUE");
                 match two[..] {
                     [one] => match obvious_class(one, None).ok_or_else(which)? {
                         true => (one.clone(), String::new()),

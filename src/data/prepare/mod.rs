@@ -284,7 +284,8 @@ pub fn prepare(
         (begun, ready) = (now.end, (now.start, next));
     }
     let known_files: Vec<Vec<PathBuf>> = known.iter_mut().map(|k| std::mem::take(&mut k.1)).collect();
-    let (known, records): (Vec<Known<'_>>, Vec<String>) = known.into_iter().map(|(k, _, record)| (k, record)).unzip();
+    let (known, records): (Vec<Known<'_>>, Vec<String>) =
+        known.into_iter().map(|(k, _, record)| (k, record)).unzip();
     let doubts = doubts.into_iter().chain(strictly(duplicates::doubts(&known)?, settings)?);
     report.counts.warnings = doubts.chain(warnings.into_lines()).collect();
     report.counts.windows_kept = writer.len() as u64;
@@ -318,16 +319,17 @@ pub fn prepare(
     let places: BTreeMap<&PathBuf, usize> = files.iter().enumerate().map(|(i, f)| (f, i)).collect();
     let anchors = known.iter().map(|k| k.sketch.len()).sum();
     let step = thinning(anchors, MOST_ANCHORS);
-    let recordings = known.into_iter().zip(known_files).zip(records).map(|((k, files), record)| RecordingContent {
-        dataset: k.item.dataset.clone(),
-        subject: k.item.subject.clone(),
-        trial: k.item.trial.clone().unwrap_or_else(|| record.clone()),
-        record,
-        naming: k.item.naming,
-        sources: files.iter().filter_map(|f| places.get(f).copied()).collect(),
-        samples_sha256: k.samples,
-        sketch: if step > 1 { k.sketch.thinned(step) } else { k.sketch },
-    });
+    let recordings =
+        known.into_iter().zip(known_files).zip(records).map(|((k, files), record)| RecordingContent {
+            dataset: k.item.dataset.clone(),
+            subject: k.item.subject.clone(),
+            trial: k.item.trial.clone().unwrap_or_else(|| record.clone()),
+            record,
+            naming: k.item.naming,
+            sources: files.iter().filter_map(|f| places.get(f).copied()).collect(),
+            samples_sha256: k.samples,
+            sketch: if step > 1 { k.sketch.thinned(step) } else { k.sketch },
+        });
     writer.finish(Manifest {
         recordings: Some(recordings.collect()),
         format: String::new(),
