@@ -8,7 +8,7 @@ use crate::cli::{Context, reports, simulate};
 use crate::data::names::{class_key, is_missing, obvious_class};
 use crate::data::store::Store;
 use crate::error::{Error, IoContext, Result};
-use crate::evaluate::{Evaluation, FoldRows, Predictions, Settings, judge};
+use crate::evaluate::{Evaluation, FoldRows, Mark, Predictions, Settings, judge};
 use crate::model::InitProvenance;
 use crate::report::{NoticeKind, Report, Tile};
 
@@ -99,7 +99,9 @@ pub struct SplitFile {
 /// Says in a judgement whether people who are tested had been seen in pre-training.
 pub(crate) fn report_init_provenance(judged: &mut Evaluation, split: &SplitFile) {
     let Some(start) = &split.start else { return };
-    judged.label_leak = start.label_leak();
+    if let Some(sentence) = start.label_leak() {
+        judged.mark(Mark { short: "LEAK: labels seen before".into(), sentence });
+    }
     let (sentence, is_warning) = start.sentence();
     if is_warning { judged.warnings.push(sentence) } else { judged.notes.push(sentence) }
 }

@@ -341,14 +341,14 @@ fn save_model(
                 } else {
                     (*name).to_string()
                 };
-                let leak = judged.label_leak.as_ref().map(|l| format!("; {l}")).unwrap_or_default();
-                (who, format!("{:.3} ({:.3} to {:.3}), {}{leak}", i.estimate, i.low, i.high, judged.protocol))
+                let value = format!("{:.3} ({:.3} to {:.3}), {}", i.estimate, i.low, i.high, judged.protocol);
+                (who, judged.marked(&value))
             })
         })
     });
     let mut notes = store.manifest().notes.clone();
     notes.push("The figures are of the folds' models; this model was fitted on all labelled windows.".into());
-    notes.extend(judged.label_leak.clone());
+    notes.extend(judged.marks.iter().map(|m| m.sentence.clone()));
     let model = Model::from_weights(config, task, &weights.layout, &weights.values)?
         .with_preprocessing(Preprocessing::of_store(store.manifest())?)
         .with_card(Card {

@@ -106,8 +106,8 @@ pub fn evaluation(judged: &Evaluation) -> Section {
             "Windows of one recording lie on both sides of each split: the figures are no measure of generalisation.",
         );
     }
-    if let Some(leak) = &judged.label_leak {
-        section = section.notice(NoticeKind::Warning, "Labels of people tested had been seen", leak);
+    for mark in &judged.marks {
+        section = section.notice(NoticeKind::Warning, &mark.short, &mark.sentence);
     }
     for warning in &judged.warnings {
         section = section.notice(NoticeKind::Warning, "These figures may be too high", warning);

@@ -67,6 +67,15 @@ pub struct Settings {
     pub leaks: bool,
 }
 
+/// A reason why the figures may be better than the model: shown with every score, table, figure, card and JSON object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// A few words that follow a title: "LEAK: labels seen before".
+    pub short: String,
+    /// What happened and what it means.
+    pub sentence: String,
+}
+
 /// One method's scores.
 #[derive(Clone, Debug)]
 pub struct Method {
@@ -119,8 +128,8 @@ pub struct Evaluation {
     pub notes: Vec<String>,
     /// What may make the figures look better than they are, apart from folds that leak.
     pub warnings: Vec<String>,
-    /// Set when the weights had been trained on labels of people tested: every figure is shown with it.
-    pub label_leak: Option<String>,
+    /// Reasons to doubt all figures.
+    pub marks: Vec<Mark>,
 }
 
 /// Judges `p`; with `source` (windows and their rate) and `folds` beside baselines.
@@ -182,7 +191,7 @@ pub fn judge(
         tests,
         notes,
         warnings: Vec::new(),
-        label_leak: None,
+        marks: Vec::new(),
     })
 }
 
@@ -417,9 +426,14 @@ fn compare(
 }
 
 impl Evaluation {
-    /// A caption or note, with what marks every figure.
-    pub fn marked(&self, text: &str) -> String {
-        self.label_leak.as_ref().map_or_else(|| text.to_string(), |leak| format!("{leak}. {text}"))
+    /// Adds a reason to doubt the figures; every rendering shows it.
+    pub fn mark(&mut self, mark: Mark) {
+        self.marks.push(mark);
+    }
+
+    /// `title` with the marks behind it: titles of tables and figures, lines of a card.
+    pub fn marked(&self, title: &str) -> String {
+        self.marks.iter().fold(title.to_string(), |text, m| format!("{text} [{}]", m.short))
     }
 
     /// As `metrics.json`.
@@ -430,8 +444,9 @@ impl Evaluation {
             .iter()
             .map(|m| {
                 let mut scores = serde_json::Map::new();
-                if let Some(leak) = &self.label_leak {
-                    scores.insert("label_leak".into(), leak.as_str().into());
+                if !self.marks.is_empty() {
+                    let marks: Vec<&str> = self.marks.iter().map(|m| m.short.as_str()).collect();
+                    scores.insert("marks".into(), serde_json::json!(marks));
                 }
                 for ((name, i), bca) in METRICS.iter().zip(&m.intervals).zip(&m.bca) {
                     let value = i.map(|i| {
@@ -454,7 +469,7 @@ impl Evaluation {
         serde_json::json!({
             "protocol": self.protocol,
             "leaks": self.leaks,
-            "label_leak": self.label_leak,
+            "marks": self.marks.iter().map(|m| m.sentence.as_str()).collect::<Vec<_>>(),
             "classes": [self.negative, self.positive],
             "windows": self.windows,
             "positives": self.positives,
@@ -475,17 +490,16 @@ impl Evaluation {
             "{} test windows of {} people, {} '{}'\nprotocol: {}\n",
             self.windows, self.subjects, self.positives, self.positive, self.protocol
         );
-        if let Some(leak) = &self.label_leak {
-            text.push_str(&format!("{leak}\n"));
+        for mark in &self.marks {
+            text.push_str(&format!("WARNING: {}\n", mark.sentence));
         }
-        let mark = if self.label_leak.is_some() { "LEAK " } else { "" };
-        let wide = self.methods.iter().map(|m| mark.len() + m.name.len()).max().unwrap_or(0);
+        let wide = self.methods.iter().map(|m| m.name.len()).max().unwrap_or(0);
         text.push_str(&format!(
             "  {:<wide$}  {:<22} {:<22} {:<22}\n",
             "", METRICS[0], METRICS[1], METRICS[2]
         ));
         for m in &self.methods {
-            text.push_str(&format!("  {:<wide$}", format!("{mark}{}", m.name)));
+            text.push_str(&format!("  {:<wide$}", m.name));
             for i in m.intervals.iter().take(3) {
                 let cell = match i {
                     Some(i) if i.low.is_finite() => format!("{:.3} ({:.3}-{:.3})", i.estimate, i.low, i.high),
@@ -494,10 +508,13 @@ impl Evaluation {
                 };
                 text.push_str(&format!("  {cell:<21}"));
             }
+            if !self.marks.is_empty() {
+                text.push_str(&format!(" {}", self.marked("").trim()));
+            }
             text.push('\n');
         }
         for line in self.comparisons.iter().chain(&self.notes) {
-            text.push_str(&format!("  {mark}{line}\n"));
+            text.push_str(&format!("  {line}\n"));
         }
         for line in &self.warnings {
             text.push_str(&format!("  WARNING: {line}\n"));

@@ -556,7 +556,8 @@ impl InitProvenance {
         let k = self.labels_seen.len();
         (k > 0).then(|| {
             format!(
-                "LEAK: the weights at the start had been trained on labels of {k} of the {} people tested ({})",
+                "The weights at the start had been trained on labels of {k} of the {} people tested ({}): the figures say \
+                 nothing of new people.",
                 self.tested,
                 list(&self.labels_seen)
             )
