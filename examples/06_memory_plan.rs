@@ -23,7 +23,7 @@
 use heartlore::graph::{
     AttentionSpec, Columns, Exec, FeedForwardParams, Graph, Id, OutputRequest, Plan, trace,
 };
-use heartlore::graph::{Lifetime, Use};
+use heartlore::graph::{BufferKind, Lifetime};
 use heartlore::kernels::activation::Activation;
 use heartlore::kernels::losses::Reduction;
 use heartlore::kernels::pool::Pool;
@@ -212,7 +212,7 @@ impl Clock {
         let n = g.nodes().len();
         let mut letters = vec![None; n];
         let (mut forward, mut backward) = (Vec::new(), Vec::new());
-        let computed = g.ids().filter(|&id| plan.is_live(id) && !g.node(id).op.kind().is_leaf());
+        let computed = g.ids().filter(|&id| plan.is_live(id) && !g.node(id).op.is_leaf());
         for (letter, id) in ('A'..='Z').zip(computed) {
             letters[id.index()] = Some(letter);
             forward.push((id.index(), letter, false));
@@ -238,10 +238,10 @@ impl Clock {
     fn mark(&self, buffer: &Lifetime) -> String {
         let Some(letter) = self.letters[buffer.id.index()] else { return "in".into() };
         match buffer.purpose {
-            Use::Value => format!("{letter} "),
-            Use::Saved => format!("{letter}+"),
-            Use::Gradient => format!("d{letter}"),
-            Use::ScratchForward | Use::ScratchBackward => "~~".into(),
+            BufferKind::Value => format!("{letter} "),
+            BufferKind::Saved => format!("{letter}+"),
+            BufferKind::Gradient => format!("d{letter}"),
+            BufferKind::ScratchForward | BufferKind::ScratchBackward => "~~".into(),
         }
     }
 }
@@ -258,7 +258,7 @@ fn lifetimes(out: &mut dyn Write, g: &Graph, plan: &Plan, clock: &Clock) -> std:
     buffers.sort_by_key(|b| (b.span.0, b.id));
     for b in buffers {
         let what = match clock.letters[b.id.index()] {
-            Some(_) => format!("{} {}", clock.mark(b), g.node(b.id).op.kind().name()),
+            Some(_) => format!("{} {}", clock.mark(b), g.node(b.id).op.name()),
             None => format!("in {}", trace::describe(g, b.id).replace("input ", "")),
         };
         let bar: String = clock.moments.iter().map(|m| if alive(b, m.0) { "===" } else { " . " }).collect();
@@ -284,9 +284,8 @@ fn addresses(out: &mut dyn Write, g: &Graph, plan: &Plan, clock: &Clock) -> std:
         }
         writeln!(out, "{}", line.trim_end())?;
     }
-    let name = |(i, letter): (usize, &Option<char>)| {
-        letter.map(|l| format!("{l} {}", g.nodes()[i].op.kind().name()))
-    };
+    let name =
+        |(i, letter): (usize, &Option<char>)| letter.map(|l| format!("{l} {}", g.nodes()[i].op.name()));
     let names: Vec<String> = clock.letters.iter().enumerate().filter_map(name).collect();
     writeln!(out)?;
     for line in names.chunks(7) {
@@ -386,7 +385,7 @@ fn work(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
         let (mut by_kind, mut forward, mut backward) = ([0u64; 4], 0, 0);
         for row in trace::rows(&g, &plan) {
             let kind = ["linear", "attention", "feed_forward"];
-            let at = kind.iter().position(|k| *k == g.node(row.id).op.kind().name()).unwrap_or(3);
+            let at = kind.iter().position(|k| *k == g.node(row.id).op.name()).unwrap_or(3);
             by_kind[at] += row.forward;
             forward += row.forward;
             backward += row.backward;

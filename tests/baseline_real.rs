@@ -1,5 +1,6 @@
 //! Figures on real recordings: beat detection on all annotated records, and the labelled baseline on EEGMAT. Set
-//! HEARTLORE_ECG_DATA to a folder with `packed/` and `raw/`; without it every test says that it skips, and passes.
+//! HEARTLORE_ECG_DATA to a folder with `packed/` and `raw/`, and run `cargo test --release --test baseline_real -- --ignored
+//! real_data_ --nocapture`; `.ci/run` does it where the folder is.
 #![cfg(feature = "formats")]
 #![allow(clippy::print_stdout, reason = "measured figures, shown by --nocapture")]
 
@@ -13,20 +14,19 @@ use heartlore::metrics::{LogisticRegression, Scaler};
 use heartlore::signal::stream::StreamBeats;
 use heartlore::signal::{BeatAgreement, HeartRate, detect_r_peaks, plausible_rr_s, rr_intervals_s};
 
-fn data() -> Option<PathBuf> {
-    let dir = std::env::var_os("HEARTLORE_ECG_DATA").map(PathBuf::from);
-    if dir.is_none() {
-        println!("skipped: HEARTLORE_ECG_DATA is not set");
-    }
-    dir
+fn data() -> PathBuf {
+    std::env::var_os("HEARTLORE_ECG_DATA")
+        .expect("HEARTLORE_ECG_DATA names the folder of real recordings")
+        .into()
 }
 
 /// Every raw record with beat annotations, at its own rate, first channel that looks like an ECG. The detector's settings
 /// were chosen on MIT-BIH 100 and 208; the ECG-ID annotations are of 10 beats each, made by a program and unaudited, so
 /// only whether those beats were found counts there.
 #[test]
-fn beats_of_every_annotated_record() {
-    let Some(dir) = data() else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_beats_of_every_annotated_record() {
+    let dir = data();
     let mut files = Vec::new();
     for set in ["raw/mitdb", "raw/ecgid/Person_01", "raw/ecgid/Person_02"] {
         let Ok(list) = std::fs::read_dir(dir.join(set)) else { continue };
@@ -134,8 +134,9 @@ const MITDB_BEATS: [(u32, usize); 48] = [
 /// The packed MIT-BIH records come without annotations, so no sensitivity can be told of the 46 records that the detector was
 /// not tuned on; how many beats each has is published. Equal counts do not prove equal beats, but unequal ones disprove them.
 #[test]
-fn as_many_beats_as_were_annotated() {
-    let Some(dir) = data() else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_as_many_beats_as_were_annotated() {
+    let dir = data();
     let manifest = std::fs::read_to_string(dir.join("packed/manifest.csv")).unwrap();
     let mut lines = manifest.lines().map(|l| l.split(',').collect::<Vec<_>>());
     let names = lines.next().unwrap();
@@ -243,8 +244,9 @@ fn leave_one_subject_out(w: &Windows, columns: usize) -> f64 {
 
 /// The published baseline: balanced accuracy 0.72 from heart rate, 0.71 with variability.
 #[test]
-fn the_labelled_baseline_is_reproduced() {
-    let Some(dir) = data() else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_the_labelled_baseline_is_reproduced() {
+    let dir = data();
     let w = eegmat(&dir);
     let arithmetic = w.labels.iter().filter(|l| **l).count();
     let (rate, both) = (leave_one_subject_out(&w, 1), leave_one_subject_out(&w, COLUMNS));

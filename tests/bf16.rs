@@ -95,17 +95,14 @@ fn attention_takes_the_precision_and_absorbed_attention_does_not() {
     let z = absorbed.absorbed_attention(q, x, w, None, 0, None, spec).unwrap();
     for (g, root) in [(&plain, y), (&absorbed, z)] {
         let given = Given::random(g, root, 5);
-        let kind = g.node(root).op.kind();
+        let op = &g.node(root).op;
+        let (kind, rounds) = (op.kind(), op.rounds_to(MatmulPrecision::Bf16));
         for isa in Isa::available() {
             let [f32, bf16]: [Outcome<f32>; 2] = BOTH.map(|p| run_in(g, root, &given, isa, p));
             let differ = |a: &[f32], b: &[f32]| bits(a) != bits(b);
-            assert_eq!(differ(&f32.value, &bf16.value), kind.takes_bf16(), "{isa} {kind:?}");
+            assert_eq!(differ(&f32.value, &bf16.value), rounds, "{isa} {kind:?}");
             for (name, gradient) in &f32.gradients {
-                assert_eq!(
-                    differ(gradient, &bf16.gradients[name]),
-                    kind.takes_bf16(),
-                    "{isa} {kind:?} d.{name}"
-                );
+                assert_eq!(differ(gradient, &bf16.gradients[name]), rounds, "{isa} {kind:?} d.{name}");
             }
         }
     }

@@ -79,7 +79,7 @@ fn a_study_goes_from_simulation_to_evaluation() {
     assert_eq!(scores["windows"], 30);
     assert_eq!(scores["leaks"], false);
     assert!(scores["protocol"].as_str().unwrap().contains("by subject"));
-    for method in ["model", "heart rate", "heart rate and variability", "larger class"] {
+    for method in ["model", "heart rate", "heart rate and variability", "majority class"] {
         assert!(scores["methods"][method]["AUC"]["estimate"].is_number(), "{method}");
     }
     let report = std::fs::read_to_string(p.path("fine/report.html")).unwrap();
@@ -88,7 +88,7 @@ fn a_study_goes_from_simulation_to_evaluation() {
     // The same figures again, from the files.
     let again = json(&p.ok("evaluate fine --resamples 50 --json"));
     assert_eq!(again["methods"], scores["methods"]);
-    // A CSV, judged by hand: two people, one window wrong of four.
+    // A CSV, worked out by hand: two people, one window wrong of four.
     p.write("four.csv", "subject,label,probability\na,1,0.9\na,0,0.6\nb,1,0.8\nb,0,0.1\n");
     let four = json(&p.ok("evaluate four.csv --out four --json"));
     let model = &four["methods"]["model"];
@@ -261,16 +261,24 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
 }
 
 #[test]
-fn the_quickstart_ends_with_a_report_that_says_what_is_simulated() {
+fn the_quickstart_ends_with_a_report_on_real_labels() {
     let p = Place::new();
-    let out = json(&p.ok("quickstart --subjects 5 --pretrain-epochs 1 --finetune-epochs 1 --json"));
-    assert_eq!(out["simulated"], true);
-    assert_eq!(out["evaluation"]["people"], 5);
-    // Pre-training was on real people, the test on simulated ones.
-    assert!(out["evaluation"]["notes"].to_string().contains("saw none of the 5 people tested"));
+    let out = json(&p.ok("quickstart --pretrain-epochs 1 --json"));
+    assert_eq!(out["simulated"], false);
+    let rows = out["experiment"]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 9);
+    let auc = |reading: &str, model: &str| {
+        let row = rows.iter().find(|r| r["reading"] == reading && r["model"] == model).unwrap();
+        assert_eq!(row["failed"].as_array().unwrap().len(), 0, "{row}");
+        row["figures"]["auc"]["mean"].as_f64().unwrap()
+    };
+    // What is known of 36 people counts for more than what reads the window.
+    assert!((auc("new person", "heart rate") - 0.76).abs() < 0.02);
+    assert!(auc("30 s of own rest known", "heart rate") > 0.92);
+    assert!(auc("30 s of own rest known", "pre-trained, frozen") > 0.92);
     let report = std::fs::read_to_string(p.path("quickstart/report.html")).unwrap();
-    assert!(report.matches("<svg").count() >= 9);
-    for words in ["Labels and all results below are of simulated ECG", "Predictions over time", "mitbih208"] {
+    assert!(report.matches("<svg").count() >= 6);
+    for words in ["Predictions over time", "no reported emotion", "mitbih208", "own past known"] {
         assert!(report.contains(words), "{words}");
     }
     assert!(!report.contains("<script") && !report.contains("http-equiv"), "self-contained");
@@ -280,11 +288,9 @@ fn the_quickstart_ends_with_a_report_that_says_what_is_simulated() {
         n => format!("on {n} threads"),
     };
     assert!(report.contains(&threads), "{threads}");
-    // One fold's curves, not one picture per fold.
-    assert!(report.contains("Fine-tuning (simulated), first fold"));
     // Each step is a run of its own with its own configuration.
-    let text = std::fs::read_to_string(p.path("quickstart/finetune/config.toml")).unwrap();
-    assert!(text.contains("heartlore finetune"));
+    let text = std::fs::read_to_string(p.path("quickstart/pretrain/config.toml")).unwrap();
+    assert!(text.contains("heartlore pretrain"));
     // A second one does not overwrite the first.
     p.fails("quickstart --out quickstart", 2, &["exists already", "remedy"]);
 }

@@ -31,26 +31,25 @@ const SMALL: &str =
 
 /// Commands that leave a directory, with a line that runs them, the configuration they leave, and a flag whose change
 /// must show there.
-const LEAVE_A_FILE: [(&str, &str, &str); 7] = [
+const LEAVE_A_FILE: [(&str, &str, &str); 9] = [
     ("simulate", "--out study --subjects 4 --trials 2 --trial-s 15 --fs-hz 160", "study/config.toml"),
     ("prepare", "--table study/items.csv --out store --window 640 --hop 600", "store/config.toml"),
     ("pretrain", "--out pre --exclude-subject sim01 --cap-per-dataset 9 --precision bf16", "pre/config.toml"),
     ("finetune", "--out fine --label aroused --init pre/model --folds 2 --resamples 20", "fine/config.toml"),
+    ("experiment", "matrix.toml --out matrix --threads 1", "matrix/config.toml"),
     ("evaluate", "fine --resamples 30 --level 0.9", "fine/evaluate.toml"),
+    ("null-study", "fine --permutations 3 --model-permutations 1 --seed 2", "fine/null/null-study.toml"),
     (
         "predict",
         "study/sim01_01.csv study/sim02_01.csv --model fine/model --out said --precision bf16 --skip-bad",
         "said/config.toml",
     ),
-    (
-        "quickstart",
-        "--out quick --subjects 5 --pretrain-epochs 1 --finetune-epochs 1 --seed 4",
-        "quick/config.toml",
-    ),
+    ("quickstart", "--out quick --pretrain-epochs 1 --seed 4", "quick/config.toml"),
 ];
 
 /// Commands that write one file or none: their flags are in the JSON.
-const TELL_IN_JSON: [(&str, &str); 8] = [
+const TELL_IN_JSON: [(&str, &str); 9] = [
+    ("export", "--model pre/model --onnx e.onnx --what embed"),
     ("embed", "store --model pre/model --out e.npy --overwrite"),
     ("forward", "--model pre/model --input x.npy --output y.npy --threads 1"),
     ("grad", "--model fine/model --input x.npy --target t.npy --out g.safetensors --pos-weight 2"),
@@ -61,8 +60,8 @@ const TELL_IN_JSON: [(&str, &str); 8] = [
     ("bench", "--preset tiny --what predict --threads 1 --batch 1 --precision f32,bf16 --seconds 0.1"),
 ];
 
-/// A command that prints a script: its flags are not repeated there.
-const PRINT_ONLY: [&str; 1] = ["completions"];
+/// Commands that print a script, whose flags are not repeated there, or lines of JSON, of which the first holds them.
+const PRINT_ONLY: [&str; 2] = ["completions", "stream"];
 
 #[test]
 fn every_flag_of_every_command_has_help() {
@@ -115,6 +114,10 @@ fn says(there: &str, value: &str) -> bool {
 #[test]
 fn every_flag_stands_in_what_a_run_leaves() {
     let p = Place(tempfile::tempdir().unwrap());
+    let matrix = "title = \"t\"\ndata = \"store\"\nlabel = \"aroused\"\npositive = \"1\"\nnegative = \"0\"\n\
+                  protocol = \"kfold\"\nfolds = 2\nresamples = 20\nagainst = \"hr\"\n[[reading]]\nname = \"none\"\n\
+                  [[model]]\nname = \"hr\"\nbaseline = \"heart rate\"\n";
+    fs::write(p.path("matrix.toml"), matrix).unwrap();
     let program = heartlore::cli::command();
     for (name, line, file) in LEAVE_A_FILE {
         let more = if ["pretrain", "finetune"].contains(&name) { SMALL } else { "" };

@@ -170,7 +170,8 @@ fn a_run_says_when_and_gives_both_intervals() {
     assert!(low < high && (low, high) != (number(&heart_rate["low"]), number(&heart_rate["high"])));
     assert!(low < number(&heart_rate["estimate"]) && number(&heart_rate["estimate"]) < high);
     // Where BCa is not defined (every resample gives one half) it is null, not invented.
-    assert_eq!(metrics["methods"]["larger class"]["AUC"]["bca"], Value::Null);
+    assert_eq!(metrics["methods"]["majority class"]["AUC"]["bca"], Value::Null);
+    assert_eq!(metrics["methods"]["majority class"]["AUC"]["estimate"], 0.5);
 }
 
 #[test]

@@ -13,10 +13,12 @@ use heartlore::data::recording::Unit;
 use heartlore::data::store::Store;
 use heartlore::data::table::file_items;
 use heartlore::graph::MatmulPrecision;
-use heartlore::model::{BandPass, PREPROCESSOR, Preprocessing, Task};
+use heartlore::model::{BandPass, PREPROCESSOR, Preprocessing, QualityGate, Task};
 use heartlore::nn::{MaskConfig, ModelConfig};
 use heartlore::signal::simulate::{EcgParameters, simulate_ecg};
-use heartlore::signal::{Band, Normalisation, Resampler, Rng, Scaler, butterworth, sosfiltfilt};
+use heartlore::signal::{
+    Band, Normalisation, QualitySettings, Resampler, Rng, Scaler, butterworth, sosfiltfilt,
+};
 use serde_json::Value;
 
 const RATE_HZ: f64 = 64.0;
@@ -46,6 +48,7 @@ fn preprocessing() -> Preprocessing {
         filter: Some(BandPass { order: 2, low_hz: 0.8, high_hz: 25.0, zero_phase: true }),
         normalisation: Normalisation::Window,
         unit: "z-score".into(),
+        quality_gate: QualityGate::On(QualitySettings::default()),
     }
 }
 
@@ -267,6 +270,29 @@ fn embed_gives_the_features_of_a_store_and_of_recordings() {
     assert!(text.contains("filter: none against order 2 band 0.8-25 Hz zero-phase"), "{text}");
     let left: Vec<_> = fs::read_dir(home.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!left.iter().any(|n| n.to_string_lossy().contains("tmp") || n == "o.npy"), "{left:?}");
+}
+
+#[test]
+fn windows_are_judged_as_those_of_training_were() {
+    let home = Home::new();
+    home.recording("a.npy");
+    let loose = QualitySettings { max_flat_share: 1.0, min_kurtosis: 0.0, ..QualitySettings::default() };
+    for (gate, flagged, unsure) in [
+        (QualityGate::On(QualitySettings::default()), true, false),
+        (QualityGate::Off, false, false),
+        (QualityGate::On(loose), false, false),
+        (QualityGate::Unknown, true, true),
+    ] {
+        let preprocessing = Preprocessing { quality_gate: gate, ..preprocessing() };
+        home.model(&classifier().with_preprocessing(preprocessing));
+        let args = ["embed", "a.npy", "--model", "model", "--out", "r.npy", "--fs-hz", "128", "--unit", "mV"];
+        let out = home.run(&[&args[..], &["--overwrite"]].concat());
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.success(), "{said}");
+        let quality = lines(&home.path("r.csv"))[5][5].clone();
+        assert_eq!(quality == "flat line", flagged, "{gate:?}: {quality}");
+        assert_eq!(said.contains("default thresholds"), unsure, "{gate:?}: {said}");
+    }
 }
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {

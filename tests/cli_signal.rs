@@ -58,7 +58,7 @@ fn beats_as_csv_json_and_picture() {
     let p = Place::new();
     let (csv, _) = p.ok("beats ecg.csv --fs-hz 128");
     let (names, rows) = table(&csv);
-    assert_eq!(names, ["beat", "sample", "time_s", "rr_ms", "normal"]);
+    assert_eq!(names, ["beat", "sample", "time_s", "rr_ms", "normal", "usable"]);
     let (out, _) = p.ok("beats ecg.csv --fs-hz 128 --json --plot beats.svg");
     let value = json(&out);
     let beats = value["beats"].as_array().unwrap();
@@ -80,19 +80,27 @@ fn beats_as_csv_json_and_picture() {
 #[test]
 fn annotated_beats_are_compared() {
     let p = Place::new();
-    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data");
-    let Some(hea) = std::fs::read_dir(&fixtures).ok().and_then(|d| {
-        let mut names: Vec<PathBuf> = d.filter_map(|e| e.ok().map(|e| e.path())).collect();
-        names.sort();
-        names
-            .into_iter()
-            .find(|n| n.extension().is_some_and(|e| e == "hea") && n.with_extension("atr").is_file())
-    }) else {
-        eprintln!("skipped: no annotated recording in {}", fixtures.display());
-        return;
-    };
-    let (out, note) = p.ok(&format!("beats {} --json", hea.display()));
-    assert!(json(&out)["annotated"]["sensitivity"].as_f64().unwrap() > 0.98, "{note}");
+    let fs_hz = 250.0;
+    let ecg = simulate_ecg(&EcgParameters::default(), 60.0, fs_hz, 3).unwrap();
+    // WFDB: 16-bit samples, 1000 to a mV, and annotations of two bytes each: ten bits of distance, six bits of code.
+    let samples: Vec<u8> =
+        ecg.signal_mv.iter().flat_map(|mv| ((mv * 1000.0).round() as i16).to_le_bytes()).collect();
+    std::fs::write(p.path("beats.dat"), samples).unwrap();
+    let n = ecg.signal_mv.len();
+    p.write("beats.hea", &format!("beats 1 {fs_hz} {n}\nbeats.dat 16 1000(0)/mV 16 0 0 0 0 ECG\n"));
+    let (mut words, mut before) = (Vec::new(), 0);
+    for time_s in &ecg.r_times_s {
+        let peak = (time_s * fs_hz).round() as usize;
+        let distance = peak - before;
+        assert!(distance < 1024);
+        words.extend(((1 << 10) | distance as u16).to_le_bytes()); // 1: a normal beat
+        before = peak;
+    }
+    words.extend([0, 0]);
+    std::fs::write(p.path("beats.atr"), words).unwrap();
+    let (out, note) = p.ok("beats beats.hea --json");
+    let annotated = &json(&out)["annotated"];
+    assert!(annotated["sensitivity"].as_f64().unwrap() > 0.98, "{annotated} {note}");
     assert!(out.contains("annotated beats") && note.is_empty(), "{out} {note}");
 }
 

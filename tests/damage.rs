@@ -35,6 +35,8 @@ macro_rules! both {
 
 both!(
     csv,
+    text_layouts,
+    compressed,
     opensignals,
     npy_files,
     npz,
@@ -88,8 +90,9 @@ fn hurt(
     torture(&victim, damage, read);
 }
 
-/// A value takes 8 bytes, and at least two in the text; the file, its text and growing vectors come on top.
-const TEXT: usize = 32;
+/// A value takes 8 bytes, and at least two in the text; the file, its text and growing vectors come on top, and gaps of up
+/// to three times the samples.
+const TEXT: usize = 48;
 
 fn csv(damage: Damage) {
     let dir = tempfile::tempdir().unwrap();
@@ -100,6 +103,65 @@ fn csv(damage: Damage) {
     let tsv = rows.replace(',', "\t");
     fs::write(&path, format!("time_s\tECG [uV]\tx\n{tsv}")).unwrap();
     hurt(&dir, "x.csv", TEXT, damage, || open(&path));
+}
+
+/// Tables in other layouts: header blocks, UTF-16, stamps with a gap, decimal commas, text beside numbers, blanks, rows of
+/// units.
+fn text_layouts(damage: Damage) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.csv");
+    let value = |i: u32| f64::from(i * 37 % 101) / 100.0;
+    let rows = |row: &dyn Fn(u32) -> String| -> String { (0..40).map(|i| row(i) + "\n").collect() };
+    let late = |i: u32| f64::from(i) * 0.01 + if i < 20 { 0.0 } else { 0.3 };
+    let tables = [
+        "Sample Rate,512 hertz\nLead,Lead I\nUnit,mV\n\n".to_string()
+            + &rows(&|i| format!("{:.2}", value(i))),
+        "t;ecg [mV];event\n".to_string()
+            + &rows(&|i| {
+                format!("{:.2};{:.2};{}", late(i), value(i), if i == 3 { "go" } else { "" }).replace('.', ",")
+            }),
+        "time ecg\n".to_string() + &rows(&|i| format!("2021-05-05 09:00:{:06.3} {:.2}", late(i), value(i))),
+        "'Elapsed time','MLII'\n'seconds','mV'\n".to_string()
+            + &rows(&|i| format!("{:.2},{:.2}", late(i), value(i))),
+        "a.acq\n4 msec/sample\n1 channels\nECG\nmV\nmin\tCH1\t\n\t40\t\n".to_string()
+            + &rows(&|i| format!("{:.8}\t{:.2}\t", f64::from(i) * 0.004 / 60.0, value(i))),
+        rows(&|i| format!("{:.2}", value(i)).replace('.', ",")),
+    ];
+    for (k, table) in tables.iter().enumerate() {
+        let wide = k % 2 == 1;
+        let bytes: Vec<u8> = match wide {
+            true => [0xfeffu16].into_iter().chain(table.encode_utf16()).flat_map(u16::to_le_bytes).collect(),
+            false => table.clone().into_bytes(),
+        };
+        fs::write(&path, bytes).unwrap();
+        // The lines that the sniffer looks at, and their tallies, are free.
+        let options = if k == 5 { at(100.0) } else { ReadOptions::default() };
+        let victim = Victim { file: path.clone(), root: dir.path(), free: 1 << 18, multiple: TEXT };
+        torture(&victim, damage, || readers::open(&path, &options));
+    }
+}
+
+/// Archives whose content is stored as it is; what a deflated one unfolds to counts as its size.
+fn compressed(damage: Damage) {
+    use std::io::Write;
+    let table: String = (0..40).map(|i| format!("{:.2},{}\n", f64::from(i) * 0.01, i * 3 % 7)).collect();
+    let table = format!("time_s,ecg_mV\n{table}");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gzip.write_all(table.as_bytes()).unwrap();
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("x.csv", stored).unwrap();
+    zip.write_all(table.as_bytes()).unwrap();
+    for (name, bytes) in [("x.csv.gz", gzip.finish().unwrap()), ("x.zip", zip.finish().unwrap().into_inner())]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        // The inflater's window and the buffers of copying are free.
+        let few = Damage { rounds: damage.rounds / 3, cuts: damage.cuts / 3 };
+        let victim = Victim { file: path.clone(), root: dir.path(), free: 1 << 20, multiple: TEXT };
+        torture(&victim, few, || open(&path));
+    }
 }
 
 fn opensignals(damage: Damage) {

@@ -26,15 +26,49 @@ fn every_type_and_byte_order_that_numpy_wrote() {
 
 #[test]
 fn what_is_refused_says_why() {
-    for (name, word) in [
-        ("object.npy", "pickle"),
-        ("fortran.npy", "Fortran"),
-        ("three_d.npy", "dimensions"),
-        ("uint8.npy", "u1"),
-    ] {
+    for (name, word) in [("object.npy", "pickle"), ("three_d.npy", "dimensions")] {
         let error = npy::read(&fixture(name)).unwrap_err();
         assert!(error.to_string().contains(word), "{error}");
         assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn fortran_order_and_every_whole_number_as_numpy_wrote_them() {
+    let array = npy::read(&fixture("fortran.npy")).unwrap();
+    assert_eq!(
+        (&array.shape[..], &array.values[..]),
+        (&[2, 3][..], &[1.0, -2.0, 3.0, 40.0, 50.0, -32768.0][..])
+    );
+    assert_eq!(npy::read(&fixture("uint8.npy")).unwrap().values, [0.0; 4]);
+    // A part of it cannot be read by rows: a store is never taken for what it is not.
+    let mut file = std::fs::File::open(fixture("fortran.npy")).unwrap();
+    let error = npy::read_header_exact(&mut file, &fixture("fortran.npy")).unwrap_err().to_string();
+    assert!(error.contains("Fortran"), "{error}");
+    let array = |descr: &str, bytes: &[u8]| {
+        let size: usize = descr[2..].parse().unwrap();
+        let dict =
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({},), }}\n", bytes.len() / size);
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend((dict.len() as u16).to_le_bytes());
+        file.extend(dict.bytes());
+        file.extend(bytes);
+        npy::parse(&file).map(|a| a.values)
+    };
+    assert_eq!(array("|i1", &[1, 255]).unwrap(), [1.0, -1.0]);
+    assert_eq!(array("|b1", &[1, 0]).unwrap(), [1.0, 0.0]);
+    assert_eq!(array("<u2", &65_535u16.to_le_bytes()).unwrap(), [65_535.0]);
+    assert_eq!(array(">u4", &u32::MAX.to_be_bytes()).unwrap(), [4_294_967_295.0]);
+    assert_eq!(array("<i8", &(-9_007_199_254_740_992i64).to_le_bytes()).unwrap(), [-9_007_199_254_740_992.0]);
+    assert_eq!(array(">u8", &12u64.to_be_bytes()).unwrap(), [12.0]);
+    assert!(array("<i8", &i64::MAX.to_le_bytes()).unwrap_err().to_string().contains("2^53"));
+    // 1, -2, 65504 (the largest), 2^-24 (the least), infinity.
+    let halves: Vec<u8> =
+        [0x3c00u16, 0xc000, 0x7bff, 1, 0x7c00].iter().flat_map(|h| h.to_le_bytes()).collect();
+    assert_eq!(array("<f2", &halves).unwrap(), [1.0, -2.0, 65_504.0, 2f64.powi(-24), f64::INFINITY]);
+    for bad in ["<c8", "<U4", "<M8"] {
+        let bytes = vec![0u8; 4 * bad[2..].parse::<usize>().unwrap()];
+        assert!(array(bad, &bytes).unwrap_err().to_string().contains("are not read"));
     }
 }
 

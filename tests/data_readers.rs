@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use heartlore::Result;
 use heartlore::data::npy;
+use heartlore::data::readers::text::{TextOptions, TimeUnit};
 use heartlore::data::readers::{self, Only, ReadOptions};
 use heartlore::data::recording::{Channel, Recording, Unit, pick_ecg};
 
@@ -95,7 +96,8 @@ fn csv_in_its_many_shapes() {
     let r = open_text("1\n2\n3\n", &at(100.0)).unwrap();
     assert_eq!((r.channels[0].label.as_str(), r.channels[0].samples.len()), ("column 1", 3));
     // Tabs, no header, the time column by number.
-    let options = ReadOptions { time_column: Some("#1".into()), ..ReadOptions::default() };
+    let text = TextOptions { time_unit: Some(TimeUnit::Seconds), ..TextOptions::default() };
+    let options = ReadOptions { time_column: Some("#1".into()), text, ..ReadOptions::default() };
     let r = open_text("0\t7\n0.5\t8\n1\t9\n", &options).unwrap();
     assert_eq!((r.channels[0].fs_hz, r.channels.len()), (2.0, 1));
 }
@@ -104,8 +106,11 @@ fn csv_in_its_many_shapes() {
 fn csv_mistakes_name_their_place() {
     let none = ReadOptions::default();
     fails("ecg\n1\n2\n", &none, &["sampling rate", "fs_hz"]);
-    fails("ecg,x\n1,2\n1,oops\n", &at(10.0), &["line 3", "'x'", "oops"]);
-    fails("ecg,x\n1,2\n1,inf\n", &at(10.0), &["line 3", "finite"]);
+    fails("x,ecg\n1,2\n1,oops\n", &at(10.0), &["line 3", "'ecg'", "oops"]);
+    fails("x,ecg\n1,2\n1,inf\n", &at(10.0), &["line 3", "finite"]);
+    // A column that was not asked for is no reason to refuse the file, but is not passed over in silence.
+    let r = open_text("ecg,x\n1,2\n1,oops\n", &at(10.0)).unwrap();
+    assert!(r.channels.len() == 1 && r.warnings[0].contains("'x' is left out"), "{:?}", r.warnings);
     fails("ecg,x\n1,2\n1\n", &at(10.0), &["line 3", "1 fields where 2"]);
     fails("ecg\n", &at(10.0), &["no rows"]);
     fails("time_s,ecg\n0,1\n0.01,2\n0.02,2\n", &at(50.0), &["50 Hz", "100 Hz"]);

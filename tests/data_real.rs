@@ -1,5 +1,6 @@
 //! Real recordings that are not part of the source: set HEARTLORE_ECG_DATA to a directory with `packed/` and `raw/`
-//! (EEGMAT, MIT-BIH, ECG-ID, CinC 2017 from PhysioNet). Without it every test says that it skips, and passes.
+//! (EEGMAT, MIT-BIH, ECG-ID, CinC 2017 from PhysioNet), and run `cargo test --release --test data_real -- --ignored
+//! real_data_`; `.ci/run` does it where the folder is.
 #![cfg(feature = "formats")]
 
 use std::fs;
@@ -9,12 +10,11 @@ use heartlore::data::readers::{self, ReadOptions};
 use heartlore::data::recording::{Recording, Unit};
 use sha2::Digest;
 
-fn data(part: &str) -> Option<PathBuf> {
-    let dir =
-        std::env::var_os("HEARTLORE_ECG_DATA").map(|d| PathBuf::from(d).join(part)).filter(|d| d.exists());
-    if dir.is_none() {
-        eprintln!("skipped: HEARTLORE_ECG_DATA is not set, or has no {part}");
-    }
+fn data(part: &str) -> PathBuf {
+    let dir = std::env::var_os("HEARTLORE_ECG_DATA")
+        .expect("HEARTLORE_ECG_DATA names the folder of real recordings");
+    let dir = PathBuf::from(dir).join(part);
+    assert!(dir.exists(), "{} is not there", dir.display());
     dir
 }
 
@@ -37,8 +37,9 @@ fn files(dir: &std::path::Path, extension: &str) -> Vec<PathBuf> {
 
 /// EEGMAT: decoded here once more, from the format's description alone.
 #[test]
-fn eegmat_ecg_equals_an_independent_decode() {
-    let Some(dir) = data("raw/eegmat") else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_eegmat_ecg_equals_an_independent_decode() {
+    let dir = data("raw/eegmat");
     let list = files(&dir, "edf");
     assert!(!list.is_empty());
     for path in list {
@@ -70,15 +71,16 @@ fn eegmat_ecg_equals_an_independent_decode() {
 
 /// Every channel of every raw file against what pyedflib and wfdb-python read, by the SHA-256 of the f64 values.
 #[test]
-fn every_value_equals_pyedflib_and_wfdb_python_to_the_last_bit() {
-    let Some(dir) = data("raw") else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_every_value_equals_pyedflib_and_wfdb_python_to_the_last_bit() {
+    let dir = data("raw");
     let list = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/data/real.csv");
     let list = fs::read_to_string(list).unwrap();
-    let mut seen = 0;
+    let (mut seen, mut missing) = (0, Vec::new());
     for (name, expected) in list.lines().filter_map(|l| l.split_once(',')) {
         let path = dir.join(name);
         if !path.is_file() {
-            eprintln!("skipped: {name} is not there");
+            missing.push(name);
             continue;
         }
         let mut sum = sha2::Sha256::new();
@@ -89,12 +91,15 @@ fn every_value_equals_pyedflib_and_wfdb_python_to_the_last_bit() {
         assert_eq!(got, expected, "{name}");
         seen += 1;
     }
+    // The folder holds a part of what was compared once.
+    eprintln!("{seen} files are equal, {} are not in the folder: {missing:?}", missing.len());
     assert!(seen > 0);
 }
 
 #[test]
-fn mitdb_checksums_beats_and_the_shipped_excerpt() {
-    let Some(dir) = data("raw/mitdb") else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_mitdb_checksums_beats_and_the_shipped_excerpt() {
+    let dir = data("raw/mitdb");
     // Beats: the annotation counts that PhysioNet's record descriptions give for records 100 and 208.
     for (name, normal, pvc) in [("100", 2239, 1), ("208", 1586, 992)] {
         let r = open(&dir.join(format!("{name}.hea")));
@@ -110,8 +115,9 @@ fn mitdb_checksums_beats_and_the_shipped_excerpt() {
 }
 
 #[test]
-fn ecgid_and_cinc() {
-    let Some(dir) = data("raw/ecgid") else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_ecgid_and_cinc() {
+    let dir = data("raw/ecgid");
     let mut wrong = 0;
     for path in files(&dir, "hea") {
         let r = open(&path);
@@ -121,7 +127,7 @@ fn ecgid_and_cinc() {
         wrong += r.warnings.len();
     }
     eprintln!("ECG-ID: {wrong} wrong checksums in the files at hand, of the whole set 22 of 620");
-    let Some(dir) = data("raw/cinc2017") else { return };
+    let dir = data("raw/cinc2017");
     for path in files(&dir, "hea") {
         let r = open(&path);
         // Their headers hold 0 for the checksum.
@@ -134,8 +140,9 @@ fn ecgid_and_cinc() {
 
 /// The packed records against the raw files they were made from: median removed, resampled, rounded to 1 uV.
 #[test]
-fn packed_records_resemble_their_raw_files() {
-    let (Some(packed), Some(raw)) = (data("packed"), data("raw/mitdb")) else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_packed_records_resemble_their_raw_files() {
+    let (packed, raw) = (data("packed"), data("raw/mitdb"));
     let options = ReadOptions { record: Some("mitdb/100".into()), ..ReadOptions::default() };
     let got = readers::open(&packed, &options).unwrap();
     let got = got.ecg_channel(None).unwrap().to_millivolts(None).unwrap();
@@ -150,4 +157,28 @@ fn packed_records_resemble_their_raw_files() {
     let difference: Vec<f64> = got.iter().zip(&expected).map(|(a, b)| a - b).collect();
     // They used another Kaiser window, so equality is not to be had: 2 % of the signal.
     assert!(rms(&difference) < 0.02 * rms(&expected), "{} of {}", rms(&difference), rms(&expected));
+}
+
+/// LUDB as published: every record has lead ii, its rhythm and QRS boundaries in each lead's own annotation file.
+#[test]
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn ludb_records_and_their_boundaries() {
+    use heartlore::data::datasets::{find, ludb::qrs_spans};
+    let dir = data("raw/ludb");
+    let found = find("ludb").unwrap().open(&dir, false).unwrap();
+    assert!(!found.items.items.is_empty());
+    for item in &found.items.items {
+        let r = open(&item.file);
+        assert_eq!((r.channels.len(), r.channels[0].fs_hz, r.channels[0].samples.len()), (12, 500.0, 5000));
+        assert!(r.warnings.is_empty(), "{:?}: {:?}", item.file, r.warnings);
+        assert_eq!(r.channels[r.ecg_index().unwrap()].label, "ii");
+        assert!(item.labels[0].is_some(), "{:?}", item.file);
+        for lead in ["i", "ii", "v5"] {
+            let spans = qrs_spans(&item.file.with_extension(lead)).unwrap();
+            assert!(spans.len() > 3, "{:?} {lead}: {}", item.file, spans.len());
+            for [begin, peak, end] in spans {
+                assert!(begin < peak && peak < end && end - begin < 150 && end <= 5000);
+            }
+        }
+    }
 }

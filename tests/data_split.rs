@@ -72,6 +72,27 @@ proptest! {
     }
 }
 
+/// A label column `elicitor` groups stimuli: leaving one out holds out every stimulus of that kind.
+#[test]
+fn a_kind_of_stimulus_can_be_held_out() {
+    use heartlore::data::index::{Index, Row};
+    let mut index = Index::new(&["stimulus".to_string(), "elicitor".to_string()]).unwrap();
+    for i in 0..24 {
+        let film = i % 4;
+        let labels = vec![Some(format!("film{film}")), Some(["fear", "joy"][film / 2].to_string())];
+        let (subject, trial) = (format!("s{}", i / 4), film.to_string());
+        index.push(&Row { subject, trial, labels, ..Row::default() }).unwrap();
+    }
+    let keys = index.split_keys_of("elicitor");
+    let split = Split::new(&keys, Protocol::LeaveOneOut { group: Group::Stimulus }, 0.0, 0).unwrap();
+    assert_eq!(split.folds.len(), 2);
+    let films = index.split_keys().stimulus;
+    for fold in &split.folds {
+        assert!(fold.test.iter().all(|t| fold.train.iter().all(|r| films[*t] != films[*r])));
+    }
+    assert!(index.split_keys_of("nothing").stimulus.is_empty());
+}
+
 fn people(n: u32, windows: u32) -> Keys {
     let each = |f: &dyn Fn(u32, u32) -> u32| {
         (0..n).flat_map(|s| (0..windows).map(move |w| (s, w))).map(|(s, w)| f(s, w)).collect()

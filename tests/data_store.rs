@@ -144,7 +144,9 @@ fn a_store_is_whole_or_not_there() {
     assert!(small(&other, 1, true).unwrap_err().to_string().contains("no prepared store"));
     assert!(other.join("chapter1").exists());
     assert!(StoreWriter::create(&root.path().join("x"), 4, &["row".into()], false).is_err());
-    assert_eq!(small(&root.path().join("no/such/place"), 1, false).unwrap_err().kind(), Kind::Io);
+    // Directories above that are missing are made, but not of a file.
+    small(&root.path().join("no/such/place"), 1, false).unwrap();
+    assert_eq!(small(&other.join("chapter1/store"), 1, false).unwrap_err().kind(), Kind::Io);
 }
 
 #[test]
@@ -292,6 +294,17 @@ fn caps_are_shared_out_evenly() {
     let settings = PrepareSettings { max_per_subject: Some(3), ..PrepareSettings::default() };
     assert_eq!(run(&items, &settings, &root.path().join("b")).unwrap().len(), 12);
     assert_eq!(PrepareSettings::default().windows_in_hours(0.5), 180);
+    // A cap of any size that nobody reaches caps nothing: no share of it does.
+    for (i, cap) in
+        [106 * 4, usize::MAX / 3, usize::MAX / 2, usize::MAX - 1, usize::MAX].into_iter().enumerate()
+    {
+        let settings = PrepareSettings {
+            max_per_subject: Some(cap),
+            max_per_dataset: Some(cap),
+            ..PrepareSettings::default()
+        };
+        assert_eq!(run(&items, &settings, &root.path().join(i.to_string())).unwrap().len(), 106, "{cap}");
+    }
 }
 
 /// A CSV of a sine with amplitude `a`, 100 Hz, in mV, with a gap of missing samples from 13 to 14 s.

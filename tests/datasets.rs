@@ -255,36 +255,107 @@ fn a_damaged_file_of_a_set_is_dropped_or_refused() {
     assert!(set.open(dir.path(), true).unwrap_err().to_string().contains("P05"));
 }
 
-fn data(part: &str) -> Option<PathBuf> {
-    let dir =
-        std::env::var_os("HEARTLORE_ECG_DATA").map(|d| PathBuf::from(d).join(part)).filter(|d| d.exists());
-    if dir.is_none() {
-        eprintln!("skipped: HEARTLORE_ECG_DATA is not set, or has no {part}");
-    }
+fn data(part: &str) -> PathBuf {
+    let dir = std::env::var_os("HEARTLORE_ECG_DATA")
+        .expect("HEARTLORE_ECG_DATA names the folder of real recordings");
+    let dir = PathBuf::from(dir).join(part);
+    assert!(dir.exists(), "{} is not there", dir.display());
     dir
 }
 
 #[test]
-fn real_folders() {
-    let open = |name: &str, part: &str| Some(find(name).unwrap().open(&data(part)?, false).unwrap());
-    if let Some(found) = open("eegmat", "raw/eegmat") {
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_real_folders() {
+    let open = |name: &str, part: &str| find(name).unwrap().open(&data(part), false).unwrap();
+    {
+        let found = open("eegmat", "raw/eegmat");
         let state = |s: &str| found.items.items.iter().filter(|i| i.labels == [Some(s.to_string())]).count();
         assert_eq!((found.items.items.len(), state("rest"), state("arithmetic")), (6, 3, 3));
         let r = read(&found.items.items[0]).unwrap();
         assert_eq!((r.channels.len(), r.channels[0].label.as_str()), (1, "ECG ECG"));
     }
-    if let Some(found) = open("mitdb", "raw/mitdb") {
+    {
+        let found = open("mitdb", "raw/mitdb");
         assert_eq!(samples(item(&found, "100", "100")).0.len(), 650_000);
         assert!(has(&found.warnings, &["2 records where 48"]));
     }
-    if let Some(found) = open("ecgid", "raw/ecgid") {
+    {
+        let found = open("ecgid", "raw/ecgid");
         let subjects: std::collections::BTreeSet<&str> =
             found.items.items.iter().map(|i| i.subject.as_str()).collect();
         assert_eq!(subjects.into_iter().collect::<Vec<_>>(), ["Person_01", "Person_02"]);
         assert_eq!(samples(&found.items.items[0]).1, 500.0);
     }
-    if let Some(found) = open("cinc2017", "raw/cinc2017") {
+    {
+        let found = open("cinc2017", "raw/cinc2017");
         assert_eq!(found.items.items.len(), 5);
         assert!(found.items.items.iter().all(|i| samples(i).1 == 300.0));
     }
+}
+
+#[test]
+fn gudb_maus_and_drivedb_made_to_their_layouts() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |path: &str, bytes: &[u8]| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let rows =
+        |n: usize, row: &dyn Fn(usize) -> String| -> String { (0..n).map(|i| row(i) + "\n").collect() };
+    let wave = |i: usize| (i * 37 % 101) as f64 * 1e-5;
+    for task in ["sitting", "maths"] {
+        let text = rows(500, &|i| {
+            format!("{:.6} {:.6} {:.6} 0.1 0.2 {:.3}", wave(i), -wave(i), 0.0, (i % 9) as f64)
+        });
+        put(&format!("gudb/subject_03/{task}/ECG.tsv"), text.as_bytes());
+    }
+    put("gudb/subject_03/maths/annotation_cs.tsv", b"100\n300\n");
+    let found = find("gudb").unwrap().open(&dir.path().join("gudb"), false).unwrap();
+    let one = item(&found, "subject_03", "maths");
+    let (samples, fs, unit) = samples_of(one);
+    assert_eq!((samples.len(), samples[7], fs, unit), (500, wave(7), 250.0, Unit::Volt));
+    assert_eq!((labels(&found, one)["task"].as_str(), found.items.items.len()), ("maths", 2));
+    assert!(has(&found.warnings, &["1 people where 25"]));
+
+    // The second trial is shorter: its column ends with empty fields.
+    let cell = |i: usize| if i < 300 { format!("{}", wave(i)) } else { String::new() };
+    let text = "Trial 1:0back,Trial 2:2back,Trial 3:3back\n".to_string()
+        + &rows(500, &|i| format!("{},{},{}", wave(i), cell(i), wave(i + 1)));
+    put("maus/Data/Raw_data/004/inf_ecg.csv", text.as_bytes());
+    let found = find("maus").unwrap().open(&dir.path().join("maus"), false).unwrap();
+    let two = item(&found, "004", "trial2");
+    let (samples, fs, unit) = samples_of(two);
+    let missing = samples.iter().filter(|v| v.is_nan()).count();
+    assert_eq!((samples[5], missing, fs, unit), (wave(5), 200, 256.0, Unit::Arbitrary));
+    assert_eq!(labels(&found, two)["n_back"], "2");
+    assert_eq!(found.items.items.len(), 3);
+
+    let digital: Vec<u8> = (0..4 * 300i16).flat_map(|i| (i % 97).to_le_bytes()).collect();
+    // Two samples of the ECG in a frame, one of each of the others: the rate of a frame is 248 Hz here.
+    put("drivedb/drive05.hea", b"drive05 3 248 300\ndrive05.dat 16x2 1000 16 0 0 0 0 ECG\ndrive05.dat 16 1000 16 0 0 0 0 EMG\ndrive05.dat 16 1 16 0 0 0 0 HR\n");
+    put("drivedb/drive05.dat", &digital);
+    let found = find("drivedb").unwrap().open(&dir.path().join("drivedb"), false).unwrap();
+    let (samples, fs, _) = samples_of(item(&found, "drive05", "drive05"));
+    assert_eq!((samples.len(), fs, &samples[..3]), (600, 496.0, &[0.0, 0.001, 0.004][..]));
+    assert!(has(&found.warnings, &["1 drives count as one person each"]));
+    for name in ["gudb", "maus", "drivedb", "ludb"] {
+        let error = find(name).unwrap().open(&folder("amigos"), false).unwrap_err().to_string();
+        assert!(error.contains(&format!("this is not {}", name.to_uppercase())), "{error}");
+    }
+}
+
+/// As [`samples`], with the text options of the item.
+fn samples_of(item: &Item) -> (Vec<f64>, f64, Unit) {
+    let options = ReadOptions {
+        fs_hz: item.fs_hz,
+        unit: item.unit.clone(),
+        time_column: item.time_column.clone(),
+        only: Some(item.channel.clone().map_or(Only::Ecg, Only::Label)),
+        text: item.text.clone(),
+        ..ReadOptions::default()
+    };
+    let mut recording = readers::open(&item.file, &options).unwrap();
+    let channel = recording.channels.pop().unwrap();
+    (channel.samples, channel.fs_hz, channel.unit)
 }

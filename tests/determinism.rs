@@ -209,8 +209,8 @@ fn prepared_weights_change_no_bit() {
             let params = fill(&mut exec, &given);
             fill(&mut small, &one);
             let mut prepared = PackedWeights::new(&graph, &plan, isa);
-            prepared.update(&params);
             assert!(prepared.bytes() > 0);
+            let packed = prepared.update(&params);
             let mut run = |aids: ExecContext<'_, T>| {
                 let mut grads = vec![T::ZERO; params.len()];
                 exec.poison();
@@ -219,7 +219,7 @@ fn prepared_weights_change_no_bit() {
                 small.forward_with(&params, aids);
                 (bits(exec.value(root)), bits(&grads), bits(small.value(other_root)))
             };
-            assert_eq!(run(ExecContext::NONE), run(ExecContext::prepared(&prepared)), "{isa}");
+            assert_eq!(run(ExecContext::NONE), run(ExecContext::packed(packed)), "{isa}");
         });
     }
     check::<f32>(MatmulPrecision::F32);
@@ -227,18 +227,43 @@ fn prepared_weights_change_no_bit() {
     check::<f64>(MatmulPrecision::F32);
 }
 
+/// Whatever element of a weight changes, and in which way: weights packed before are refused.
 #[test]
-#[should_panic(expected = "the prepared weights are not those of the parameters")]
-fn weights_prepared_before_a_step_are_refused_after_it() {
+fn weights_packed_before_a_change_are_refused_after_it() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     let (g, root) = model(1, 0.0);
     let plan = Plan::new(&g, OutputRequest::values(&[root])).unwrap();
-    let mut prepared = PackedWeights::new(&g, &plan, Isa::best());
-    let mut exec = Exec::<f32>::new(Arc::new(g), Arc::new(plan));
-    let mut params = fill(&mut exec, &given(1, 6));
-    prepared.update(&params);
-    exec.forward_with(&params, ExecContext::prepared(&prepared));
-    params.iter_mut().for_each(|p| *p *= 1.5);
-    exec.forward_with(&params, ExecContext::prepared(&prepared));
+    let mut packed = PackedWeights::new(&g, &plan, Isa::best());
+    let mut exec = Exec::<f32>::new(Arc::new(g.clone()), Arc::new(plan));
+    let params = fill(&mut exec, &given(1, 6));
+    let refused = |packed: &PackedWeights<f32>, params: &[f32]| {
+        catch_unwind(AssertUnwindSafe(|| assert!(packed.of(params).bytes() > 0))).is_err()
+    };
+    assert!(refused(&packed, &params), "never packed");
+    exec.forward_with(&params, ExecContext::packed(packed.update(&params)));
+    assert!(!refused(&packed, &params));
+    let weights = g.layout().entries().iter().filter(|e| e.name.contains("w") && e.shape.rank() > 1);
+    let (mut tried, mut caught) = (0, 0);
+    for entry in weights {
+        let range = entry.range();
+        for i in range.clone().step_by(range.len() / 16 + 1) {
+            let mut changed = params.clone();
+            changed[i] = f32::from_bits(changed[i].to_bits() + 1);
+            tried += 1;
+            caught += usize::from(refused(&packed, &changed));
+        }
+        // All but the first and the last element, by which 0.1 decided.
+        let mut changed = params.clone();
+        changed[range.start + 1..range.end - 1].iter_mut().for_each(|p| *p += 0.25);
+        assert!(refused(&packed, &changed), "{}", entry.name);
+    }
+    assert!(tried > 50 && caught == tried, "{caught} of {tried}");
+    // The same numbers in another vector: they may change without anyone noticing.
+    let other = params.clone();
+    let mixed = catch_unwind(AssertUnwindSafe(|| {
+        exec.forward_with(&other, ExecContext::packed(packed.of(&params)));
+    }));
+    assert!(mixed.is_err());
 }
 
 /// A program's forward pass alone and on teams.
@@ -249,17 +274,15 @@ fn check_teams<T: Precision>(g: &Graph, root: Id, isa: Isa, precision: MatmulPre
     let mut prepared = PackedWeights::new(g, &plan, isa);
     let mut exec = Exec::<T>::with_isa(Arc::new(g.clone()), Arc::new(plan), isa);
     let params = fill(&mut exec, &given);
-    prepared.update(&params);
+    let packed = Some(prepared.update(&params));
     // The parts are not a few small operations only.
-    assert!(exec.share_of_time(2) < 0.6, "{isa}: {}", exec.share_of_time(2));
+    assert!(exec.parallel_fraction(2) < 0.6, "{isa}: {}", exec.parallel_fraction(2));
     exec.forward(&params);
     let alone = bits(exec.value(root));
     for threads in [1, 2, 3, 8] {
         let team = ThreadPool::new(threads).unwrap();
         exec.poison();
-        team.lead(|| {
-            exec.forward_with(&params, ExecContext { prepared: Some(&prepared), team: Some(&team) })
-        });
+        team.run(|| exec.forward_with(&params, ExecContext { packed, pool: Some(&team) }));
         let together = bits(exec.value(root));
         let first = alone.iter().zip(&together).position(|(a, b)| a != b);
         assert_eq!(first, None, "{isa} {}: {threads} threads", T::NAME);

@@ -6,15 +6,7 @@
 //! HEARTLORE_GRADIENT_CASES=100000 cargo test --release --test gradients
 //! ```
 
-#[path = "gradients/cases.rs"]
-mod cases;
-#[path = "gradients/draw.rs"]
-mod draw;
-#[path = "gradients/programs.rs"]
-mod programs;
-
-use draw::Case;
-use heartlore::graph::check::{self, Point, Settings};
+use heartlore::graph::check::{self, Case, Point, Settings, cases, programs};
 use heartlore::graph::{Graph, OpKind, trace};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -25,32 +17,9 @@ fn budget() -> usize {
     std::env::var("HEARTLORE_GRADIENT_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(4000)
 }
 
-/// A point away from kinks, trying several seeds; `None` if the program has none nearby.
-fn point_for(case: &Case, seed: u64) -> Option<Point> {
-    (0..60)
-        .map(|i| Point::random(&case.graph, seed.wrapping_mul(977).wrapping_add(i)))
-        .map(tame(case))
-        .find(|p| cases::far_from_kinks(case, p, seed))
-}
-
-/// Targets of the binary cross-entropy are probabilities and masks are zeros and ones: by the names the cases give.
-fn tame(case: &Case) -> impl Fn(Point) -> Point + '_ {
-    |mut point| {
-        for (id, values) in &mut point.inputs {
-            let name = &case.graph.node(*id).label;
-            if name.starts_with("mask") {
-                values.iter_mut().for_each(|v| *v = f64::from(*v > -0.4));
-            } else if name.starts_with("probability") {
-                values.iter_mut().for_each(|v| *v = 0.5 * (*v + 1.0));
-            }
-        }
-        point
-    }
-}
-
 fn check_case(case: &Case, seed: u64) -> Result<bool, String> {
-    let Some(point) = point_for(case, seed) else { return Ok(false) };
-    let settings = Settings { seed, dropout: case.dropout, elements: Some(24), ..Settings::default() };
+    let Some(point) = case.point(seed).map_err(|e| e.to_string())? else { return Ok(false) };
+    let settings = case.settings(seed);
     let report = check::gradients(&case.graph, case.root, &point, settings).map_err(|e| e.to_string())?;
     if report.passed() {
         return Ok(true);
@@ -91,7 +60,7 @@ fn property(name: &str, cases: usize, max_size: usize, build: impl Fn(usize, u64
 #[test]
 fn every_operation_and_random_programs_have_the_right_gradient() {
     let budget = budget();
-    let kinds: Vec<OpKind> = OpKind::ALL.into_iter().filter(|k| !k.is_leaf()).collect();
+    let kinds: Vec<OpKind> = OpKind::ALL.iter().copied().filter(|k| !k.is_leaf()).collect();
     let each = (budget * 3 / 4).div_ceil(kinds.len());
     let mut ran: BTreeMap<&str, usize> = BTreeMap::new();
     for kind in kinds {
@@ -116,7 +85,7 @@ fn random_programs_use_every_operation() {
         let case = programs::random(30, seed);
         seen.extend(case.graph.nodes().iter().map(|n| n.op.kind()));
     }
-    let missing: Vec<_> = OpKind::ALL.into_iter().filter(|k| !seen.contains(k)).collect();
+    let missing: Vec<_> = OpKind::ALL.iter().copied().filter(|k| !seen.contains(k)).collect();
     assert!(missing.is_empty(), "random programs never use {missing:?}");
 }
 

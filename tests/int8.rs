@@ -152,7 +152,10 @@ fn training_refuses_int8_and_test_windows_may_be_predicted_in_it() {
     }
     // A finished fold keeps to the precision of its predictions; that of the training said aloud is the same setting.
     let error = tuned("int8", true, None).unwrap_err();
-    assert!(error.to_string().contains("other settings"), "{error}");
+    assert!(
+        error.to_string().contains("test_precision: the run was started with Int8, now it is F32"),
+        "{error}"
+    );
     let again = tuned("f32", true, Some(MatmulPrecision::F32)).unwrap();
     assert_eq!(again.predictions, a.predictions);
 }

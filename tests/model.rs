@@ -11,11 +11,11 @@ use heartlore::error::Kind;
 use heartlore::graph::{Exec, OutputRequest, Plan};
 use heartlore::model::provenance::{Naming, SeenRecording};
 use heartlore::model::{
-    BandPass, CONFIG, Card, Output, PREPROCESSOR, PROVENANCE, Preprocessing, Provenance, README, Task,
-    WEIGHTS,
+    BandPass, CONFIG, Card, Output, PREPROCESSOR, PROVENANCE, Preprocessing, Provenance, QualityGate, README,
+    Task, WEIGHTS,
 };
 use heartlore::nn::{self, Activation, EncoderNorm, MaskConfig, ModelConfig, NormOrder, Pooling, Positions};
-use heartlore::signal::{Normalisation, Rng};
+use heartlore::signal::{Normalisation, QualitySettings, Rng};
 use heartlore::{Error, Model};
 
 fn small() -> ModelConfig {
@@ -45,6 +45,11 @@ fn preprocessing() -> Preprocessing {
         filter: Some(BandPass { order: 3, low_hz: 0.1, high_hz: 40.25, zero_phase: false }),
         normalisation: Normalisation::Recording,
         unit: "z-score".into(),
+        quality_gate: QualityGate::On(QualitySettings {
+            min_beats: 3,
+            max_flat_share: 0.1 + 0.2,
+            ..Default::default()
+        }),
     }
 }
 

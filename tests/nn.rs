@@ -4,8 +4,8 @@
 
 use heartlore::error::Kind;
 use heartlore::graph::check::{self, Point, Settings};
-use heartlore::graph::{Conv1dSpec, Exec, Graph, Id, Op, OutputRequest, Plan};
-use heartlore::kernels::pool::Pool;
+use heartlore::graph::ops::AbsorbedAttention;
+use heartlore::graph::{Exec, Graph, Id, OutputRequest, Plan};
 use heartlore::nn::{
     self, Activation, EncoderNorm, Key, MaskConfig, ModelConfig, NormOrder, Pooling, Positions,
 };
@@ -44,6 +44,7 @@ fn configurations() -> Vec<(&'static str, ModelConfig)> {
         ("mean", ModelConfig { pooling: Pooling::Mean, ..mini() }),
         ("max", ModelConfig { pooling: Pooling::Max, ..mini() }),
         ("last", ModelConfig { pooling: Pooling::Last, ..mini() }),
+        ("mean and deviation", ModelConfig { pooling: Pooling::MeanDeviation, ..mini() }),
         ("last, pre-norm, no CLS", ModelConfig { pooling: Pooling::Last, cls: false, ..pre.clone() }),
         ("no encoder norm", ModelConfig { encoder_norm: EncoderNorm::None, ..mini() }),
         ("norm after every convolution", ModelConfig { encoder_norm: EncoderNorm::Every, ..mini() }),
@@ -143,7 +144,7 @@ fn programs_have_the_documented_shapes() {
         let p = nn::reconstruct(&c, 3).unwrap();
         assert_eq!(p.graph.shape(p.output).dims(), [3, 12], "{name}");
         let p = nn::embed(&c, 3).unwrap();
-        assert_eq!(p.graph.shape(p.features).dims(), [3, c.width()], "{name}");
+        assert_eq!(p.graph.shape(p.features).dims(), [3, c.features()], "{name}");
     }
 }
 
@@ -264,7 +265,7 @@ fn computing_fewer_rows_changes_nothing() {
 #[test]
 fn one_row_absorbs_keys_and_values_and_many_do_not() {
     let absorbed = |g: &Graph| {
-        let of = |id: &Id| matches!(g.node(*id).op, Op::AbsorbedAttention { .. });
+        let of = |id: &Id| g.node(*id).op.is::<AbsorbedAttention>();
         g.ids().filter(of).count()
     };
     let (paper, small, tiny) = (ModelConfig::paper(), ModelConfig::small(), ModelConfig::tiny());
@@ -332,41 +333,8 @@ fn a_padded_row_or_window_changes_nothing() {
 }
 
 /// True if no ReLU is near its corner and no maximum near a tie, where difference quotients mislead.
-fn smooth(graph: &Arc<Graph>, point: &Point) -> bool {
-    const MARGIN: f64 = 3e-4;
-    let mut g = Graph::clone(graph);
-    let (mut corners, mut ties) = (Vec::new(), Vec::new());
-    for id in g.ids() {
-        match g.node(id).op.clone() {
-            Op::Linear { x, w, b, act: Some(Activation::Relu), .. } => {
-                corners.push(g.linear(x, w, b, None).unwrap());
-            }
-            Op::Conv1d { x, w, b, stride, padding, dilation, act: Some(Activation::Relu) } => {
-                corners.push(g.conv1d(x, w, b, Conv1dSpec { stride, padding, dilation, act: None }).unwrap());
-            }
-            Op::FeedForward { x, w1, b1, act: Activation::Relu, .. } => {
-                corners.push(g.linear(x, w1, Some(b1), None).unwrap());
-            }
-            Op::Activate { x, kind: Activation::Relu } => corners.push(x),
-            Op::Pool { x, kind: Pool::Max } => ties.push(x),
-            _ => {}
-        }
-    }
-    let probes: Vec<Id> = corners.iter().chain(&ties).copied().collect();
-    let shapes: Vec<_> = ties.iter().map(|&id| g.shape(id).dims().to_vec()).collect();
-    let (values, _) = run(&Arc::new(g), point, &probes, None);
-    let (corner_values, tie_values) = values.split_at(corners.len());
-    let tied = |v: &[f64], shape: &[usize]| {
-        let (rows, cols) = (shape[1], shape[2]);
-        (0..shape[0] * cols).any(|i| {
-            let mut column: Vec<f64> =
-                (0..rows).map(|r| v[(i / cols * rows + r) * cols + i % cols]).collect();
-            column.sort_by(f64::total_cmp);
-            column[rows - 1] - column[rows - 2] < MARGIN
-        })
-    };
-    corner_values.iter().flatten().all(|v| v.abs() > MARGIN)
-        && !tie_values.iter().zip(&shapes).any(|(v, s)| tied(v, s))
+fn smooth(graph: &Graph, root: Id, point: &Point) -> bool {
+    check::Values::at(graph, root, point, Settings::default()).unwrap().corner > 3e-4
 }
 
 #[test]
@@ -380,7 +348,7 @@ fn every_configuration_has_the_right_gradient() {
             ("classify", classify.graph, classify.loss),
             ("embed", embed.graph, embed.features),
         ] {
-            let at = (0..200).map(|seed| point(&graph, seed)).find(|p| smooth(&graph, p));
+            let at = (0..200).map(|seed| point(&graph, seed)).find(|p| smooth(&graph, root, p));
             let at = at.unwrap_or_else(|| panic!("{name}: {task}: no point away from kinks"));
             let settings = Settings { elements: Some(6), ..Settings::default() };
             let report = check::gradients(&graph, root, &at, settings).unwrap();
@@ -552,7 +520,7 @@ fn a_window_of_paper_is_worth_a_team_and_one_of_tiny_is_not() {
         let p = nn::classify(&config.without_dropout(), 1, 1.0).unwrap();
         let plan = Plan::new(&p.graph, OutputRequest::values(&[p.logits])).unwrap();
         let exec = Exec::<f32>::new(p.graph, Arc::new(plan));
-        exec.share_of_time(2) + exec.waking_time()
+        exec.parallel_fraction(2) + exec.wake_fraction()
     };
     let (paper, tiny) = (time_on_two(ModelConfig::paper()), time_on_two(ModelConfig::tiny()));
     assert!(paper < 0.6 && tiny > 1.0, "{paper} {tiny}");

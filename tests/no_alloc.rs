@@ -93,10 +93,7 @@ fn training_steps<T: Precision>(sizes: Sizes, isa: Isa, precision: MatmulPrecisi
         exec.input_mut(x).unwrap().copy_from_slice(&input);
         exec.set_index(labels, &classes).unwrap();
         // Alone in the first steps, prepared in the last.
-        if t > 2 {
-            prepared.update(&params);
-        }
-        let aids = if t > 2 { ExecContext::prepared(&prepared) } else { ExecContext::NONE };
+        let aids = if t > 2 { ExecContext::packed(prepared.update(&params)) } else { ExecContext::NONE };
         exec.forward_with(&params, aids);
         grads.fill(T::ZERO);
         exec.backward_with(&params, aids, &[T::ONE], &mut grads);
@@ -167,12 +164,12 @@ fn a_pass_on_a_team_allocates_a_few_words_only() {
     let mut prepared = PackedWeights::new(&graph, &plan, Isa::best());
     let mut exec = Exec::<f32>::new(Arc::clone(&graph), plan);
     let params: Vec<f32> = graph.layout().init(1);
-    prepared.update(&params);
+    let packed = Some(prepared.update(&params));
     exec.set_input(x, &common::cast::<f32>(&uniform(graph.shape(x).elements(), 3))).unwrap();
-    assert!(exec.share_of_time(2) < 0.6, "nothing is shared");
+    assert!(exec.parallel_fraction(2) < 0.6, "nothing is shared");
     let team = ThreadPool::new(2).unwrap();
-    let aids = ExecContext { prepared: Some(&prepared), team: Some(&team) };
-    let mut pass = || team.lead(|| exec.forward_with(&params, aids));
+    let aids = ExecContext { packed, pool: Some(&team) };
+    let mut pass = || team.run(|| exec.forward_with(&params, aids));
     pass();
     let before = ALL.load(Ordering::Relaxed);
     (0..100).for_each(|_| pass());

@@ -219,7 +219,7 @@ fn check<T: Precision>(name: &str, case: &Case, isa: Isa, tolerance: Tolerance) 
     let g = recorder.g;
     assert_eq!(g.shape(y).dims(), case["y"].dims, "{name}: shape of y");
     let mut given = Given { cotangent: case["c"].data.clone(), ..Given::default() };
-    for id in g.ids().filter(|&id| matches!(g.node(id).op.kind().name(), "input" | "param" | "index")) {
+    for id in g.ids().filter(|&id| matches!(g.node(id).op.name(), "input" | "param" | "index")) {
         let label = &g.node(id).label;
         let t = &case[label];
         assert_eq!(g.shape(id).dims(), t.dims, "{name}: shape of {label}");

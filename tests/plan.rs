@@ -1,19 +1,11 @@
 //! What a plan promises, on random programs and on a transformer: live ranges never overlap, every gradient has exactly one
 //! first writer, nothing is read before it is written, dead branches are left out, and the arena stays near its lower bound.
 
-#[path = "gradients/cases.rs"]
-#[allow(dead_code, reason = "the gradient tests use all of it")]
-mod cases;
 mod common;
-#[path = "gradients/draw.rs"]
-#[allow(dead_code, reason = "the gradient tests use all of it")]
-mod draw;
-#[path = "gradients/programs.rs"]
-mod programs;
 
-use common::{Given, Sizes, bits, fill, transformer};
-use draw::{Case, Draw};
-use heartlore::graph::{Exec, Graph, Id, Op, OpKind, OutputRequest, Plan, Precision};
+use common::{Given, Sizes, bits, fill, integers, transformer};
+use heartlore::graph::check::{Case, cases, programs};
+use heartlore::graph::{Exec, Graph, Id, OpKind, OutputRequest, Plan, Precision};
 use heartlore::kernels::Isa;
 use heartlore::tensor::Init;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,10 +19,9 @@ fn random_programs() -> impl Iterator<Item = (u64, Case)> {
 
 /// Different things to ask of a program.
 fn wants(g: &Graph, root: Id, seed: u64) -> Vec<OutputRequest> {
-    let inputs: Vec<Id> = g.ids().filter(|&id| g.node(id).op == Op::Input).collect();
-    let values: Vec<Id> = g.ids().filter(|&id| !g.node(id).op.kind().is_leaf()).collect();
-    let mut draw = Draw::new(seed);
-    let keep: Vec<Id> = (0..3).map(|_| draw.pick(&values)).collect();
+    let inputs: Vec<Id> = g.ids().filter(|&id| g.node(id).op.is_input()).collect();
+    let values: Vec<Id> = g.ids().filter(|&id| !g.node(id).op.is_leaf()).collect();
+    let keep: Vec<Id> = integers(3, values.len(), seed).into_iter().map(|i| values[i as usize]).collect();
     vec![
         OutputRequest::training(root),
         OutputRequest { keep: vec![root], root: Some(root), gradients: inputs, params: true },
@@ -82,7 +73,7 @@ fn buffers_live_as_long_as_they_are_read() {
         let plan = Plan::new(g, want).unwrap();
         let n = g.nodes().len();
         let storage = |mut id: Id| {
-            while let Op::Reshape { x } = g.node(id).op {
+            while let Some(x) = g.node(id).op.view_of() {
                 id = x;
             }
             id
@@ -90,7 +81,7 @@ fn buffers_live_as_long_as_they_are_read() {
         let value: BTreeMap<Id, (usize, usize)> = plan
             .lifetimes()
             .iter()
-            .filter(|b| b.purpose == heartlore::graph::Use::Value)
+            .filter(|b| b.purpose == heartlore::graph::BufferKind::Value)
             .map(|b| (b.id, b.span))
             .collect();
         for id in g.ids().filter(|&id| plan.is_live(id)) {
@@ -118,12 +109,12 @@ fn every_gradient_has_exactly_one_first_writer() {
             let plan = Plan::new(&case.graph, want).unwrap();
             let mut writers: BTreeMap<Id, Vec<bool>> = BTreeMap::new();
             for (_, to, first) in plan.writers() {
-                if !matches!(case.graph.node(to).op, Op::Param { .. }) {
+                if case.graph.node(to).op.parameter().is_none() {
                     writers.entry(to).or_default().push(first);
                 }
             }
             let mut seeded = root.unwrap();
-            while let Op::Reshape { x } = case.graph.node(seeded).op {
+            while let Some(x) = case.graph.node(seeded).op.view_of() {
                 seeded = x;
             }
             for (to, firsts) in writers {
@@ -162,7 +153,7 @@ fn pass<T: Precision>(exec: &mut Exec<T>, given: &Given, poison: bool) -> Vec<Ve
 fn nothing_is_read_before_it_is_written() {
     fn check<T: Precision>(programs: usize) {
         // One operation twice on the same inputs, in every form the gradient tests have; and whole programs.
-        let kinds: Vec<OpKind> = OpKind::ALL.into_iter().filter(|k| !k.is_leaf()).collect();
+        let kinds: Vec<OpKind> = OpKind::ALL.iter().copied().filter(|k| !k.is_leaf()).collect();
         let operations = kinds.iter().flat_map(|&kind| {
             (0..20u64).map(move |seed| (seed, cases::of(kind, 1 + (seed % 7) as usize, seed)))
         });
@@ -287,4 +278,68 @@ fn dead_branches_are_left_out() {
         let memory: BTreeSet<Id> = plan.lifetimes().iter().map(|b| b.id).collect();
         assert!(memory.is_subset(&needed), "seed {seed}: memory for what is not computed");
     }
+}
+
+/// A parameter that is named in the request has its value and its gradient, whether the parameters' gradients are wanted too
+/// or not, under its own name or as a view.
+#[test]
+fn a_parameter_named_in_the_request_has_a_value_and_a_gradient() {
+    let mut g = Graph::new();
+    let x = g.input("x", [3, 2]).unwrap();
+    let w = g.param("w", [2, 2], Init::Zeros).unwrap();
+    let other = g.param("other", [2], Init::Zeros).unwrap();
+    let flat = g.reshape(w, [4]).unwrap();
+    let y = g.linear(x, w, Some(other), None).unwrap();
+    let s = g.reduce(flat, heartlore::kernels::reduce::Reduce::Sum).unwrap();
+    let t = g.reduce(y, heartlore::kernels::reduce::Reduce::Sum).unwrap();
+    let root = g.add(s, t).unwrap();
+    let graph = Arc::new(g);
+    let params = [1.0f64, -2.0, 0.5, 3.0, 0.25, -0.75];
+    let point = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    // dL/dw[o, i] = sum over rows of x[i], and 1 by the sum.
+    let expected = [10.0, 13.0, 10.0, 13.0];
+    for with_params in [true, false] {
+        for named in [vec![w], vec![flat], vec![w, flat, other]] {
+            let want = OutputRequest {
+                keep: named.clone(),
+                root: Some(root),
+                gradients: named.clone(),
+                params: with_params,
+            };
+            let plan = Plan::new(&graph, want).unwrap();
+            assert_eq!(overlapping(&plan), None);
+            let mut exec = Exec::<f64>::new(Arc::clone(&graph), Arc::new(plan));
+            exec.set_input(x, &point).unwrap();
+            exec.poison();
+            let mut grads = vec![0.5; if with_params { 6 } else { 0 }];
+            for pass in 1..3 {
+                exec.forward(&params);
+                exec.backward(&params, &[1.0], &mut grads);
+                for &id in &named {
+                    if id == other {
+                        assert_eq!(exec.value(id), &params[4..]);
+                        assert_eq!(exec.gradient(id), [3.0, 3.0]);
+                    } else {
+                        assert_eq!(exec.value(id), &params[..4]);
+                        // This pass's alone, while the caller's vector adds up.
+                        assert_eq!(exec.gradient(id), expected);
+                    }
+                }
+                if with_params {
+                    let sums = expected.iter().chain(&[3.0, 3.0]).map(|g| 0.5 + f64::from(pass) * g);
+                    assert!(grads.iter().copied().eq(sums), "{grads:?}");
+                }
+            }
+        }
+    }
+    // As the root: its gradient is the cotangent.
+    let want = OutputRequest { keep: vec![], root: Some(flat), gradients: vec![w], params: true };
+    let plan = Arc::new(Plan::new(&graph, want).unwrap());
+    let mut exec = Exec::<f64>::new(Arc::clone(&graph), plan);
+    let mut grads = vec![0.0; 6];
+    exec.forward(&params);
+    exec.backward(&params, &[1.0, 2.0, 3.0, 4.0], &mut grads);
+    assert_eq!(exec.value(flat), &params[..4]);
+    assert_eq!(exec.gradient(w), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(grads, [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
 }

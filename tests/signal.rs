@@ -1,6 +1,6 @@
 //! What the signal room promises, tested from outside: agreement with SciPy (files made by
 //! `tests/oracles/signal/make.py`), with annotated recordings, and of the simulator with its parameters.
-#![allow(clippy::print_stdout, reason = "measured figures, and why a test was skipped, shown by --nocapture")]
+#![allow(clippy::print_stdout, reason = "measured figures, shown by --nocapture")]
 
 use heartlore::signal::simulate::{EcgParameters, Noise, SimulatedStudy, State, StateShift, simulate_ecg};
 use heartlore::signal::{
@@ -402,13 +402,11 @@ fn window_scaling_does_not_see_other_windows() {
     assert!((sd_alone - 1.0).abs() < 1e-9 && sd_in_company < 0.5, "{sd_alone} {sd_in_company}");
 }
 
-/// The folder of real recordings, if the reader of this test has it; otherwise says why nothing was tested.
-fn real_data() -> Option<std::path::PathBuf> {
-    let dir = std::env::var_os("HEARTLORE_ECG_DATA").map(std::path::PathBuf::from);
-    if dir.is_none() {
-        println!("skipped: HEARTLORE_ECG_DATA does not name a folder with packed/ and raw/");
-    }
-    dir
+/// The folder of real recordings, with `packed/` and `raw/`.
+fn real_data() -> std::path::PathBuf {
+    std::env::var_os("HEARTLORE_ECG_DATA")
+        .expect("HEARTLORE_ECG_DATA names the folder of real recordings")
+        .into()
 }
 
 /// Column `name` of each row of the packed data's manifest.
@@ -422,8 +420,9 @@ fn manifest(dir: &std::path::Path) -> Vec<std::collections::HashMap<String, Stri
 }
 
 #[test]
-fn the_gate_agrees_with_the_manifest_of_real_recordings() {
-    let Some(dir) = real_data() else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_the_gate_agrees_with_the_manifest_of_real_recordings() {
+    let dir = real_data();
     let settings = QualitySettings {
         max_clip_share: 1.0,
         max_flat_share: 1.0,
@@ -502,8 +501,9 @@ fn annotated_beats(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn the_detector_errs_on_less_than_one_percent_of_annotated_beats() {
-    let Some(dir) = real_data() else { return };
+#[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
+fn real_data_the_detector_errs_on_less_than_one_percent_of_annotated_beats() {
+    let dir = real_data();
     let rows = manifest(&dir);
     let data = std::fs::read(dir.join("packed/mitdb.i16")).unwrap();
     for record in ["100", "208"] {

@@ -70,7 +70,7 @@ fn pretrain_in(
     let settings = PretrainSettings {
         model: model(),
         run: run(threads),
-        augment: Augment { shift: 4, noise: 0.05, scale: 0.1 },
+        augment: Augment { shift: 4, noise: 0.05, scale: 0.1, ..Augment::default() },
     };
     let data = PretrainData {
         source: &source,

@@ -36,7 +36,7 @@ impl<'a, T: crate::Real> GradMut<'a, T> {
         }
     }
     /// Makes the content readable as an accumulator: clears it when it is to be overwritten.
-    pub fn settle(&mut self) {
+    pub fn zero_unless_accumulating(&mut self) {
         if self.beta == Beta::Zero {
             self.data.fill(T::ZERO);
             self.beta = Beta::One;

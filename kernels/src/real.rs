@@ -24,6 +24,7 @@ pub trait Real:
     + MulAssign
     + DivAssign
     + Sum
+    + crate::compiled::Compiled
     + sealed::Sealed
 {
     /// 0.

@@ -1,5 +1,8 @@
 //! CRC-32, to notice a damaged checkpoint.
 //!
+//! By hand and not by crc32fast: run states belong to the light core, whose dependencies are few by design, and eight bytes
+//! at a time keep up with the disk.
+//!
 //! The remainder of the message polynomial divided by x^32 + x^26 + x^23 + x^22 + x^16 + x^12 + x^11 + x^10 + x^8 +
 //! x^7 + x^5 + x^4 + x^2 + x + 1 over GF(2), bits reflected, start and end inverted (IEEE 802.3; the CRC of zip, gzip
 //! and PNG). It notices every error burst of up to 32 bits, so every single damaged byte, and misses other damage

@@ -16,6 +16,7 @@
 
 use super::dtype::{Dtype, Element, bf16_to_f32, f16_to_f32, le_bytes};
 use super::json::{Parser, write_string};
+use super::placeholder;
 use crate::error::{Error, IoContext, Kind, Result};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -127,6 +128,10 @@ impl<S: Read + Seek> Reader<S> {
 
     fn read_header(&mut self) -> Result<()> {
         let len = self.source.seek(SeekFrom::End(0)).map_err(io)?;
+        self.source.rewind().map_err(io)?;
+        let mut start = Vec::new();
+        Read::take(&mut self.source, placeholder::HEAD as u64).read_to_end(&mut start).map_err(io)?;
+        placeholder::refuse(&start)?;
         self.source.rewind().map_err(io)?;
         let mut head = [0u8; 8];
         if len < 8 {
@@ -275,6 +280,7 @@ impl<S: Read + Seek> Reader<S> {
     fn wrong_type(&self, name: &str, found: Dtype, wanted: &str) -> Error {
         self.name_file(
             Error::format(format!("has element type {}, wanted {wanted}", found.name()))
+                .values(wanted, found.name())
                 .at(place(name))
                 .remedy("save the tensor in that type"),
         )
@@ -291,6 +297,7 @@ impl<S: Read + Seek> Reader<S> {
         if info.shape != expected {
             return Err(self.name_file(
                 Error::shape(format!("is {:?} in the file, {expected:?} in the model", info.shape))
+                    .shapes(expected, &info.shape)
                     .at(place(name))
                     .remedy("use the configuration that was saved with the file"),
             ));
@@ -499,10 +506,10 @@ pub fn write_to(sink: &mut dyn Write, tensors: &[TensorView<'_>], metadata: &Met
     Ok(())
 }
 
-/// Writes `tensors` and `metadata` to the file at `path`, whole or not at all ([`super::write_atomic`]).
+/// Writes `tensors` and `metadata` to the file at `path`, whole or not at all ([`super::replace_file`]).
 ///
 /// # Errors
 /// As [`write_to`].
 pub fn write(path: impl AsRef<Path>, tensors: &[TensorView<'_>], metadata: &Metadata) -> Result<()> {
-    super::write_atomic(path, |sink| write_to(sink, tensors, metadata))
+    super::replace_file(path, |sink| write_to(sink, tensors, metadata))
 }

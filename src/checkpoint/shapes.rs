@@ -16,11 +16,13 @@ pub fn compare_shapes(expected: &[(String, Vec<usize>)], found: &[(String, Vec<u
     let mut missing = Vec::new();
     let mut unexpected = Vec::new();
     let mut differing = Vec::new();
+    let mut first: Option<(&[usize], &[usize])> = None;
     for (name, shape) in &wanted {
         match there.get(name) {
             None => missing.push(format!("missing {name} {shape:?}")),
             Some(other) if other != shape => {
                 differing.push(format!("{name} is {other:?} in the file, {shape:?} in the model"));
+                first.get_or_insert((*shape, *other));
             }
             Some(_) => {}
         }
@@ -39,11 +41,15 @@ pub fn compare_shapes(expected: &[(String, Vec<usize>)], found: &[(String, Vec<u
     if all.len() > LISTED {
         list.push_str(&format!("; and {} more", all.len() - LISTED));
     }
-    Err(Error::shape(format!(
+    let error = Error::shape(format!(
         "the tensors do not fit the model ({} missing, {} unexpected, {} of another shape): {list}",
         counts.0, counts.1, counts.2
     ))
-    .remedy("use the configuration that was saved with the file, or the file that belongs to this model"))
+    .remedy("use the configuration that was saved with the file, or the file that belongs to this model");
+    Err(match first {
+        Some((expected, found)) => error.shapes(expected, found),
+        None => error,
+    })
 }
 
 #[cfg(test)]
@@ -66,6 +72,8 @@ mod tests {
         let e =
             compare_shapes(&[t("a", &[2, 3]), t("b", &[4])], &[t("a", &[3, 2]), t("c", &[1])]).unwrap_err();
         assert_eq!(e.kind(), Kind::Shape);
+        assert_eq!(e.fields().expected_shape.as_deref(), Some(&[2, 3][..]));
+        assert_eq!(e.fields().found_shape.as_deref(), Some(&[3, 2][..]));
         let text = e.to_string();
         assert!(text.contains("1 missing, 1 unexpected, 1 of another shape"), "{text}");
         assert!(

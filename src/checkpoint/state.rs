@@ -14,9 +14,10 @@
 //! The room knows nothing of what the names mean. A trainer stores, for example, tensors `param/...`, `adam.m/...`,
 //! `adam.v/...`, numbers `step`, `epoch`, `position`, `seed`, floats `best`, strings `config.hash`, `manifest.hash`.
 
-use super::atomic::{FileOps, Loaded, Rotating};
 use super::crc::Crc32;
 use super::dtype::Dtype;
+use super::ops::FileOps;
+use super::rotating::{Loaded, Rotating};
 use super::safetensors::{self, Layout, Metadata, Reader, TensorView};
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
@@ -153,7 +154,7 @@ impl State {
     /// # Errors
     /// As [`State::write_to`].
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        super::write_atomic(path, |sink| self.write_to(sink))
+        super::replace_file(path, |sink| self.write_to(sink))
     }
 
     /// Reads and verifies the file at `path`.

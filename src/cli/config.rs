@@ -137,6 +137,11 @@ fn is_many(arg: &clap::Arg) -> bool {
         || arg.get_value_delimiter().is_some()
 }
 
+/// A count as a TOML value: a text where TOML's integers end.
+pub fn count(n: u64) -> toml::Value {
+    scalar(&n.to_string())
+}
+
 /// A flag's text as the simplest TOML value that reads back as the same text.
 fn scalar(text: &str) -> toml::Value {
     if let Ok(b) = text.parse::<bool>() {
@@ -147,7 +152,10 @@ fn scalar(text: &str) -> toml::Value {
     {
         return toml::Value::Integer(i);
     }
-    if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+    // An integer that TOML cannot hold stays a text: as a float it would lose digits.
+    let whole = text.trim_start_matches(['+', '-']).bytes().all(|b| b.is_ascii_digit());
+    if !whole
+        && text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
         && let Ok(f) = text.parse::<f64>()
         && f.is_finite()
     {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::windows::{self, RecordingArgs};
 use crate::data::readers::wfdb::annotations::is_beat;
-use crate::data::readers::{self, Only, ReadOptions};
-use crate::data::recording::Unit;
+use crate::data::readers::{self, Only};
+use crate::data::recording::{Annotation, Unit};
 use crate::error::{Error, Result};
 use crate::report::plots::{QualitySpan, RecordingOverview, WindowMark, recording_overview};
-use crate::signal::{detect_r_peaks, finite_runs};
+use crate::signal::{MAX_BRIDGE_S, Rhythm, bridge_losses};
 
 /// The ECG of one recording, as in the file.
 pub(super) struct Ecg {
@@ -18,8 +18,12 @@ pub(super) struct Ecg {
     pub(super) label: String,
     pub(super) unit: Unit,
     pub(super) fs_hz: f64,
-    /// Samples in the file's unit; NaN where missing.
+    /// Samples in the file's unit; NaN where missing, but for short losses, which are filled in.
     pub(super) samples: Vec<f64>,
+    /// Where short losses were filled in.
+    pub(super) bridged: Vec<Range<usize>>,
+    /// Samples that the file lacks, filled in or not.
+    pub(super) missing: usize,
     /// Times of annotated heart beats, in seconds.
     pub(super) annotated_s: Vec<f64>,
     pub(super) warnings: Vec<String>,
@@ -31,34 +35,31 @@ impl Ecg {
     /// # Errors
     /// A unit that is not known, and whatever the reader refuses.
     pub(super) fn read(file: &Path, args: &RecordingArgs) -> Result<Self> {
-        let unit = match args.unit.as_deref().map(Unit::parse) {
-            Some(Unit::Unknown(text)) => {
-                return Err(super::bad_flag("unit", format!("the unit '{text}' is not known"))
-                    .remedy("use mV, uV, V or arbitrary"));
-            }
-            unit => unit,
-        };
-        let options = ReadOptions {
-            fs_hz: args.fs_hz,
-            unit: unit.clone(),
-            record: args.record.clone(),
-            only: Some(args.channel.clone().map_or(Only::Ecg, Only::Label)),
-            ..ReadOptions::default()
-        };
+        let unit = args.unit()?;
+        let options = args.read_options(Some(args.channel.clone().map_or(Only::Ecg, Only::Label)))?;
         let recording = readers::open(file, &options)?;
-        let beats = recording.annotations.iter().filter(|a| is_beat(a.text.split(' ').next().unwrap_or("")));
+        // Words beside the numbers of a text table are events, whatever letter they begin with.
+        let coded = recording.layout.is_empty();
+        let is_beat = |a: &&Annotation| coded && is_beat(a.text.split(' ').next().unwrap_or(""));
+        let beats = recording.annotations.iter().filter(is_beat);
         let annotated_s = beats.map(|a| a.time_s).collect();
         let channel = recording.channels.into_iter().next();
         let channel = channel.ok_or_else(|| Error::data("no channel was read").in_file(file))?;
+        let (mut samples, mut warnings) = (channel.samples, recording.warnings);
+        let missing = samples.iter().filter(|v| !v.is_finite()).count();
+        let bridged = bridge_losses(&mut samples, channel.fs_hz);
+        warnings.extend(bridge_note(&bridged, missing));
         Ok(Self {
             file: file.to_path_buf(),
             record: recording.record,
             label: channel.label,
             unit: unit.unwrap_or(channel.unit),
             fs_hz: channel.fs_hz,
-            samples: channel.samples,
+            samples,
+            bridged,
+            missing,
             annotated_s,
-            warnings: recording.warnings,
+            warnings,
         })
     }
 
@@ -72,23 +73,48 @@ impl Ecg {
         if self.unit == Unit::Arbitrary { None } else { self.unit.to_millivolt() }
     }
 
-    /// R peaks (samples) of each stretch without missing samples, and the stretches too short to search.
+    /// Beats and the parts of the recording that the quality gate rejects.
     ///
     /// # Errors
     /// A sampling rate too low for the detector.
-    pub(super) fn beats(&self) -> Result<Beats> {
-        let mut out = Beats::default();
-        for run in finite_runs(&self.samples) {
-            // The detector's filter needs a stretch longer than its padding; two seconds hold one beat at 30 per minute.
-            if (run.len() as f64) < 2.0 * self.fs_hz {
-                out.too_short.push(run);
-                continue;
-            }
-            let peaks = detect_r_peaks(&self.samples[run.clone()], self.fs_hz);
-            let peaks = peaks.map_err(|e| e.in_file(&self.file))?;
-            out.parts.push(peaks.into_iter().map(|p| p + run.start).collect());
+    pub(super) fn rhythm(&self) -> Result<Rhythm> {
+        Rhythm::of(&self.samples, self.fs_hz, self.mv_per_unit()).map_err(|e| e.in_file(&self.file))
+    }
+
+    /// Samples that were filled in within `range`.
+    pub(super) fn bridged_in(&self, range: &Range<usize>) -> usize {
+        let common = |b: &Range<usize>| b.end.min(range.end).saturating_sub(b.start.max(range.start));
+        self.bridged.iter().map(common).sum()
+    }
+
+    /// What `beats` and `features` say of the search: stretches not searched, parts rejected, no beats at all.
+    pub(super) fn remarks(&self, rhythm: &Rhythm) -> Vec<String> {
+        let mut out = Vec::new();
+        if !rhythm.too_short.is_empty() {
+            out.push(format!("{} stretches of less than 2 s were not searched", rhythm.too_short.len()));
         }
-        Ok(out)
+        let (rejected_s, reasons) = rhythm.rejected_in(&(0..self.samples.len()), self.fs_hz);
+        if rejected_s > 0.0 {
+            let parts: Vec<String> = merged(rhythm.rejected().map(|j| j.range.clone()))
+                .iter()
+                .map(|r| format!("{:.1}-{:.1} s", r.start as f64 / self.fs_hz, r.end as f64 / self.fs_hz))
+                .collect();
+            let shown = parts.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+            let more = if parts.len() > 8 { format!(" and {} more", parts.len() - 8) } else { String::new() };
+            out.push(format!(
+                "the quality gate rejects {rejected_s:.1} of {:.1} s ({shown}{more}): {}; intervals there do not count",
+                self.duration_s(),
+                reasons.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        if rhythm.beats().next().is_none() {
+            out.push(format!(
+                "no beat was found in {:.1} s of '{}'; `heartlore inspect` shows all channels, `heartlore quality` why",
+                self.duration_s(),
+                self.label
+            ));
+        }
+        out
     }
 
     /// The picture of the recording, written to `path`.
@@ -116,22 +142,32 @@ impl Ecg {
             windows: marks,
             detail: None,
         });
-        windows::write_file(path, svg.to_string().as_bytes())
+        crate::checkpoint::write_bytes(path, svg.to_string().as_bytes())
     }
 }
 
-/// R peaks by stretch.
-#[derive(Default)]
-pub(super) struct Beats {
-    pub(super) parts: Vec<Vec<usize>>,
-    pub(super) too_short: Vec<Range<usize>>,
+/// Ranges that touch, joined.
+fn merged(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for r in ranges {
+        match out.last_mut() {
+            Some(last) if last.end == r.start => last.end = r.end,
+            _ => out.push(r),
+        }
+    }
+    out
 }
 
-impl Beats {
-    /// Times in seconds, by stretch.
-    pub(super) fn parts_s(&self, fs_hz: f64) -> Vec<Vec<f64>> {
-        self.parts.iter().map(|p| p.iter().map(|s| *s as f64 / fs_hz).collect()).collect()
-    }
+/// What is said of short losses.
+fn bridge_note(bridged: &[Range<usize>], missing: usize) -> Option<String> {
+    let filled: usize = bridged.iter().map(Range::len).sum();
+    (filled > 0).then(|| {
+        format!(
+            "{filled} of {missing} missing samples were filled in, in {} losses of at most {:.0} ms",
+            bridged.len(),
+            1000.0 * MAX_BRIDGE_S
+        )
+    })
 }
 
 /// Windows of `window_s` seconds, one every `hop_s`, over `duration_s`: (start, end) in seconds. Without a window the whole

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::options::Precision;
-use super::windows::{self, Partial, RecordingArgs, seconds};
+use super::windows::{self, RecordingArgs, seconds};
+use crate::checkpoint::{NewFile, write_bytes};
 use crate::cli::Context;
 use crate::data::npy::Writer;
 use crate::data::store::Store;
@@ -38,7 +39,7 @@ pub struct Args {
     #[arg(long)]
     pub overwrite: bool,
     /// Threads; 0 takes one per core. Does not change the numbers.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::options::threads)]
     pub threads: usize,
     /// What the operands of matrix products are rounded to: f32 (not at all), bf16, or int8 with attention in bf16; the model's
     /// parameters stay f32.
@@ -55,7 +56,9 @@ pub struct Args {
 /// A store prepared in another way than the model was trained on; a recording that cannot be used; files that exist; a
 /// disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
+    let model = super::windows::load_model(&args.model, context)?
+        .with_threads(args.threads)
+        .with_precision(args.precision.0);
     let index_path = args.out.with_extension("csv");
     if index_path == args.out {
         return Err(super::bad_flag("out", "the features cannot have the extension csv: the index takes it"));
@@ -66,8 +69,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         [dir] if dir.is_dir() => Some(Store::open(dir)?),
         _ => None,
     };
-    let part = Partial::beside(&args.out, "out")?;
-    let mut writer = Writer::create(&part.path, model.config().width())?;
+    let part = NewFile::beside(&args.out).map_err(|e| e.at("--out"))?;
+    let mut writer = Writer::create(part.path(), model.config().width())?;
     let index = match &store {
         Some(store) => of_store(args, context, &model, store, &mut writer)?,
         None => of_recordings(args, context, &model, &mut writer)?,
@@ -77,8 +80,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(Error::data("there is no window to embed")
             .remedy("give recordings longer than a window, or a store with windows"));
     }
-    windows::write_file(&index_path, &index)?;
-    part.rename(&args.out)?;
+    write_bytes(&index_path, &index)?;
+    part.commit()?;
     let (width, out) = (model.config().width(), args.out.display());
     context.result(&format!("{out}: {rows} windows x {width} features; index in {}\n", index_path.display()), || {
         serde_json::json!({
@@ -157,9 +160,9 @@ fn of_recordings(args: &Args, context: &Context, model: &Model, writer: &mut Wri
     let bar = context.progress(args.inputs.len() as u64, "embed");
     let mut lines = Vec::new();
     for (i, file) in args.inputs.iter().enumerate() {
-        let read = || windows::of_recording(model, file, &args.recording, None);
+        let read = || model.prepare_recording(file, &args.recording.options(None)?);
         let prepared = if i == 0 { windows::while_warming(model, Output::Features, read)? } else { read() }?;
-        let (name, cut) = (file.display().to_string(), &prepared.cut);
+        let (name, cut) = (file.display().to_string(), &prepared);
         cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
         if cut.windows.is_empty() {
             context.warn(format!("{name}: no window: {}", cut.why_empty()));
@@ -167,14 +170,14 @@ fn of_recordings(args: &Args, context: &Context, model: &Model, writer: &mut Wri
         for part in prepared.values.chunks(AT_A_TIME * model.config().window) {
             write_rows(writer, &model.embed(part)?, model.config().width())?;
         }
-        for (start_s, quality, _) in &cut.windows {
+        for w in &cut.windows {
             lines.push(vec![
                 lines.len().to_string(),
                 name.clone(),
                 cut.record.clone(),
-                seconds(*start_s),
-                seconds(start_s + prepared.window_s),
-                (*quality).to_string(),
+                seconds(w.start_s),
+                seconds(w.end_s),
+                w.quality.to_string(),
             ]);
         }
         bar.inc(1);

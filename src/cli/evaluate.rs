@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::write_bytes;
 use crate::cli::pretrain::is_simulated;
-use crate::cli::rundir::{curves, provenance, write_bytes};
+use crate::cli::rundir::{self, curves, provenance};
 use crate::cli::{Context, reports, simulate};
 use crate::data::names::{class_key, is_missing, obvious_class};
 use crate::data::store::Store;
 use crate::error::{Error, IoContext, Result};
-use crate::evaluate::{Evaluation, FoldRows, Mark, Predictions, Settings, judge};
+use crate::evaluate::{
+    self as evaluation, Baseline, Evaluation, FoldRows, Mark, Metric, Predictions, Settings, Study,
+    fit_baselines, statements,
+};
 use crate::model::InitProvenance;
 use crate::report::{NoticeKind, Report, Tile};
 
@@ -96,14 +100,14 @@ pub struct SplitFile {
     pub start: Option<InitProvenance>,
 }
 
-/// Says in a judgement whether people who are tested had been seen in pre-training.
+/// Says in an evaluation whether people who are tested had been seen in pre-training.
 pub(crate) fn report_init_provenance(judged: &mut Evaluation, split: &SplitFile) {
     let Some(start) = &split.start else { return };
     if let Some(sentence) = start.label_leak() {
         judged.mark(Mark { short: "LEAK: labels seen before".into(), sentence });
     }
     let (sentence, is_warning) = start.sentence();
-    if is_warning { judged.warnings.push(sentence) } else { judged.notes.push(sentence) }
+    judged.say(sentence, is_warning);
 }
 
 /// Judges and writes the report.
@@ -136,42 +140,87 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let fallback =
         || table.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
     let out = args.out.clone().unwrap_or_else(fallback);
-    std::fs::create_dir_all(&out).with_file(&out)?;
+    let _lock = rundir::lock(&out, context)?;
     let (judged, store) = if is_run {
         let split = read_split(&args.input)?;
-        let told = |mut judged: Evaluation| {
-            report_init_provenance(&mut judged, &split);
-            judged
-        };
         let dir = args.data.clone().unwrap_or_else(|| split.store.clone());
         (settings.positive, settings.negative) = (split.positive.clone(), split.negative.clone());
         (settings.protocol, settings.leaks) = (split.protocol.clone(), split.leaks);
-        if args.baselines {
-            let store = Store::open(&dir).map_err(|e| {
-                e.remedy("say where the store is with --data, or leave baselines out with --baselines=false")
-            })?;
-            let have = crate::cli::pretrain::fingerprint(&store);
-            if have != split.fingerprint {
-                return Err(Error::data(format!(
-                    "the store is not the run's: checksums are {have}, the run has {}",
-                    split.fingerprint
-                ))
-                .in_file(&dir)
-                .remedy("give the store the run was made with by --data"));
-            }
-            let rate = store.manifest().processing.rate_hz;
-            (told(judge(&p, Some((&store, rate, &split.folds)), &settings)?), Some(store))
-        } else {
-            (told(judge(&p, None, &settings)?), Store::open(&dir).ok())
-        }
+        let store = if args.baselines { Some(open_of_run(&dir, &split)?) } else { Store::open(&dir).ok() };
+        let beside = store.as_ref().filter(|_| args.baselines);
+        let mut judged = beside_baselines(&p, beside, &split.folds, &settings)?;
+        report_init_provenance(&mut judged, &split);
+        report_split(&mut judged, &split);
+        (judged, store)
     } else {
-        (judge(&p, None, &settings)?, None)
+        (evaluation::evaluate(&p, &[], &settings)?, None)
     };
     context.config.borrow_mut().set("out", out.to_string_lossy().into_owned())?;
     context.write_config(&out, FILE)?;
     write(&judged, &out, is_run.then_some(args.input.as_path()), store.as_ref(), context)?;
     let text = format!("{}  report {}\n", judged.text(), out.join("report.html").display());
     context.result(&text, || judged.json())
+}
+
+/// The store of a run, if it is still the one the run was made with.
+pub(crate) fn open_of_run(dir: &Path, split: &SplitFile) -> Result<Store> {
+    let store = Store::open(dir).map_err(|e| {
+        e.remedy("say where the store is with --data, or leave baselines out with --baselines=false")
+    })?;
+    let have = crate::cli::pretrain::fingerprint(&store);
+    if have != split.fingerprint {
+        return Err(Error::data(format!(
+            "the store is not the run's: checksums are {have}, the run has {}",
+            split.fingerprint
+        ))
+        .in_file(dir)
+        .remedy("give the store the run was made with by --data"));
+    }
+    Ok(store)
+}
+
+/// Evaluates predictions, with `store` beside the baselines fitted in the same folds.
+///
+/// # Errors
+/// As [`evaluation::evaluate`] and [`fit_baselines`].
+pub(crate) fn beside_baselines(
+    p: &Predictions,
+    store: Option<&Store>,
+    folds: &[FoldRows],
+    settings: &Settings,
+) -> Result<Evaluation> {
+    let others = match store {
+        None => Vec::new(),
+        Some(store) => {
+            let study = Study {
+                source: store,
+                fs_hz: store.manifest().processing.rate_hz,
+                folds,
+                person: store.index().split_keys().subject,
+            };
+            fit_baselines(&Baseline::standard(), p, &study)?
+        }
+    };
+    evaluation::evaluate(p, &others, settings)
+}
+
+/// Most warnings of the split that are repeated in an evaluation.
+const SPLIT_WARNINGS: usize = 5;
+
+/// Says in an evaluation what is to be known of the folds; that they leak is a mark already.
+pub(crate) fn report_split(judged: &mut Evaluation, split: &SplitFile) {
+    let of_folds: Vec<&String> =
+        split.warnings.iter().filter(|w| !split.leaks || !w.contains("LEAKS")).collect();
+    for warning in of_folds.iter().take(SPLIT_WARNINGS) {
+        judged.say(warning.as_str(), false);
+    }
+    if of_folds.len() > SPLIT_WARNINGS {
+        let more = of_folds.len() - SPLIT_WARNINGS;
+        judged.say(
+            format!("split.json has {more} more such {}.", if more == 1 { "note" } else { "notes" }),
+            false,
+        );
+    }
 }
 
 /// Writes `metrics.json` and `report.html`.
@@ -188,6 +237,9 @@ pub(crate) fn write(
     write_bytes(&out.join("metrics.json"), format!("{:#}\n", judged.json()).as_bytes())?;
     let mut report = Report::new(format!("{} or {}", judged.positive, judged.negative))
         .subtitle("How well windows of ECG tell the two states apart");
+    for mark in &judged.marks {
+        report = report.notice(NoticeKind::Warning, &mark.short, &mark.sentence);
+    }
     if store.is_some_and(is_simulated) {
         report = report.notice(NoticeKind::Simulated, "Simulated data", simulate::NOTE);
     }
@@ -203,17 +255,22 @@ pub(crate) fn write(
 /// The key figures of the model.
 pub(crate) fn tiles(judged: &Evaluation) -> Vec<Tile> {
     let Some(model) = judged.methods.first() else { return Vec::new() };
-    let names = ["Balanced accuracy", "Macro F1", "AUC"];
-    let tile = |(name, i): (&str, &Option<crate::metrics::Interval>)| match i {
-        Some(i) if i.low.is_finite() => Tile::new(
-            name,
-            format!("{:.2}", i.estimate),
-            judged.marked(&format!("{:.2} to {:.2}, {:.0} % over people", i.low, i.high, 100.0 * i.level)),
-        ),
-        Some(i) => Tile::new(name, format!("{:.2}", i.estimate), judged.marked("no interval")),
-        None => Tile::new(name, "undefined", ""),
-    };
-    names.into_iter().zip(&model.intervals).map(tile).collect()
+    [Metric::BalancedAccuracy, Metric::MacroF1, Metric::Auc]
+        .into_iter()
+        .filter_map(|m| model.score(m))
+        .map(|s| {
+            let name = statements::capitalised(s.metric.name());
+            let value = s.estimate.map_or("undefined".into(), |v| format!("{v:.2}"));
+            let detail = match (s.estimate, s.interval) {
+                (None, _) => String::new(),
+                (_, None) => "no interval".into(),
+                (_, Some(i)) => {
+                    format!("{:.2} to {:.2}, {:.0} % over people", i.low, i.high, 100.0 * i.level)
+                }
+            };
+            Tile::new(judged.marked(&name), value, detail)
+        })
+        .collect()
 }
 
 /// Reads `split.json` of a run.

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use super::options::Precision;
-use super::windows::{self, Partial};
+use super::windows;
 use crate::cli::Context;
 use crate::data::npy;
 use crate::error::Result;
 use crate::graph::MatmulPrecision;
-use crate::model::Model;
 use crate::model::Task;
 
 /// Flags of `forward`.
@@ -37,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     pub probabilities: bool,
     /// Threads; 0 takes one per core. Does not change the numbers.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::options::threads)]
     pub threads: usize,
     /// What the operands of matrix products are rounded to: f32 (not at all), bf16, or int8 with attention in bf16; the model's
     /// parameters stay f32.
@@ -50,12 +49,14 @@ pub struct Args {
 /// # Errors
 /// Windows of another length, values that are not finite, a disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
+    let model = super::windows::load_model(&args.model, context)?
+        .with_threads(args.threads)
+        .with_precision(args.precision.0);
     let samples = model.config().window;
     let (n, values) = windows::of_npy(&args.input, samples, "windows")?;
     let x: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
     let (what, shape, y) = match (model.task(), args.probabilities) {
-        (Task::Pretrained, true) => {
+        (Task::Pretrained | Task::Encoder, true) => {
             return Err(super::bad_flag(
                 "probabilities",
                 "this model was only pre-trained: it has no classifier",
@@ -63,12 +64,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             .remedy("leave the flag out for reconstructions, or give a fine-tuned model"));
         }
         (Task::Pretrained, false) => ("reconstructions", vec![n, samples], model.reconstruct(&x, &[])?),
+        (Task::Encoder, false) => ("features", vec![n, model.config().features()], model.embed(&x)?),
         (Task::Classifier { .. }, true) => ("probabilities", vec![n], model.predict(&x)?),
         (Task::Classifier { .. }, false) => ("logits", vec![n], model.logits(&x)?),
     };
-    let part = Partial::beside(&args.output, "output")?;
-    npy::write_f32(&part.path, &shape, &y)?;
-    part.rename(&args.output)?;
+    npy::write_f32(&args.output, &shape, &y)?;
     let out = args.output.display().to_string();
     context.result(
         &format!("{out}: {what} {shape:?}\n"),

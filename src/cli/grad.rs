@@ -76,12 +76,17 @@ struct Found<T> {
 /// # Errors
 /// Shapes that do not fit each other or the model; masks and labels other than 0 and 1; a mask that hides nothing.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?;
+    let model = super::windows::load_model(&args.model, context)?;
     let point = match (model.task(), &args.mask) {
         (Task::Pretrained, Some(mask)) => pretrain_point(args, mask, model.config().window)?,
         (Task::Pretrained, None) => {
             return Err(super::bad_flag("mask", "a pre-trained model needs a mask")
                 .remedy("give --mask m.npy, 1 where a point is hidden"));
+        }
+        (Task::Encoder, _) => {
+            return Err(Error::usage("this model has features only: there is no loss to differentiate")
+                .in_file(&args.model)
+                .remedy("give a pre-trained model with a reconstruction head, or a classifier"));
         }
         (Task::Classifier { .. }, None) => classify_point(args, model.config().window)?,
         (Task::Classifier { .. }, Some(_)) => {
@@ -146,7 +151,7 @@ fn classify_point(args: &Args, samples: usize) -> Result<Point> {
 /// Computes in T and writes the file. Returns the loss and the number of parameters.
 fn compute<T: Precision + Element>(args: &Args, model: &Model, point: &Point) -> Result<(f64, usize)> {
     let found = match model.task() {
-        Task::Pretrained => pretrain::<T>(model, point)?,
+        Task::Pretrained | Task::Encoder => pretrain::<T>(model, point)?,
         Task::Classifier { .. } => classify::<T>(model, point, args.pos_weight)?,
     };
     if !found.loss.is_finite() || found.gradients.iter().any(|g| !g.f64().is_finite()) {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::windows::RecordingArgs;
 use crate::checkpoint::safetensors;
 use crate::cli::{Context, overview};
-use crate::data::readers::{self, ReadOptions};
+use crate::data::readers::{self, Only};
 use crate::data::recording::Unit;
 use crate::data::store::Store;
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ use crate::nn::{self, ModelConfig};
   heartlore inspect runs/fine/checkpoints/last.ckpt
   heartlore inspect store --plot store.svg
   heartlore inspect recording.edf
+  heartlore inspect export.txt --fs-hz 250 --decimal comma
   heartlore inspect --preset paper --program pretrain --batch 4
 
 It writes no file but the picture: with --json the result holds every flag as `settings`.")]
@@ -46,9 +48,9 @@ pub struct Args {
     /// Write over an existing picture.
     #[arg(long)]
     pub overwrite: bool,
-    /// Sampling rate of a recording that names none, in Hz.
-    #[arg(long, value_name = "HZ")]
-    pub fs_hz: Option<f64>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub recording: RecordingArgs,
 }
 
 /// The programs of a model.
@@ -89,7 +91,7 @@ fn of_path(args: &Args, path: &Path, context: &Context) -> Result<(String, Value
     let run = path.join("model");
     let model = [path, &run].into_iter().find(|d| d.join(CONFIG).is_file());
     if let Some(dir) = model {
-        let model = Model::load(dir)?;
+        let model = super::windows::load_model(dir, context)?;
         return match args.program {
             Some(program) => of_config(args, model.config(), program),
             None => Ok(of_model(dir, &model)),
@@ -113,7 +115,7 @@ fn of_path(args: &Args, path: &Path, context: &Context) -> Result<(String, Value
              for recordings give the file",
         ))
     } else {
-        of_recording(path, args.fs_hz)
+        of_recording(path, &args.recording)
     }
 }
 
@@ -122,6 +124,7 @@ fn of_model(dir: &Path, model: &Model) -> (String, Value) {
     let mut text = format!("model {}\n", dir.display());
     let task = match model.task() {
         Task::Pretrained => "pre-trained, no classifier".to_string(),
+        Task::Encoder => "pre-trained, features only".to_string(),
         Task::Classifier { positive, negative, threshold } => {
             format!("classifier: {positive} from probability {threshold}, else {negative}")
         }
@@ -259,18 +262,22 @@ fn of_store(path: &Path, store: &Store) -> Result<(String, Value)> {
     Ok((text, value))
 }
 
-fn of_recording(path: &Path, fs_hz: Option<f64>) -> Result<(String, Value)> {
-    let options = ReadOptions { fs_hz, ..ReadOptions::default() };
-    let reader = readers::find(path)?;
-    let r = readers::open(path, &options)?;
-    let mut text = format!("recording {} ({}), record {}\n", path.display(), reader.name(), r.record);
+fn of_recording(path: &Path, args: &RecordingArgs) -> Result<(String, Value)> {
+    let only = args.channel.clone().map(Only::Label);
+    let (r, format) = readers::open_named(path, &args.read_options(only)?)?;
+    let mut text = format!("recording {} ({format}), record {}\n", path.display(), r.record);
+    if !r.layout.is_empty() {
+        let parts: Vec<String> = r.layout.iter().map(|(what, how)| format!("{what}: {how}")).collect();
+        text += &format!("read as {}\n", parts.join("; "));
+    }
     if let Some(subject) = &r.subject {
         text += &format!("subject {subject}\n");
     }
     if let Some(start) = &r.start {
         text += &format!("start {start}\n");
     }
-    let ecg = r.ecg_channel(None).ok().map(|c| c.label.clone());
+    let taken = if args.channel.is_some() { Some(0) } else { r.ecg_index() };
+    let ecg = taken.map(|i| r.channels[i].label.clone());
     let mut channels = Vec::new();
     for (i, c) in r.channels.iter().enumerate() {
         let finite = || c.samples.iter().copied().filter(|x| x.is_finite());
@@ -281,7 +288,7 @@ fn of_recording(path: &Path, fs_hz: Option<f64>) -> Result<(String, Value)> {
             Unit::Unknown(t) if t.is_empty() => "no unit".to_string(),
             u => u.to_string(),
         };
-        let mark = if ecg.as_deref() == Some(c.label.as_str()) { "  <- taken as ECG" } else { "" };
+        let mark = if taken == Some(i) { "  <- taken as ECG" } else { "" };
         let span = range.map_or("no samples".into(), |(l, h)| format!("{l} to {h}"));
         text += &format!(
             "#{} '{}': {} Hz, {:.1} s, {span} {unit}, {} missing{mark}\n",
@@ -297,13 +304,15 @@ fn of_recording(path: &Path, fs_hz: Option<f64>) -> Result<(String, Value)> {
         }));
     }
     if ecg.is_none() {
-        text += "no channel looks like an ECG: name one with --channel when preparing\n";
+        text += "no channel looks like an ECG: name one with --channel\n";
     }
     text += &format!("{} annotations\n", r.annotations.len());
     r.warnings.iter().for_each(|w| text += &format!("warning: {w}\n"));
     let value = json!({
-        "kind": "recording", "format": reader.name(), "record": r.record, "subject": r.subject, "start": r.start,
-        "channels": channels, "ecg": ecg, "annotations": r.annotations.len(), "warnings": r.warnings,
+        "kind": "recording", "format": format, "record": r.record, "subject": r.subject, "start": r.start,
+        "channels": channels, "ecg": ecg, "ecg_number": taken.map(|i| i + 1),
+        "annotations": r.annotations.len(), "warnings": r.warnings,
+        "layout": r.layout.iter().map(|(k, v)| (k.clone(), json!(v))).collect::<serde_json::Map<_, _>>(),
     });
     Ok((text, value))
 }

@@ -24,23 +24,29 @@ pub mod context;
 mod ecg;
 pub mod embed;
 pub mod evaluate;
+pub mod experiment;
+pub mod export;
 pub mod features;
 pub mod finetune;
 pub mod forward;
 pub mod grad;
 pub mod inspect;
 pub mod interrupt;
+pub mod null_study;
 pub mod options;
 mod overview;
 pub mod people;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
+mod probe;
 pub mod quality;
 pub mod quickstart;
 pub mod reports;
 pub mod rundir;
+pub mod selftest;
 pub mod simulate;
+pub mod stream;
 pub mod windows;
 
 pub use config::Config;
@@ -86,10 +92,18 @@ pub enum Command {
     Pretrain(pretrain::Args),
     /// Train a classifier on labelled windows, with folds that do not mix people.
     Finetune(finetune::Args),
-    /// Judge predictions beside baselines, with intervals over subjects.
+    /// Run a declared matrix of models, references and seeds, cell by cell.
+    Experiment(experiment::Args),
+    /// Score predictions beside baselines, with intervals over people.
     Evaluate(evaluate::Args),
+    /// The scores of a run against those under labels permuted within people.
+    NullStudy(null_study::Args),
     /// Probability per window of recordings.
     Predict(predict::Args),
+    /// A live signal, or a recording replayed, as one JSON line per event.
+    Stream(stream::Args),
+    /// Write a model as an ONNX file.
+    Export(export::Args),
     /// Features per window to a NumPy file.
     Embed(embed::Args),
     /// Show what is in a model, checkpoint, store or recording.
@@ -108,6 +122,8 @@ pub enum Command {
     Forward(forward::Args),
     /// Measure this machine, training and prediction.
     Bench(bench::Args),
+    /// Check the mathematics on this machine.
+    Selftest(selftest::Args),
     /// Completions for a shell.
     Completions(completions::Args),
 }
@@ -119,8 +135,12 @@ impl Command {
             Self::Prepare(args) => prepare::run(args, context),
             Self::Pretrain(args) => pretrain::run(args, context),
             Self::Finetune(args) => finetune::run(args, context),
+            Self::Experiment(args) => experiment::run(args, context),
             Self::Evaluate(args) => evaluate::run(args, context),
+            Self::NullStudy(args) => null_study::run(args, context),
             Self::Predict(args) => predict::run(args, context),
+            Self::Stream(args) => stream::run(args, context),
+            Self::Export(args) => export::run(args, context),
             Self::Embed(args) => embed::run(args, context),
             Self::Inspect(args) => inspect::run(args, context),
             Self::Beats(args) => beats::run(args, context),
@@ -130,6 +150,7 @@ impl Command {
             Self::Grad(args) => grad::run(args, context),
             Self::Forward(args) => forward::run(args, context),
             Self::Bench(args) => bench::run(args, context),
+            Self::Selftest(args) => selftest::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
     }
@@ -137,7 +158,8 @@ impl Command {
 
 /// The program as clap knows it, for help, completions and tests.
 pub fn command() -> clap::Command {
-    Cli::command()
+    // A threshold, a rating or a class may be negative: "-0.5" after a flag is its value, not a flag of its own.
+    Cli::command().allow_negative_numbers(true).mut_subcommands(|c| c.allow_negative_numbers(true))
 }
 
 /// Runs the program with `argv` (the program's own name first).
@@ -173,6 +195,7 @@ enum Failure {
 }
 
 fn run(argv: &[OsString]) -> std::result::Result<(), Failure> {
+    let argv = &signed_values(argv);
     let expanded = config::expand(argv, command()).map_err(|e| Failure::Own(e, Said::default()))?;
     let matches = command().try_get_matches_from(&expanded).map_err(Failure::Clap)?;
     let cli = Cli::from_arg_matches(&matches).map_err(Failure::Clap)?;
@@ -181,6 +204,26 @@ fn run(argv: &[OsString]) -> std::result::Result<(), Failure> {
     cli.command.run(&context).map_err(|e| Failure::Own(e, context.take_said()))?;
     context::print_said(&context.take_said());
     Ok(())
+}
+
+/// `--flag -5e-1` as `--flag=-5e-1`: clap knows negative numbers without an exponent only, and takes the rest for flags.
+fn signed_values(argv: &[OsString]) -> Vec<OsString> {
+    let is_flag = |a: &OsString| a.to_str().is_some_and(|t| t.starts_with("--") && !t.contains('='));
+    let is_number = |a: &OsString| {
+        a.to_str()
+            .is_some_and(|t| t.starts_with('-') && t.split(',').all(|n| n.trim().parse::<f64>().is_ok()))
+    };
+    let mut out: Vec<OsString> = Vec::with_capacity(argv.len());
+    for word in argv {
+        match out.last_mut() {
+            Some(flag) if is_number(word) && is_flag(flag) => {
+                flag.push("=");
+                flag.push(word);
+            }
+            _ => out.push(word.clone()),
+        }
+    }
+    out
 }
 
 /// A usage error that names the flag.

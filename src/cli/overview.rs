@@ -217,7 +217,7 @@ pub(super) fn save(
     context: &Context,
 ) -> crate::error::Result<()> {
     super::windows::check_free(path, overwrite)?;
-    super::windows::write_file(path, svg.as_str().as_bytes())?;
+    crate::checkpoint::write_bytes(path, svg.as_str().as_bytes())?;
     context.note(format!("picture: {}", path.display()));
     Ok(())
 }

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::options::Precision;
-use super::windows::{self, PreparedRecording, RecordingArgs, seconds};
+use super::windows::{self, RecordingArgs, seconds};
 use crate::cli::{Context, config, prepare};
 use crate::data::{readers, table};
 use crate::error::{Error, Kind, Result};
+use crate::evaluate::statements;
 use crate::graph::MatmulPrecision;
-use crate::model::Model;
-use crate::model::{Output, Task};
+use crate::metrics::is_positive;
+use crate::model::reading::{Place, Reference};
+use crate::model::{Model, Output, PreparedRecording, RecordingPrediction, Task, WindowSpan};
 
 /// Flags of `predict`.
 #[derive(Clone, Debug, clap::Args)]
@@ -19,6 +21,7 @@ use crate::model::{Output, Task};
   heartlore predict recording.edf --model runs/fine/model --out predictions
   heartlore predict a.csv b.csv --model runs/fine/model --fs-hz 256 --unit mV --json
   heartlore predict recordings/ --model runs/fine/model --out predictions --skip-bad
+  heartlore predict task.edf --model runs/known-rest/model --rest rest.edf   # both of one person
   heartlore predict --config predictions/config.toml --out again
 
 Recordings are filtered, resampled, cut and normalised as preprocessor_config.json of the model says. Every window gets
@@ -34,6 +37,9 @@ pub struct Args {
     /// Folder for windows.csv, recordings.csv, predictions.json and config.toml.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// A recording of the same person at rest, for a model that reads the difference to it: its first seconds are taken
+    #[arg(long, value_name = "RECORDING")]
+    pub rest: Option<PathBuf>,
     /// Seconds from one window's start to the next; the model's own by default.
     #[arg(long, value_name = "SECONDS")]
     pub hop_s: Option<f64>,
@@ -41,7 +47,7 @@ pub struct Args {
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub skip_bad: bool,
     /// Threads; 0 takes one per core. Does not change the numbers.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = super::options::threads)]
     pub threads: usize,
     /// What the operands of matrix products are rounded to: f32 (not at all), bf16, or int8 with attention in bf16; the model's
     /// parameters stay f32.
@@ -57,35 +63,13 @@ pub struct Args {
 
 /// One recording with its probabilities.
 struct Predicted {
-    prepared: PreparedRecording,
-    probabilities: Vec<f32>,
-}
-
-/// Over the windows that passed the gate.
-struct Summary {
-    usable: usize,
-    mean_probability: Option<f64>,
-    positive_share: Option<f64>,
+    file: PathBuf,
+    prediction: RecordingPrediction,
 }
 
 impl Predicted {
-    fn summary(&self, threshold: f64) -> Summary {
-        let windows = self.prepared.cut.windows.iter().zip(&self.probabilities);
-        let usable: Vec<f64> = windows.filter(|(w, _)| w.1 == "ok").map(|(_, p)| f64::from(*p)).collect();
-        let n = usable.len();
-        let mean = |sum: f64| (n > 0).then(|| sum / n as f64);
-        Summary {
-            usable: n,
-            mean_probability: mean(usable.iter().sum()),
-            positive_share: mean(usable.iter().filter(|p| **p >= threshold).count() as f64),
-        }
-    }
-
-    /// Start, end, probability, quality of each window.
-    fn rows(&self) -> impl Iterator<Item = (f64, f64, f32, &'static str)> {
-        let window_s = self.prepared.window_s;
-        let windows = self.prepared.cut.windows.iter().zip(&self.probabilities);
-        windows.map(move |(w, p)| (w.0, w.0 + window_s, *p, w.1))
+    fn prepared(&self) -> &PreparedRecording {
+        &self.prediction.prepared
     }
 }
 
@@ -98,7 +82,7 @@ struct States {
 
 impl States {
     fn of(&self, probability: f64) -> &str {
-        if probability >= self.threshold { &self.positive } else { &self.negative }
+        if is_positive(probability, self.threshold) { &self.positive } else { &self.negative }
     }
 }
 
@@ -107,7 +91,9 @@ impl States {
 /// # Errors
 /// No classifier in the model; a recording that cannot be read or used; no window in any recording; a disk that refuses.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let model = Model::load(&args.model)?.with_threads(args.threads).with_precision(args.precision.0);
+    let model = super::windows::load_model(&args.model, context)?
+        .with_threads(args.threads)
+        .with_precision(args.precision.0);
     let Task::Classifier { positive, negative, threshold } = model.task().clone() else {
         return Err(Error::usage("this model was only pre-trained: it has no classifier")
             .in_file(&args.model)
@@ -118,24 +104,28 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     };
     let states = States { positive, negative, threshold };
     if args.hop_s.is_none() {
-        let p = windows::preprocessing(&model)?;
+        let p = model.require_preprocessing()?;
         context.config.borrow_mut().set("hop-s", p.hop as f64 / p.rate_hz)?;
     }
+    let rest = rest(args, &model)?;
     let files = collect(args, context)?;
     let bar = context.progress(files.len() as u64, "predict");
+    let output = if model.reading().is_some() { Output::Features } else { Output::Logit };
     let (mut done, mut skipped) = (Vec::new(), Vec::new());
     for (i, (file, record)) in files.iter().enumerate() {
         let flags = RecordingArgs { record: record.clone(), ..args.recording.clone() };
-        let read = || windows::of_recording(&model, file, &flags, args.hop_s);
-        match if i == 0 { windows::while_warming(&model, Output::Logit, read)? } else { read() } {
+        let read = || model.prepare_recording(file, &flags.options(args.hop_s)?);
+        match if i == 0 { windows::while_warming(&model, output, read)? } else { read() } {
             Ok(prepared) => {
                 let name = file.display();
-                prepared.cut.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
-                if prepared.cut.windows.is_empty() {
-                    context.warn(format!("{name}: no window: {}", why_empty(&prepared)));
+                prepared.warnings.iter().for_each(|w| context.warn(format!("{name}: {w}")));
+                if prepared.windows.is_empty() {
+                    context.warn(format!("{name}: no window: {}", prepared.why_empty()));
                 }
-                let probabilities = model.predict(&prepared.values).map_err(|e| e.in_file(file))?;
-                done.push(Predicted { prepared, probabilities });
+                let probabilities =
+                    probabilities(&model, &prepared, rest.as_deref()).map_err(|e| e.in_file(file))?;
+                let prediction = RecordingPrediction { prepared, probabilities };
+                done.push(Predicted { file: file.clone(), prediction });
             }
             Err(e) if args.skip_bad && matches!(e.kind(), Kind::Format | Kind::Data | Kind::Io) => {
                 context.warn(format!("skipped: {e}"));
@@ -152,25 +142,84 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if done.iter().all(|d| d.probabilities.is_empty()) {
-        let why = done.iter().map(|d| format!("{}: {}", d.prepared.file.display(), why_empty(&d.prepared)));
+    if done.iter().all(|d| d.prediction.probabilities.is_empty()) {
+        let why = done.iter().map(|d| format!("{}: {}", d.file.display(), d.prepared().why_empty()));
         let why: Vec<String> = why.chain(skipped.iter().map(|s| s.1.clone())).take(5).collect();
         return Err(Error::data(format!("no recording gave a window; {}", why.join("; "))).remedy(format!(
             "a window needs {:.1} s without a missing sample",
-            windows::preprocessing(&model)?.window as f64 / windows::preprocessing(&model)?.rate_hz
+            model.require_preprocessing()?.window as f64 / model.require_preprocessing()?.rate_hz
         )));
     }
     let mut document = document(args, &states, &done, &skipped);
     document["settings"] = context.settings();
+    let all: Vec<f64> =
+        done.iter().flat_map(|d| d.prediction.probabilities.iter().map(|p| f64::from(*p))).collect();
+    let doubts: Vec<String> = statements::constant_output(&all).into_iter().collect();
+    doubts.iter().for_each(|d| context.warn(d));
+    document["warnings"] = json!(doubts);
     if let Some(out) = &args.out {
-        windows::create_dir(out)?;
-        windows::write_file(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;
-        windows::write_file(&out.join("recordings.csv"), &recordings_csv(&states, &done, &skipped)?)?;
-        windows::write_file(&out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
+        let _lock = super::rundir::lock(out, context)?;
+        crate::checkpoint::write_bytes(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;
+        crate::checkpoint::write_bytes(
+            &out.join("recordings.csv"),
+            &recordings_csv(&states, &done, &skipped)?,
+        )?;
+        crate::checkpoint::write_bytes(&out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
         context.write_config(out, config::FILE)?;
         context.note(format!("wrote {}", out.display()));
     }
     context.result(&text(&states, &done, args.out.is_none()), || document)
+}
+
+/// The person's rest, for a model that reads it: the windows that pass the gate, as many as the model's seconds take.
+fn rest(args: &Args, model: &Model) -> Result<Option<Vec<f32>>> {
+    let wanted = model.reading().filter(|r| r.reference == Reference::Rest);
+    match (wanted, &args.rest) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            Err(super::bad_flag("rest", "this model reads no rest").remedy("leave the flag out"))
+        }
+        (Some(r), None) => Err(Error::usage(format!("this model was trained with {r}"))
+            .in_file(&args.model)
+            .remedy(format!("give --rest RECORDING, {} s of the same person at rest", r.reference_s))),
+        (Some(r), Some(file)) => {
+            let prepared = model.prepare_recording(file, &args.recording.options(None)?)?;
+            let p = model.require_preprocessing()?;
+            let window_s = p.window as f64 / p.rate_hz;
+            let n = (r.reference_s / window_s - 1e-9).ceil() as usize;
+            let samples = model.config().window;
+            let usable: Vec<f32> = prepared
+                .windows
+                .iter()
+                .zip(prepared.values.chunks_exact(samples))
+                .filter(|(w, _)| w.is_usable())
+                .take(n)
+                .flat_map(|(_, x)| x.to_vec())
+                .collect();
+            if usable.len() < n * samples {
+                return Err(Error::data(format!(
+                    "the recording has {} usable windows of {} s; {} s of rest are wanted",
+                    usable.len() / samples,
+                    window_s,
+                    r.reference_s
+                ))
+                .in_file(file)
+                .remedy("give a longer recording of the person at rest"));
+            }
+            Ok(Some(usable))
+        }
+    }
+}
+
+/// Of every window; NaN where there is too little past yet.
+fn probabilities(model: &Model, prepared: &PreparedRecording, rest: Option<&[f32]>) -> Result<Vec<f32>> {
+    if model.reading().is_none() {
+        return model.predict(&prepared.values);
+    }
+    let place = |w: &WindowSpan| Place { record: "", start_s: w.start_s };
+    let places: Vec<Place<'_>> = prepared.windows.iter().map(place).collect();
+    let found = model.predict_person(&prepared.values, &places, rest)?;
+    Ok(found.into_iter().map(|p| p.unwrap_or(f32::NAN)).collect())
 }
 
 /// The recordings that the flags name, with the record of a file that holds several.
@@ -208,22 +257,18 @@ fn collect(args: &Args, context: &Context) -> Result<Vec<(PathBuf, Option<String
     Ok(files)
 }
 
-fn why_empty(p: &PreparedRecording) -> String {
-    p.cut.why_empty()
-}
-
 fn document(args: &Args, states: &States, done: &[Predicted], skipped: &[(PathBuf, String)]) -> Value {
     let recordings = done.iter().map(|d| {
-        let s = d.summary(states.threshold);
-        let cut = &d.prepared.cut;
-        let windows = d.rows().map(|(start_s, end_s, p, quality)| {
+        let s = d.prediction.summary(states.threshold);
+        let cut = d.prepared();
+        let windows = d.prediction.rows().map(|(w, p)| {
             json!({
-                "start_s": start_s, "end_s": end_s, "probability": p,
-                "state": states.of(f64::from(p)), "quality": quality,
+                "start_s": w.start_s, "end_s": w.end_s, "probability": p,
+                "state": p.is_finite().then(|| states.of(f64::from(p))), "quality": w.quality,
             })
         });
         json!({
-            "file": d.prepared.file.display().to_string(),
+            "file": d.file.display().to_string(),
             "record": cut.record,
             "duration_s": cut.duration_s,
             "windows": windows.collect::<Vec<_>>(),
@@ -232,7 +277,7 @@ fn document(args: &Args, states: &States, done: &[Predicted], skipped: &[(PathBu
             "positive_share": s.positive_share,
             "state": s.mean_probability.map(|p| states.of(p)),
             "missing_samples": cut.missing,
-            "left_over_s": cut.left_over as f64 / d.prepared.rate_hz,
+            "left_over_s": cut.left_over_s,
             "dropped": cut.dropped,
             "warnings": cut.warnings,
         })
@@ -252,16 +297,16 @@ fn document(args: &Args, states: &States, done: &[Predicted], skipped: &[(PathBu
 fn windows_csv(states: &States, done: &[Predicted]) -> Result<Vec<u8>> {
     let header = ["file", "record", "window", "start_s", "end_s", "probability", "state", "quality"];
     let lines = done.iter().flat_map(|d| {
-        d.rows().enumerate().map(|(i, (start_s, end_s, p, quality))| {
+        d.prediction.rows().enumerate().map(|(i, (w, p))| {
             vec![
-                d.prepared.file.display().to_string(),
-                d.prepared.cut.record.clone(),
+                d.file.display().to_string(),
+                d.prepared().record.clone(),
                 i.to_string(),
-                seconds(start_s),
-                seconds(end_s),
-                p.to_string(),
-                states.of(f64::from(p)).to_string(),
-                quality.to_string(),
+                seconds(w.start_s),
+                seconds(w.end_s),
+                if p.is_finite() { p.to_string() } else { String::new() },
+                if p.is_finite() { states.of(f64::from(p)).to_string() } else { String::new() },
+                w.quality.to_string(),
             ]
         })
     });
@@ -284,11 +329,11 @@ fn recordings_csv(states: &States, done: &[Predicted], skipped: &[(PathBuf, Stri
     ];
     let number = |x: Option<f64>| x.map(|x| x.to_string()).unwrap_or_default();
     let lines = done.iter().map(|d| {
-        let (s, cut) = (d.summary(states.threshold), &d.prepared.cut);
-        let empty = cut.windows.is_empty().then(|| why_empty(&d.prepared));
+        let (s, cut) = (d.prediction.summary(states.threshold), d.prepared());
+        let empty = cut.windows.is_empty().then(|| cut.why_empty());
         let remarks: Vec<String> = cut.warnings.iter().cloned().chain(empty).collect();
         vec![
-            d.prepared.file.display().to_string(),
+            d.file.display().to_string(),
             cut.record.clone(),
             seconds(cut.duration_s),
             cut.windows.len().to_string(),
@@ -297,7 +342,7 @@ fn recordings_csv(states: &States, done: &[Predicted], skipped: &[(PathBuf, Stri
             number(s.positive_share),
             s.mean_probability.map(|p| states.of(p).to_string()).unwrap_or_default(),
             cut.missing.to_string(),
-            seconds(cut.left_over as f64 / d.prepared.rate_hz),
+            seconds(cut.left_over_s),
             remarks.join("; "),
         ]
     });
@@ -313,7 +358,7 @@ fn recordings_csv(states: &States, done: &[Predicted], skipped: &[(PathBuf, Stri
 fn text(states: &States, done: &[Predicted], each_window: bool) -> String {
     let mut out = String::new();
     for d in done {
-        let (s, cut) = (d.summary(states.threshold), &d.prepared.cut);
+        let (s, cut) = (d.prediction.summary(states.threshold), d.prepared());
         let verdict = match s.mean_probability {
             Some(p) => format!(
                 "{}; mean probability of {} {p:.3}, {:.0} % of windows",
@@ -325,16 +370,16 @@ fn text(states: &States, done: &[Predicted], each_window: bool) -> String {
         };
         out.push_str(&format!(
             "{}: {verdict} ({} windows, {} usable; {:.1} s, {} missing samples)\n",
-            d.prepared.file.display(),
+            d.file.display(),
             cut.windows.len(),
             s.usable,
             cut.duration_s,
             cut.missing
         ));
-        if each_window && !d.probabilities.is_empty() {
+        if each_window && !d.prediction.probabilities.is_empty() {
             out.push_str("    start_s      end_s  probability  quality\n");
-            for (start_s, end_s, p, quality) in d.rows() {
-                out.push_str(&format!("{start_s:>11.3}{end_s:>11.3}{p:>13.4}  {quality}\n"));
+            for (w, p) in d.prediction.rows() {
+                out.push_str(&format!("{:>11.3}{:>11.3}{p:>13.4}  {}\n", w.start_s, w.end_s, w.quality));
             }
         }
     }

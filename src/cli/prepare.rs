@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::options::preparation::PreparationArgs;
+use crate::checkpoint::NewDir;
 use crate::cli::{Context, config, interrupt, overview};
 use crate::data::datasets;
 use crate::data::files::{FileId, file_id};
 use crate::data::prepare::survey::{LabelColumn, survey};
-use crate::data::prepare::{PrepareSettings, Report, prepare};
-use crate::data::store::Store;
+use crate::data::prepare::{PrepareSettings, Report, prepare_into};
+use crate::data::readers;
+use crate::data::store::{Store, StoreWriter};
 use crate::data::table::{self, Items};
 use crate::error::{Error, IoContext, Result};
 
@@ -59,7 +61,7 @@ pub struct Args {
     #[arg(long = "select", value_name = "DATASET")]
     pub select: Vec<String>,
     /// Threads, 0 for all cores
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::options::threads)]
     pub threads: usize,
     /// How to prepare
     #[command(flatten)]
@@ -81,6 +83,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(path) = &args.plot {
         super::windows::check_free(path, settings.overwrite)?;
     }
+    // Before the work, so that a second command is refused at once.
+    let place = match args.out.as_ref().filter(|_| !args.dry_run) {
+        Some(out) => Some((out, lock(out, settings.overwrite, context)?)),
+        None => None,
+    };
     let (mut items, dropped) = match &args.dataset {
         Some(name) => dataset(name, args, &mut settings, context)?,
         None => (collect(args, context)?, Vec::new()),
@@ -96,15 +103,22 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         }
         items.items.retain(|i| args.select.contains(&i.dataset));
     }
-    let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
+    let Some((out, place)) = place else {
         return dry_run(&items, &dropped, &settings, args, context);
     };
-    let report = into_store(&items, &settings, out, args.threads, context)?;
-    context.write_config(out, config::FILE)?;
+    let (settings_text, mut picture) = (context.config.borrow().to_toml(), None);
+    let report = into_store(place, &items, &settings, args.threads, context, |report, store, place| {
+        let svg = overview::of_report(report, dropped.len(), store);
+        let write = |name: &str, text: &str| {
+            place.write(name, |sink| sink.write_all(text.as_bytes()).with_file(place.target().join(name)))
+        };
+        write(config::FILE, &settings_text)?;
+        write(overview::PICTURE, svg.as_str())?;
+        picture = Some(svg);
+        Ok(())
+    })?;
     let store = Store::open(out)?;
-    let picture = overview::of_report(&report, dropped.len(), &store);
-    super::rundir::write_bytes(&out.join(overview::PICTURE), picture.as_str().as_bytes())?;
-    if let Some(path) = &args.plot {
+    if let (Some(path), Some(picture)) = (&args.plot, picture) {
         overview::save(&picture, path, settings.overwrite, context)?;
     }
     context.result(&summary(&report, &settings, out), || {
@@ -124,16 +138,29 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     })
 }
 
-/// [`prepare`] with a progress bar, Ctrl-C and a number of threads.
+/// Locks `out` for a store to come, with a warning where the file system has no locks.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`StoreWriter::lock`].
+pub(crate) fn lock(out: &Path, overwrite: bool, context: &Context) -> Result<NewDir> {
+    let place = StoreWriter::lock(out, overwrite)?;
+    if !place.is_locked() {
+        super::rundir::warn_of_no_locks(out, context);
+    }
+    Ok(place)
+}
+
+/// [`prepare_into`] with a progress bar, Ctrl-C and a number of threads.
+///
+/// # Errors
+/// As [`prepare_into`].
 pub(crate) fn into_store(
+    place: NewDir,
     items: &Items,
     settings: &PrepareSettings,
-    out: &Path,
     threads: usize,
     context: &Context,
+    more: impl FnOnce(&Report, &Store, &NewDir) -> Result<()> + Send,
 ) -> Result<Report> {
     interrupt::listen();
     let bar = context.progress(items.items.len() as u64, "preparing");
@@ -145,7 +172,7 @@ pub(crate) fn into_store(
     };
     let mut on_progress = on_progress;
     // The closure must cross into the pool's thread; the bar can.
-    let report = pool.install(|| prepare(items, settings, out, &mut on_progress));
+    let report = pool.install(|| prepare_into(place, items, settings, &mut on_progress, more));
     bar.finish_and_clear();
     report
 }
@@ -320,7 +347,7 @@ fn ends(label: &LabelColumn) -> (String, String) {
 }
 
 /// All recordings that the flags name.
-fn collect(args: &Args, context: &Context) -> Result<Items> {
+pub(crate) fn collect(args: &Args, context: &Context) -> Result<Items> {
     let mut parts = Vec::new();
     if let Some(path) = &args.table {
         let items = table::read_table(path)?;
@@ -329,13 +356,14 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
     }
     let mut files = Collected::default();
     for input in &args.inputs {
-        if !input.exists() {
+        let piped = input.as_os_str() == "-";
+        if !piped && !input.exists() {
             let e = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory");
             return Err(Error::io(input, e).remedy("check the path"));
         }
         let manifest = if input.is_dir() { input.join("manifest.csv") } else { input.clone() };
-        let packed = manifest.is_file()
-            && crate::data::readers::find(&manifest).is_ok_and(|reader| reader.name() == "packed");
+        let packed =
+            manifest.is_file() && readers::find(&manifest).is_ok_and(|reader| reader.name() == "packed");
         if packed {
             parts.push(table::packed_items(input)?);
         } else if input.is_dir() {
@@ -344,14 +372,14 @@ fn collect(args: &Args, context: &Context) -> Result<Items> {
             if files.files.len() + files.again == before {
                 return Err(Error::data("the folder holds no recordings")
                     .in_file(input)
-                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .bdf, .rec or .hea"));
+                    .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .bdf, .rec or .hea, also followed by .gz"));
             }
             if files.ignored > ignored {
                 let n = files.ignored - ignored;
                 context.note(format!("{}: {n} files of other kinds left alone", input.display()));
             }
         } else {
-            let name = input.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = if piped { "standard_input".into() } else { readers::stem(input) };
             files.add(input, name);
         }
     }
@@ -404,7 +432,9 @@ fn unnamed(items: &Items, table: &Path, context: &Context) -> Result<()> {
 /// Whether a file in a folder is taken for a recording: by its extension, and not hidden.
 fn is_recording(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let extension = name.rsplit_once('.').map_or(String::new(), |(_, e)| e.to_string());
     !hidden && ["csv", "tsv", "txt", "npy", "edf", "bdf", "rec", "hea"].contains(&extension.as_str())
 }
 

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::model::{Card, Preprocessing, Task, provenance};
 use crate::report::{NoticeKind, Report, Tile};
-use crate::train::{PretrainData, PretrainSettings, pretrain};
+use crate::train::{Objective, PretrainData, PretrainSettings, pretrain, pretrain_objectives};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +50,12 @@ pub struct Args {
     /// Share of the windows set aside, whole people at a time, to choose the best epoch; 0 for none
     #[arg(long, default_value_t = 0.0)]
     pub validation: f64,
+    /// Objectives with their weights: masked, physiology, or both, as masked=1,physiology=0.5
+    #[arg(long, default_value = "masked=1", value_name = "LIST")]
+    pub objective: Objective,
+    /// Each patch of the masked target has mean 0 and variance 1
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub normalise_patches: bool,
     /// The model
     #[command(flatten)]
     pub model: model::ModelArgs,
@@ -163,24 +169,30 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
     let shown = if validation.is_empty() { train.clone() } else { validation.clone() };
     let unseen = !validation.is_empty();
     let data = PretrainData { source: store, train, sampling, validation, fingerprint: fingerprint(store) };
-    let mut watch = RunLogger::new(dir.dir(), args.resume, &[per_epoch * run.epochs], context);
-    let outcome = pretrain(&settings, &data, dir.dir(), args.resume, &mut watch);
+    let mut watch = RunLogger::new(dir.dir(), args.resume, &[per_epoch.saturating_mul(run.epochs)], context);
+    let objective = Objective { normalise_patches: args.normalise_patches, ..args.objective };
+    let outcome = if objective.is_masked_alone() {
+        pretrain(&settings, &data, dir.dir(), args.resume, &mut watch)
+    } else {
+        let fs_hz = store.manifest().processing.rate_hz;
+        pretrain_objectives(&settings, &objective, fs_hz, &data, dir.dir(), args.resume, &mut watch)
+    };
     let summary = watch.settle(outcome)?;
+    let task = if objective.masked > 0.0 { Task::Pretrained } else { Task::Encoder };
     let mut metrics = vec![("training loss".to_string(), format!("{:.4}", summary.train_loss))];
     metrics.extend(summary.validation_loss.map(|l| ("validation loss".to_string(), format!("{l:.4}"))));
-    let model =
-        Model::from_weights(config, Task::Pretrained, &summary.weights.layout, &summary.weights.values)?
-            .with_threads(run.threads)
-            .with_preprocessing(Preprocessing::of_store(store.manifest())?)
-            .with_card(Card {
-                training_data: training_data(store, &rows),
-                simulated: is_simulated(store),
-                metrics,
-                notes: store.manifest().notes.clone(),
-                licence: None,
-                people: Some(seen.clone()),
-                provenance: seen_recordings,
-            });
+    let model = Model::from_weights(config, task, &summary.weights.layout, &summary.weights.values)?
+        .with_threads(run.threads)
+        .with_preprocessing(Preprocessing::of_store(store.manifest())?)
+        .with_card(Card {
+            training_data: training_data(store, &rows),
+            simulated: is_simulated(store),
+            metrics,
+            notes: store.manifest().notes.clone(),
+            licence: None,
+            people: Some(seen.clone()),
+            provenance: seen_recordings,
+        });
     model.save(dir.dir().join("model"))?;
     let done = Done {
         model,
@@ -255,10 +267,14 @@ fn write_report(
             n => format!("{n} left out by name"),
         },
     ));
+    let mut report = report.tiles(tiles);
+    let masked = *done.model.task() == Task::Pretrained;
+    if masked {
+        report = report.section(reports::reconstructions(&done.model, store, &done.shown, unseen, seed)?);
+    }
+    let what = if masked { "masked mean squared error" } else { "loss of the objectives" };
     let report = report
-        .tiles(tiles)
-        .section(reports::reconstructions(&done.model, store, &done.shown, unseen, seed)?)
-        .section(reports::training("Training", "masked mean squared error", &curves(dir)?, Some(done.epoch)))
+        .section(reports::training("Training", what, &curves(dir)?, Some(done.epoch)))
         .provenance(rundir::provenance(context, Some(store)));
     report.save(dir.join("report.html"))
 }

@@ -4,7 +4,7 @@ use crate::cli::rundir::Curves;
 use crate::data::source::WindowSource;
 use crate::data::store::Store;
 use crate::error::Result;
-use crate::evaluate::{Evaluation, METRICS, Method};
+use crate::evaluate::{Evaluation, Method, Metric, Scope, Weight, statements};
 use crate::model::Model;
 use crate::nn::{self, Key};
 use crate::report::plots::{
@@ -88,96 +88,138 @@ pub fn training(title: &str, y_label: &str, folds: &[Curves], best: Option<u64>)
     section
 }
 
-fn interval_text(i: Option<&crate::metrics::Interval>) -> String {
-    i.map_or("undefined".into(), |i| format!("{:.3} ({:.3} to {:.3})", i.estimate, i.low, i.high))
-}
-
 /// Results beside baselines: table, bars, confusion, ROC, people.
 pub fn evaluation(judged: &Evaluation) -> Section {
-    let percent = judged.level * 100.0;
     let mut section = Section::new("Evaluation").paragraph(format!(
-        "{} test windows of {} people, {} of them '{}'. Protocol: {}. Intervals are {percent:.0} % by bootstrap over people ({} resamples).",
-        judged.windows, judged.subjects, judged.positives, judged.positive, judged.protocol, judged.resamples
+        "{} Protocol: {}. {}",
+        judged.header(),
+        judged.protocol,
+        statements::interval_words(judged.level, judged.has_intervals())
     ));
-    if judged.leaks {
-        section = section.notice(
-            NoticeKind::Warning,
-            "These folds leak",
-            "Windows of one recording lie on both sides of each split: the figures are no measure of generalisation.",
-        );
-    }
     for mark in &judged.marks {
         section = section.notice(NoticeKind::Warning, &mark.short, &mark.sentence);
     }
-    for warning in &judged.warnings {
-        section = section.notice(NoticeKind::Warning, "These figures may be too high", warning);
+    for warning in judged.sentences(Weight::Warning) {
+        section = section.notice(NoticeKind::Warning, "These figures are in doubt", warning);
     }
-    for note in &judged.notes {
+    for note in judged.sentences(Weight::Note) {
         section = section.notice(NoticeKind::Info, "Note", note);
     }
-    let mut table = Table::new(judged.marked("Scores over all test windows, with intervals over people."))
-        .column("method", Align::Left);
-    for name in METRICS {
-        table = table.column(name, Align::Right);
+    section = section.table(scores(judged));
+    for line in judged.sentences(Weight::Result) {
+        section = section.paragraph(line);
     }
-    for m in &judged.methods {
-        let mut cells = vec![m.name.clone()];
-        cells.extend(m.intervals.iter().map(|i| interval_text(i.as_ref())));
-        table = if m.baseline { table.row(cells) } else { table.highlighted_row(cells) };
-    }
-    section = section.table(table);
-    for line in &judged.comparisons {
-        section = section.paragraph(judged.marked(line));
-    }
-    let ba = |m: &Method| m.intervals[0];
-    let bars: Vec<Bar<'_>> = judged
-        .methods
-        .iter()
-        .map(|m| Bar {
-            name: &m.name,
-            value: ba(m).map_or(f64::NAN, |i| i.estimate),
-            interval: ba(m).map(|i| (i.low, i.high)),
-            highlight: !m.baseline,
-        })
-        .collect();
-    section = section.figure(Figure::new(
-        method_comparison(&MethodComparison {
-            title: "Balanced accuracy",
-            value_label: "balanced accuracy, higher is better",
-            bars: &bars,
-            reference: Some((0.5, "chance")),
-        }),
-        judged.marked(
-            "The mean of the two classes' recalls, so that guessing the larger class gives one half.",
-        ),
-    ));
+    section = section.table(pooled(judged));
+    section = section.figure(bars(judged));
     if let Some(m) = judged.methods.first() {
         let classes = [judged.negative.as_str(), judged.positive.as_str()];
         section = section.figure(Figure::new(
             confusion_matrix(&ConfusionMatrix {
-                title: "Confusion matrix of the model",
+                title: &judged.marked("Confusion matrix of the model"),
                 classes: &classes,
                 counts: &m.confusion,
             }),
-            judged.marked("Windows by true and predicted state; shading by the share of the true state."),
+            "All test windows by true and predicted state; shading by the share of the true state.",
         ));
     }
+    let section = roc_figure(judged).into_iter().fold(section, Section::figure);
+    people(judged).into_iter().fold(section, Section::figure)
+}
+
+/// Every score of every method.
+fn scores(judged: &Evaluation) -> Table {
+    let caption = format!(
+        "Balanced accuracy, AUC and average precision: {}. The others: {}.",
+        statements::scope_words(judged.scope),
+        statements::scope_words(Some(Scope::Pooled))
+    );
+    let mut table = Table::new(judged.marked(&caption)).column("method", Align::Left);
+    for metric in Metric::ALL {
+        table = table.column(metric.name(), Align::Right);
+    }
+    for m in &judged.methods {
+        let mut cells = vec![judged.marked(&m.name)];
+        cells.extend(m.scores.iter().map(|s| statements::score_text(s.estimate, s.interval.as_ref(), 3)));
+        table = if m.baseline { table.row(cells) } else { table.highlighted_row(cells) };
+    }
+    table
+}
+
+/// The scores that compare the states, over all test windows together.
+fn pooled(judged: &Evaluation) -> Table {
+    let caption = "Pooled over folds, for comparison with figures published in this way: outputs of different models are \
+                   ranked against each other, and a method that says the same of every window of a fold can fall below \
+                   one half.";
+    let metrics = Metric::ALL.into_iter().filter(|m| m.compares_states());
+    let mut table = Table::new(judged.marked(caption)).column("method", Align::Left);
+    for metric in metrics.clone() {
+        table = table.column(format!("{}, pooled", metric.name()), Align::Right);
+    }
+    for m in &judged.methods {
+        let mut cells = vec![judged.marked(&m.name)];
+        let values = metrics.clone().filter_map(|metric| m.score(metric));
+        cells.extend(values.map(|s| s.pooled.map_or("undefined".into(), |v| format!("{v:.3}"))));
+        table = table.row(cells);
+    }
+    table
+}
+
+fn ends(i: Option<crate::metrics::Interval>) -> Option<(f64, f64)> {
+    i.map(|i| (i.low, i.high))
+}
+
+fn bars(judged: &Evaluation) -> Figure {
+    let bars: Vec<Bar<'_>> = judged
+        .methods
+        .iter()
+        .map(|m| {
+            let score = m.score(Metric::BalancedAccuracy);
+            Bar {
+                name: &m.name,
+                value: score.and_then(|s| s.estimate).unwrap_or(f64::NAN),
+                interval: ends(score.and_then(|s| s.interval)),
+                highlight: !m.baseline,
+            }
+        })
+        .collect();
+    Figure::new(
+        method_comparison(&MethodComparison {
+            title: &judged.marked("Balanced accuracy"),
+            value_label: "balanced accuracy, higher is better",
+            bars: &bars,
+            reference: Some((0.5, "chance")),
+        }),
+        "The mean of the two classes' recalls, so that guessing the larger class gives one half.",
+    )
+}
+
+/// None where no method has a curve.
+fn roc_figure(judged: &Evaluation) -> Option<Figure> {
     let curves: Vec<RocCurve<'_>> = judged
         .methods
         .iter()
         .filter(|m| !m.roc.is_empty())
-        .map(|m| RocCurve {
-            name: &m.name,
-            points: &m.roc,
-            auc: m.intervals[2].map_or(f64::NAN, |i| i.estimate),
-            interval: m.intervals[2].map(|i| (i.low, i.high)),
-            operating_point: m.operating_point,
+        .map(|m| {
+            let score = m.score(Metric::Auc);
+            RocCurve {
+                name: &m.name,
+                points: &m.roc,
+                auc: score.and_then(|s| s.estimate).unwrap_or(f64::NAN),
+                interval: ends(score.and_then(|s| s.interval)),
+                operating_point: m.operating_point,
+            }
         })
         .collect();
-    section = section.figure(Figure::new(
-        roc(&Roc { title: "ROC", curves: &curves, level_percent: percent }),
-        judged.marked("Test windows of all folds together."),
-    ));
+    (!curves.is_empty()).then(|| {
+        Figure::new(
+            roc(&Roc { title: &judged.marked("ROC"), curves: &curves, level_percent: 100.0 * judged.level }),
+            format!("The mean curve, {}.", statements::scope_words(judged.scope)),
+        )
+    })
+}
+
+/// None where nobody has windows of both states in one fold.
+fn people(judged: &Evaluation) -> Option<Figure> {
     let scores: Vec<Vec<(&str, f64)>> =
         judged.methods.iter().map(|m| m.by_subject.iter().map(|(s, v)| (s.as_str(), *v)).collect()).collect();
     let groups: Vec<ScoreGroup<'_>> = judged
@@ -185,7 +227,7 @@ pub fn evaluation(judged: &Evaluation) -> Section {
         .iter()
         .zip(&scores)
         .filter(|(_, s)| !s.is_empty())
-        .map(|(m, s)| ScoreGroup {
+        .map(|(m, s): (&Method, _)| ScoreGroup {
             name: &m.name,
             scores: s,
             mean: s.iter().map(|(_, v)| v).sum::<f64>() / s.len() as f64,
@@ -193,17 +235,16 @@ pub fn evaluation(judged: &Evaluation) -> Section {
             baseline: m.baseline,
         })
         .collect();
-    if !groups.is_empty() {
-        section = section.figure(Figure::new(
+    (!groups.is_empty()).then(|| {
+        Figure::new(
             subject_scores(&SubjectScores {
-                title: "Person by person",
+                title: &judged.marked("Person by person"),
                 score_label: "balanced accuracy",
                 groups: &groups,
                 chance: Some(0.5),
-                level_percent: percent,
+                level_percent: 100.0 * judged.level,
             }),
-            judged.marked("One dot per person who has windows of both states."),
-        ));
-    }
-    section
+            "One dot per person who has windows of both states in one fold.",
+        )
+    })
 }

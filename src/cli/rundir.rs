@@ -2,13 +2,14 @@
 //! `checkpoints/`, `model/`, `report.html`.
 
 use std::cmp::Ordering;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use serde_json::{Value as Json, json};
 
-use crate::checkpoint::write_atomic;
+use crate::checkpoint::atomic::is_temporary;
+use crate::checkpoint::lock::{LOCK_FILE, Lock};
+use crate::checkpoint::write_bytes;
 use crate::cli::{Context, config, context::now_s, context::utc, interrupt};
 use crate::data::store::Store;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -19,20 +20,18 @@ use crate::train::{Control, Event, Observer};
 #[derive(Debug)]
 pub struct RunDir {
     dir: PathBuf,
+    _lock: Lock,
     info: Json,
     started_s: f64,
 }
 
 impl RunDir {
-    /// Makes the directory, or takes up an interrupted run, and writes configuration and circumstances.
+    /// Makes the directory, or takes up an interrupted run, locks it, and writes configuration and circumstances.
     ///
     /// # Errors
-    /// The directory holds something already (without `resume`), or nothing (with it); a failing disk.
+    /// Another process is writing the run; the directory holds something already (without `resume`), or nothing (with it); a
+    /// failing disk.
     pub fn open(dir: &Path, resume: bool, store: &Store, context: &Context) -> Result<Self> {
-        let old = match std::fs::read(dir.join("run.json")) {
-            Ok(bytes) => serde_json::from_slice::<Json>(&bytes).ok(),
-            Err(_) => None,
-        };
         // The configuration is written first: with it a run can be taken up, whatever else a kill has prevented.
         let path = dir.join(config::FILE);
         if resume && !path.is_file() {
@@ -40,14 +39,20 @@ impl RunDir {
                 .in_file(dir)
                 .remedy("leave out --resume"));
         }
+        let lock = lock(dir, context)?;
         if !resume && !is_empty(dir) {
             return Err(Error::usage("the run directory holds something already")
                 .in_file(dir)
                 .remedy("choose another --out, or go on with an interrupted run by --resume"));
         }
-        std::fs::create_dir_all(dir).map_err(|e| {
-            Error::io(dir, e).remedy("choose a directory that can be made and written, such as another --out")
-        })?;
+        let old = match std::fs::read(dir.join("run.json")) {
+            Ok(bytes) => serde_json::from_slice::<Json>(&bytes).ok(),
+            Err(_) => None,
+        };
+        if resume {
+            // The checkpoints know the data by the checksums of the manifest.
+            store.verify()?;
+        }
         sweep(dir);
         let mut history = old.as_ref().and_then(|o| o["history"].as_array().cloned()).unwrap_or_default();
         history.push(json!({
@@ -71,7 +76,7 @@ impl RunDir {
             "history": history,
             "finished": false,
         });
-        let run = Self { dir: dir.to_path_buf(), info, started_s: context.started_s };
+        let run = Self { dir: dir.to_path_buf(), _lock: lock, info, started_s: context.started_s };
         let text = context.config.borrow().to_toml();
         if resume {
             same_settings(&path, &text)?;
@@ -114,32 +119,48 @@ impl RunDir {
     }
 }
 
-/// Whether `dir` is missing, or holds at most what [`write_bytes`] left when it was killed.
+/// Makes `dir` and locks it for writing into it, with a warning where the file system has no locks.
+///
+/// # Errors
+/// Another process is writing there; a failing disk.
+pub fn lock(dir: &Path, context: &Context) -> Result<Lock> {
+    super::windows::create_dir(dir)?;
+    let lock = Lock::inside(dir)?;
+    if !lock.is_enforced() {
+        warn_of_no_locks(dir, context);
+    }
+    Ok(lock)
+}
+
+/// Says that nothing keeps a second command from writing `place`.
+pub(super) fn warn_of_no_locks(place: &Path, context: &Context) {
+    context.warn(format!(
+        "{}: this file system has no locks: do not start another command that writes there",
+        place.display()
+    ));
+}
+
+/// Whether `dir` is missing, or holds at most the lock and what [`write_bytes`] left when it was killed.
 fn is_empty(dir: &Path) -> bool {
+    let passed_over = |name: &str| name == LOCK_FILE || is_temporary(name);
     std::fs::read_dir(dir)
-        .map_or(true, |entries| entries.flatten().all(|e| is_temporary(&e.file_name().to_string_lossy())))
+        .map_or(true, |entries| entries.flatten().all(|e| passed_over(&e.file_name().to_string_lossy())))
 }
 
-/// Whether a file has the name of an unfinished write.
-fn is_temporary(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(".tmp")
-}
-
-/// Removes what a killed process left unfinished. That it is there harms nobody, so neither does a failure.
+/// Removes the files that a killed process left unfinished, under the lock. They harm nobody, so neither does a failure.
 fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if is_temporary(&name) || name == "metrics.csv.tmp" || name == "metrics.jsonl.tmp" {
+        if is_temporary(&name) {
             let _ = std::fs::remove_file(entry.path());
-        } else if name.starts_with(".model.new-") {
-            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Settings that a resumed run may change: they do not reach its result, or are checked by the data's checksums.
-const MAY_CHANGE: [&str; 4] = ["out", "data", "threads", "checkpoint-every"];
+/// Settings that a resumed run may change: they do not reach its result, or what they stand for is checked by content
+/// ([`crate::train::RunFingerprint`]).
+const MAY_CHANGE: [&str; 5] = ["out", "data", "threads", "checkpoint-every", "isa"];
 
 /// Refuses to go on with other settings than the run was started with.
 fn same_settings(path: &Path, now: &str) -> Result<()> {
@@ -158,14 +179,6 @@ fn same_settings(path: &Path, now: &str) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Writes a small file whole or not at all.
-///
-/// # Errors
-/// A failing disk.
-pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomic(path, |w: &mut dyn Write| w.write_all(bytes).with_file(path))
 }
 
 /// How a report came about.
@@ -285,9 +298,9 @@ impl<'a> RunLogger<'a> {
     /// Watches a run in `dir`; `steps` are the planned steps of each fold (one entry for pre-training).
     pub fn new(dir: &Path, resume: bool, steps: &[u64], context: &'a Context) -> Self {
         interrupt::listen();
-        let before = steps.iter().scan(0, |sum, s| {
+        let before = steps.iter().scan(0u64, |sum, s| {
             let start = *sum;
-            *sum += s;
+            *sum = sum.saturating_add(*s);
             Some(start)
         });
         Self {
@@ -316,7 +329,7 @@ impl<'a> RunLogger<'a> {
     }
 
     fn global(&self, step: u64) -> u64 {
-        self.before.get(self.fold).copied().unwrap_or(0) + step
+        self.before.get(self.fold).copied().unwrap_or(0).saturating_add(step)
     }
 
     fn log(&mut self, event: &Event) -> Result<()> {

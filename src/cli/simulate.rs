@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::write_bytes;
 use crate::cli::{Context, config, prepare};
 use crate::data::prepare::PrepareSettings;
 use crate::data::table::{Items, read_table};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::signal::simulate::{SimulatedStudy, StateShift, SubjectSpread};
 
 /// Data set name of everything that is simulated.
@@ -120,7 +121,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     );
     if let Some(store) = &args.store {
         let settings = PrepareSettings { notes: vec![NOTE.into()], ..PrepareSettings::default() };
-        let report = prepare::into_store(&items, &settings, store, 0, context)?;
+        let place = prepare::lock(store, false, context)?;
+        let report = prepare::into_store(place, &items, &settings, 0, context, |_, _, _| Ok(()))?;
         text.push_str(&prepare::summary(&report, &settings, store));
     }
     context.result(&text, || {
@@ -144,16 +146,20 @@ pub(crate) fn write_study(
     out: &Path,
     context: &Context,
 ) -> Result<Items> {
+    if subjects == 0 || study.trials == 0 {
+        return Err(Error::usage("a study needs at least one subject and one trial"));
+    }
+    if subjects.checked_mul(study.trials).is_none_or(|n| n > 1_000_000) {
+        return Err(Error::usage(format!("{subjects} subjects with {} trials each", study.trials))
+            .remedy("at most a million recordings are simulated at once"));
+    }
+    let _lock = super::rundir::lock(out, context)?;
     let table = out.join("items.csv");
     if table.exists() {
         return Err(Error::usage("there is a study already")
             .in_file(table)
             .remedy("choose another directory"));
     }
-    if subjects == 0 || study.trials == 0 {
-        return Err(Error::usage("a study needs at least one subject and one trial"));
-    }
-    std::fs::create_dir_all(out).with_file(out)?;
     let bar = context.progress((subjects * study.trials) as u64, "simulating");
     let mut rows = format!("# {NOTE}\nfile,dataset,subject,trial,state,aroused\n");
     for subject in 0..subjects {
@@ -174,7 +180,7 @@ pub(crate) fn write_study(
         }
     }
     bar.finish_and_clear();
-    std::fs::write(&table, rows).with_file(&table)?;
+    write_bytes(&table, rows.as_bytes())?;
     read_table(&table)
 }
 
@@ -188,5 +194,5 @@ pub(crate) fn write_recording(path: &Path, fs_hz: f64, signal_mv: &[f64]) -> Res
         // A microsecond and a tenth of a microvolt are finer than anything later uses.
         let _ = writeln!(text, "{:.6},{v:.4}", i as f64 / fs_hz);
     }
-    std::fs::write(path, text).with_file(path)
+    write_bytes(path, text.as_bytes())
 }

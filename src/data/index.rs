@@ -163,13 +163,19 @@ impl Index {
     /// and stimulus (the label column `stimulus`, within a data set; empty if there is none or a window lacks
     /// it). Numbers follow the order of first appearance. `class` is left empty.
     pub fn split_keys(&self) -> crate::data::split::Keys {
+        self.split_keys_of("stimulus")
+    }
+
+    /// [`Index::split_keys`] with the values of another label column in place of the stimulus, such as `elicitor`: what
+    /// several stimuli have in common (amusing, boring, ...), so that a fold holds out a kind of stimulus.
+    pub fn split_keys_of(&self, stimulus: &str) -> crate::data::split::Keys {
         fn number<K: std::hash::Hash + Eq>(seen: &mut HashMap<K, u32>, key: K) -> u32 {
             let next = seen.len() as u32;
             *seen.entry(key).or_insert(next)
         }
         let (mut subjects, mut trials, mut stimuli) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut keys = crate::data::split::Keys::default();
-        let column = self.label_names.iter().position(|n| n == "stimulus");
+        let column = self.label_names.iter().position(|n| n == stimulus);
         let column = column.filter(|&c| !self.labels[c].contains(&MISSING));
         for i in 0..self.len() {
             let person = (self.dataset[i], self.subject[i]);

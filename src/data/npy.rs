@@ -4,37 +4,53 @@
 //! little-endian), the header (a Python dictionary as text: `descr`, `fortran_order`, `shape`), then the raw values.
 //! Source: NumPy Enhancement Proposal 1 and `numpy.lib.format`.
 //!
-//! Read: versions 1 to 3; `f4`, `f8`, `i2`, `i4` in either byte order; C order; one or two dimensions. Refused with a
-//! reason: object arrays (they are Python pickles: running code on load), records, other types, Fortran order, more
-//! dimensions. The product of the dimensions is checked, and against the bytes that are there, before anything is
+//! Read: versions 1 to 3; `f2`, `f4`, `f8`, `i1` to `i8`, `u1` to `u8` and `b1` in either byte order; C and Fortran order;
+//! one or two dimensions. Refused with a reason: object arrays (they are Python pickles: running code on load), records,
+//! complex numbers and text, whole numbers beyond 2^53 (no f64 holds them), more dimensions. The product of the dimensions is checked, and against the bytes that are there, before anything is
 //! allocated.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::{FileOps, Os, Sink, placeholder, replace_file};
 use crate::error::{Error, IoContext, Result};
 
 /// Type of one value in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
+    /// `f2`
+    F16,
     /// `f4`
     F32,
     /// `f8`
     F64,
+    /// `i1`
+    I8,
     /// `i2`
     I16,
     /// `i4`
     I32,
+    /// `i8`
+    I64,
+    /// `u1`, and `b1` as 0 and 1
+    U8,
+    /// `u2`
+    U16,
+    /// `u4`
+    U32,
+    /// `u8`
+    U64,
 }
 
 impl Dtype {
     /// Bytes per value.
     pub fn bytes(self) -> usize {
         match self {
-            Dtype::I16 => 2,
-            Dtype::F32 | Dtype::I32 => 4,
-            Dtype::F64 => 8,
+            Dtype::I8 | Dtype::U8 => 1,
+            Dtype::F16 | Dtype::I16 | Dtype::U16 => 2,
+            Dtype::F32 | Dtype::I32 | Dtype::U32 => 4,
+            Dtype::F64 | Dtype::I64 | Dtype::U64 => 8,
         }
     }
 }
@@ -46,6 +62,8 @@ pub struct Header {
     pub dtype: Dtype,
     /// Whether values are stored big-endian.
     pub big_endian: bool,
+    /// Whether the first index runs fastest (Fortran order), as after `.T` and from most data frames.
+    pub fortran: bool,
     /// One or two dimensions.
     pub shape: Vec<usize>,
     /// Where the values begin, in bytes from the start of the file.
@@ -89,12 +107,8 @@ impl Header {
                 .remedy("save a 1-D array, or a 2-D array [samples, channels] or [windows, samples]"));
         }
         // Fortran order differs from C order only when two dimensions are longer than one.
-        if fortran && shape.iter().filter(|&&d| d > 1).count() > 1 {
-            return Err(
-                bad("array is stored in Fortran order").remedy("save numpy.ascontiguousarray(x) instead")
-            );
-        }
-        Ok(Self { dtype, big_endian, shape, data_offset: start + len })
+        let fortran = fortran && shape.iter().filter(|&&d| d > 1).count() > 1;
+        Ok(Self { dtype, big_endian, fortran, shape, data_offset: start + len })
     }
 }
 
@@ -105,6 +119,8 @@ fn parse_descr(descr: &str) -> Result<(Dtype, bool)> {
         "<" => false,
         ">" => true,
         "=" => cfg!(target_endian = "big"),
+        // Types of one byte have no order.
+        "|" if ["i1", "u1", "b1"].contains(&kind) => false,
         _ if descr == "|O" || descr.contains('O') => {
             return Err(Error::format("object arrays are Python pickles and are not read")
                 .at("npy header")
@@ -113,10 +129,17 @@ fn parse_descr(descr: &str) -> Result<(Dtype, bool)> {
         _ => return Err(unknown_dtype(descr)),
     };
     let dtype = match kind {
+        "f2" => Dtype::F16,
         "f4" => Dtype::F32,
         "f8" => Dtype::F64,
+        "i1" => Dtype::I8,
         "i2" => Dtype::I16,
         "i4" => Dtype::I32,
+        "i8" => Dtype::I64,
+        "u1" | "b1" => Dtype::U8,
+        "u2" => Dtype::U16,
+        "u4" => Dtype::U32,
+        "u8" => Dtype::U64,
         _ => return Err(unknown_dtype(descr)),
     };
     Ok((dtype, big_endian))
@@ -125,7 +148,7 @@ fn parse_descr(descr: &str) -> Result<(Dtype, bool)> {
 fn unknown_dtype(descr: &str) -> Error {
     Error::format(format!("values of type '{descr}' are not read"))
         .at("npy header")
-        .remedy("save as float32, float64, int16 or int32, for example numpy.save(path, x.astype('float32'))")
+        .remedy("save real numbers, for example numpy.save(path, x.astype('float32'))")
 }
 
 /// The header's dictionary: (descr, fortran_order, shape). Only the three keys, in any order, are accepted.
@@ -212,11 +235,41 @@ pub fn parse(bytes: &[u8]) -> Result<Array> {
     let need = header.values().and_then(|n| n.checked_mul(header.dtype.bytes()));
     let need = need.filter(|&n| n <= left).ok_or_else(|| claims_more(&header, left as u64))?;
     let data = &bytes[header.data_offset..header.data_offset + need];
-    Ok(Array {
-        values: decode(data, header.dtype, header.big_endian),
-        trailing_bytes: left - need,
-        shape: header.shape,
-    })
+    let mut values = decode(data, header.dtype, header.big_endian);
+    if matches!(header.dtype, Dtype::I64 | Dtype::U64)
+        && let Some(i) = values.iter().position(|v| v.abs() > MAX_EXACT)
+    {
+        return Err(Error::data(format!("value {i} is beyond 2^53, where whole numbers have no exact f64"))
+            .remedy("save it as a smaller type, for example x.astype('float64')"));
+    }
+    if let ([rows, columns], true) = (&header.shape[..], header.fortran) {
+        values = transposed(&values, *rows, *columns);
+    }
+    Ok(Array { values, trailing_bytes: left - need, shape: header.shape })
+}
+
+/// Largest whole number up to which every one has an exact f64.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Columns stored one after the other as rows one after the other.
+fn transposed(values: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+    let mut out = Vec::with_capacity(values.len());
+    for r in 0..rows {
+        out.extend((0..columns).map(|c| values[c * rows + r]));
+    }
+    out
+}
+
+/// IEEE 754 half precision.
+fn half(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        e => (1.0 + fraction / 1024.0) * 2f64.powi(e - 15),
+    }
 }
 
 fn claims_more(header: &Header, left: u64) -> Error {
@@ -243,8 +296,15 @@ fn decode(data: &[u8], dtype: Dtype, big: bool) -> Vec<f64> {
     match dtype {
         Dtype::F32 => chunks.map(|c| f64::from(f32::from_le_bytes(fixed(c, big)))).collect(),
         Dtype::F64 => chunks.map(|c| f64::from_le_bytes(fixed(c, big))).collect(),
+        Dtype::F16 => chunks.map(|c| half(u16::from_le_bytes(fixed(c, big)))).collect(),
+        Dtype::I8 => chunks.map(|c| f64::from(i8::from_le_bytes(fixed(c, big)))).collect(),
         Dtype::I16 => chunks.map(|c| f64::from(i16::from_le_bytes(fixed(c, big)))).collect(),
         Dtype::I32 => chunks.map(|c| f64::from(i32::from_le_bytes(fixed(c, big)))).collect(),
+        Dtype::I64 => chunks.map(|c| i64::from_le_bytes(fixed(c, big)) as f64).collect(),
+        Dtype::U8 => chunks.map(|c| f64::from(u8::from_le_bytes(fixed(c, big)))).collect(),
+        Dtype::U16 => chunks.map(|c| f64::from(u16::from_le_bytes(fixed(c, big)))).collect(),
+        Dtype::U32 => chunks.map(|c| f64::from(u32::from_le_bytes(fixed(c, big)))).collect(),
+        Dtype::U64 => chunks.map(|c| u64::from_le_bytes(fixed(c, big)) as f64).collect(),
     }
 }
 
@@ -254,6 +314,7 @@ fn decode(data: &[u8], dtype: Dtype, big: bool) -> Vec<f64> {
 /// As [`parse`], and a file that cannot be read.
 pub fn read(path: &Path) -> Result<Array> {
     let bytes = std::fs::read(path).with_file(path)?;
+    placeholder::refuse(&bytes).map_err(|e| e.in_file(path))?;
     parse(&bytes).map_err(|e| e.in_file(path))
 }
 
@@ -275,7 +336,13 @@ pub fn read_header_exact(file: &mut File, path: &Path) -> Result<Header> {
     let mut head = Vec::new();
     file.seek(SeekFrom::Start(0)).with_file(path)?;
     file.take(MAX_HEADER as u64 + 12).read_to_end(&mut head).with_file(path)?;
+    placeholder::refuse(&head).map_err(|e| e.in_file(path))?;
     let header = Header::parse(&head).map_err(|e| e.in_file(path))?;
+    if header.fortran {
+        return Err(Error::format("array is stored in Fortran order, of which no part can be read by rows")
+            .in_file(path)
+            .remedy("save numpy.ascontiguousarray(x) instead"));
+    }
     let left = len.saturating_sub(header.data_offset as u64);
     let need = header.values().and_then(|n| n.checked_mul(header.dtype.bytes()));
     if need.map(|n| n as u64) != Some(left) {
@@ -306,7 +373,7 @@ fn header_bytes(descr: &str, shape: &[usize]) -> Vec<u8> {
 /// [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer {
-    file: BufWriter<File>,
+    file: BufWriter<Box<dyn Sink>>,
     path: PathBuf,
     row_len: usize,
     rows: usize,
@@ -318,10 +385,18 @@ impl Writer {
     /// # Errors
     /// `row_len` 0, or the file cannot be created.
     pub fn create(path: &Path, row_len: usize) -> Result<Self> {
+        Self::create_with(&Os, path, row_len)
+    }
+
+    /// [`Writer::create`] with other file operations.
+    ///
+    /// # Errors
+    /// As [`Writer::create`].
+    pub fn create_with(ops: &dyn FileOps, path: &Path, row_len: usize) -> Result<Self> {
         if row_len == 0 {
             return Err(Error::shape("rows of 0 values cannot be written"));
         }
-        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path).with_file(path)?);
+        let mut file = BufWriter::with_capacity(1 << 20, ops.create_new(path).with_file(path)?);
         file.write_all(&header_bytes("<f4", &[0, row_len])).with_file(path)?;
         Ok(Self { file, path: path.to_path_buf(), row_len, rows: 0 })
     }
@@ -360,13 +435,13 @@ impl Writer {
     /// A full disk.
     pub fn finish(self) -> Result<usize> {
         let path = self.path.clone();
-        let (rows, file) = self.close()?;
-        file.sync_all().with_file(&path)?;
+        let (rows, mut file) = self.close()?;
+        file.sync().with_file(&path)?;
         Ok(rows)
     }
 
     /// [`Writer::finish`] without the sync, which is left to the caller. Returns the number of rows and the file.
-    pub(crate) fn close(mut self) -> Result<(usize, File)> {
+    pub(crate) fn close(mut self) -> Result<(usize, Box<dyn Sink>)> {
         self.file.flush().with_file(&self.path)?;
         let file = self.file.get_mut();
         file.seek(SeekFrom::Start(0)).with_file(&self.path)?;
@@ -403,10 +478,8 @@ fn write_with<const N: usize>(
     if shape.is_empty() || shape.len() > 2 || product != Some(len) {
         return Err(Error::shape(format!("shape {shape:?} does not fit {len} values")).in_file(path));
     }
-    let mut out = BufWriter::new(File::create(path).with_file(path)?);
-    out.write_all(&header_bytes(descr, shape)).with_file(path)?;
-    for bytes in values {
-        out.write_all(&bytes).with_file(path)?;
-    }
-    out.flush().with_file(path)
+    replace_file(path, |out| {
+        out.write_all(&header_bytes(descr, shape)).with_file(path)?;
+        values.into_iter().try_for_each(|bytes| out.write_all(&bytes)).with_file(path)
+    })
 }

@@ -321,7 +321,17 @@ impl Fold {
         rng: &mut SplitMix64,
     ) -> Result<()> {
         let chosen = match protocol.kept_apart().first() {
-            Some(group) => set_aside(keys, *group, &self.train, fraction, rng)?,
+            Some(group) => {
+                let groups: BTreeSet<u32> = self.train.iter().map(|&i| keys.of(*group)[i]).collect();
+                if groups.len() < 2 {
+                    return Err(Error::data(format!(
+                        "fold {}: the training part has one {group} only; none can be set aside for validation",
+                        self.name
+                    ))
+                    .remedy("leave out --validation, or divide into more folds or other groups"));
+                }
+                set_aside(keys, *group, &self.train, fraction, rng)?
+            }
             None => {
                 let each: Vec<u32> = (0..self.train.len() as u32).collect();
                 let class: Vec<u32> = self.train.iter().filter_map(|&i| keys.class.get(i)).copied().collect();
@@ -368,6 +378,15 @@ impl Keys {
 }
 
 fn too_few(group: Group, have: usize, need: usize) -> Error {
+    if have == 1 {
+        return match group {
+            Group::Subject => Error::data("one person: folds by person are impossible")
+                .remedy("--by trial gives a subject-dependent score (with --protocol kfold, loo or single)"),
+            Group::Trial => Error::data("one trial: folds by trial are impossible").remedy("add recordings"),
+            Group::Stimulus => Error::data("one stimulus: folds by stimulus are impossible")
+                .remedy("divide by subject or by trial: --by subject or --by trial"),
+        };
+    }
     let plural = match group {
         Group::Subject => "subjects",
         Group::Trial => "trials",
@@ -379,12 +398,14 @@ fn too_few(group: Group, have: usize, need: usize) -> Error {
 
 /// Bin of each window for `k` even bins.
 fn deal_k(keys: &Keys, group: Group, k: usize, rng: &mut SplitMix64) -> Result<Vec<usize>> {
-    if k < 2 {
-        return Err(Error::usage(format!("{k} folds")).remedy("use at least 2"));
-    }
     let list = keys.of(group);
     let have = list.iter().collect::<BTreeSet<_>>().len();
-    if have < k {
+    if k < 2 && have > 1 {
+        let folds = if k == 1 { "1 fold" } else { "0 folds" };
+        return Err(Error::usage(format!("{folds} cannot hold a training and a test part"))
+            .remedy(format!("use 2 to {have} folds")));
+    }
+    if have < k.max(2) {
         return Err(too_few(group, have, k));
     }
     Ok(deal(list, &keys.class, &vec![1.0; k], rng))

@@ -13,14 +13,15 @@
 //! A window of 5 kB costs about a microsecond once cached, which is nothing beside its training step.
 //!
 //! **Why a store is never half there.** [`StoreWriter`] writes into a directory beside the target, syncs every file and
-//! the directory, and renames it as its last act. A run that is killed leaves at most a directory named
-//! `.<name>.partial-<process>`, which can be deleted.
+//! the directory, and swaps the two as its last act, under the target's lock ([`crate::checkpoint::NewDir`]). A process
+//! that is killed leaves at most a directory `.NAME.RANDOM.new`, which the next that writes the target removes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::{NewDir, Sink, finish_replacement, placeholder};
 use crate::data::index::{COLUMNS, Index, Row};
 use crate::data::manifest::{FORMAT, FORMAT_VERSION, Manifest, sha256_file};
 use crate::data::npy;
@@ -51,6 +52,7 @@ impl Store {
     /// # Errors
     /// Missing or damaged files, or files that do not belong together.
     pub fn open(dir: &Path) -> Result<Self> {
+        finish_replacement(dir)?;
         let manifest_path = dir.join(MANIFEST);
         if !manifest_path.is_file() {
             return Err(Error::new(crate::error::Kind::Io, "not a prepared store: it has no manifest.json")
@@ -58,6 +60,7 @@ impl Store {
                 .remedy("give a directory made by `heartlore prepare`"));
         }
         let text = fs::read(&manifest_path).with_file(&manifest_path)?;
+        placeholder::refuse(&text).map_err(|e| e.in_file(&manifest_path))?;
         let bad = |what: String| Error::format(what).in_file(&manifest_path);
         // The version first: a later version may not parse as this one.
         let value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
@@ -85,6 +88,7 @@ impl Store {
         };
         let index_path = dir.join(INDEX);
         let text = fs::read(&index_path).with_file(&index_path)?;
+        placeholder::refuse(&text).map_err(|e| e.in_file(&index_path))?;
         let index = Index::parse(&text).map_err(|e| e.in_file(&index_path))?;
         let stale = |what: String| bad(what).remedy("the store is damaged; prepare the data again");
         if index.len() != len {
@@ -216,58 +220,56 @@ fn read_exact_at(mut file: &File, out: &mut [u8], at: u64) -> std::io::Result<()
 /// Writes a store window by window, in memory that does not grow.
 #[derive(Debug)]
 pub struct StoreWriter {
-    target: PathBuf,
-    temp: PathBuf,
     overwrite: bool,
-    /// Taken by `finish`.
+    /// Taken by `seal`.
     windows: Option<npy::Writer>,
-    /// Taken by `finish`: some systems cannot rename a directory with open files.
-    index: Option<csv::Writer<BufWriter<File>>>,
+    /// Taken by `seal`: some systems cannot rename a directory with open files.
+    index: Option<csv::Writer<BufWriter<Box<dyn Sink>>>>,
     samples: usize,
     label_names: Vec<String>,
     /// Rows and checksums, once sealed.
     sealed: Option<(usize, BTreeMap<String, String>)>,
-    done: bool,
+    /// The target, locked, and the directory beside it that is being written. Dropped after the open files in it.
+    place: NewDir,
 }
 
 impl StoreWriter {
     /// Begins a store at `target`.
     ///
     /// # Errors
-    /// The target exists and `overwrite` is false, or is no store (then it is never replaced); the directory above it
-    /// is missing or not writable; a bad name of a label.
+    /// The target exists and `overwrite` is false, or is no store (then it is never replaced); another process is writing
+    /// it; the directory above it is not writable; a bad name of a label.
     pub fn create(target: &Path, samples: usize, label_names: &[String], overwrite: bool) -> Result<Self> {
         Index::new(label_names)?;
+        Self::create_in(Self::lock(target, overwrite)?, samples, label_names, overwrite)
+    }
+
+    /// Locks `target` for a store to come: for a caller that has work to do before it knows the store's shape, and wants to
+    /// be refused before that work.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::create`].
+    pub fn lock(target: &Path, overwrite: bool) -> Result<NewDir> {
         check_target(target, overwrite)?;
-        let temp = beside(target, "partial")?;
-        if temp.exists() {
-            // Only a killed process of the same number can have left it.
-            fs::remove_dir_all(&temp).with_file(&temp)?;
-        }
-        fs::create_dir(&temp).with_file(&temp)?;
-        // From here on `Drop` would have to clean up, but there is no writer yet: do it by hand.
-        let open = || -> Result<Self> {
-            let windows = npy::Writer::create(&temp.join(WINDOWS), samples)?;
-            let path = temp.join(INDEX);
-            let mut index =
-                csv::Writer::from_writer(BufWriter::new(File::create_new(&path).with_file(&path)?));
-            let header = COLUMNS.iter().copied().chain(label_names.iter().map(String::as_str));
-            index.write_record(header).map_err(|e| csv_error(e, &path))?;
-            Ok(Self {
-                target: target.to_path_buf(),
-                temp: temp.clone(),
-                overwrite,
-                windows: Some(windows),
-                index: Some(index),
-                samples,
-                label_names: label_names.to_vec(),
-                sealed: None,
-                done: false,
-            })
-        };
-        open().inspect_err(|_| {
-            let _ = fs::remove_dir_all(&temp);
-        })
+        let place = NewDir::begin(target)?;
+        // Another process may have made it before the lock was ours.
+        check_target(target, overwrite).map(|()| place)
+    }
+
+    /// Begins a store in the place that [`StoreWriter::lock`] gave, or one with other file operations.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::create`].
+    pub fn create_in(place: NewDir, samples: usize, label_names: &[String], overwrite: bool) -> Result<Self> {
+        Index::new(label_names)?;
+        let windows = npy::Writer::create_with(&**place.ops(), &place.path().join(WINDOWS), samples)?;
+        let path = place.path().join(INDEX);
+        let file = place.ops().create_new(&path).with_file(&path)?;
+        let mut index = csv::Writer::from_writer(BufWriter::new(file));
+        let header = COLUMNS.iter().copied().chain(label_names.iter().map(String::as_str));
+        index.write_record(header).map_err(|e| csv_error(e, &path))?;
+        let (windows, index, label_names) = (Some(windows), Some(index), label_names.to_vec());
+        Ok(Self { overwrite, windows, index, samples, label_names, sealed: None, place })
     }
 
     /// Windows written so far.
@@ -306,7 +308,7 @@ impl StoreWriter {
         if let Some(windows) = &mut self.windows {
             windows.write_row(window)?;
         }
-        let path = self.temp.join(INDEX);
+        let path = self.place.path().join(INDEX);
         match &mut self.index {
             Some(index) => index.write_record(Index::fields(number, row)).map_err(|e| csv_error(e, &path)),
             None => Ok(()),
@@ -319,20 +321,22 @@ impl StoreWriter {
     /// # Errors
     /// A full disk.
     pub(crate) fn seal(&mut self) -> Result<()> {
-        let index_path = self.temp.join(INDEX);
-        if let Some(mut index) = self.index.take() {
-            index.flush().with_file(&index_path)?;
-            index.get_ref().get_ref().sync_all().with_file(&index_path)?;
+        let index_path = self.place.path().join(INDEX);
+        if let Some(index) = self.index.take() {
+            let buffer = index.into_inner().map_err(|e| csv_error(e.into_error().into(), &index_path))?;
+            let mut file = buffer.into_inner().map_err(|e| Error::io(&index_path, e.into_error()))?;
+            file.sync().with_file(&index_path)?;
         }
         let Some(windows) = self.windows.take() else { return Ok(()) };
-        let (rows, file) = windows.close()?;
-        let windows_path = self.temp.join(WINDOWS);
+        let (rows, mut file) = windows.close()?;
+        let dir = self.place.path();
+        let windows_path = dir.join(WINDOWS);
         // The disk writes while the processor reads: the pages are in memory.
         let (synced, sha256) = std::thread::scope(|scope| {
-            let synced = scope.spawn(|| file.sync_all());
+            let synced = scope.spawn(|| file.sync());
             let mut sha256 = BTreeMap::new();
             let formed = [WINDOWS, INDEX].into_iter().try_for_each(|name| {
-                sha256.insert(name.to_string(), sha256_file(&self.temp.join(name))?.0);
+                sha256.insert(name.to_string(), sha256_file(&dir.join(name))?.0);
                 Ok(())
             });
             let synced = synced.join().unwrap_or_else(|_| Err(std::io::Error::other("the sync panicked")));
@@ -348,7 +352,20 @@ impl StoreWriter {
     ///
     /// # Errors
     /// A full disk, or a target that appeared meanwhile. The target is then as it was.
-    pub fn finish(mut self, mut manifest: Manifest) -> Result<()> {
+    pub fn finish(self, manifest: Manifest) -> Result<()> {
+        self.finish_with(manifest, |_, _| Ok(()))
+    }
+
+    /// [`StoreWriter::finish`] with more files: `more` gets the finished store, before it takes its place, and the directory
+    /// to write them into.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::finish`], and what `more` returns.
+    pub fn finish_with(
+        mut self,
+        mut manifest: Manifest,
+        more: impl FnOnce(&Store, &NewDir) -> Result<()>,
+    ) -> Result<()> {
         if self.sealed.is_none() {
             self.seal()?;
         }
@@ -360,45 +377,16 @@ impl StoreWriter {
         manifest.samples = self.samples as u64;
         manifest.labels = self.label_names.clone();
         manifest.sha256 = sha256;
-        let path = self.temp.join(MANIFEST);
-        let mut text =
-            serde_json::to_vec_pretty(&manifest).map_err(|e| Error::format(e.to_string()).in_file(&path))?;
+        let mut text = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::format(e.to_string()))?;
         text.push(b'\n');
-        let mut file = File::create_new(&path).with_file(&path)?;
-        file.write_all(&text).with_file(&path)?;
-        file.sync_all().with_file(&path)?;
-        sync_dir(&self.temp)?;
+        let path = self.place.path().join(MANIFEST);
+        self.place.write(MANIFEST, |sink| sink.write_all(&text).with_file(&path))?;
         // What is about to be shown must open.
-        Store::open(&self.temp)?;
-
-        check_target(&self.target, self.overwrite)?;
-        let old = beside(&self.target, "old")?;
-        let replaced = self.target.exists();
-        if replaced {
-            fs::rename(&self.target, &old).with_file(&self.target)?;
-        }
-        if let Err(e) = fs::rename(&self.temp, &self.target) {
-            if replaced {
-                let _ = fs::rename(&old, &self.target);
-            }
-            return Err(Error::io(&self.target, e));
-        }
-        self.done = true;
-        if let Some(parent) = self.target.parent().filter(|p| !p.as_os_str().is_empty()) {
-            sync_dir(parent)?;
-        }
-        if replaced {
-            fs::remove_dir_all(&old).with_file(&old)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for StoreWriter {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = fs::remove_dir_all(&self.temp);
-        }
+        let store = Store::open(self.place.path())?;
+        more(&store, &self.place)?;
+        drop(store);
+        check_target(self.place.target(), self.overwrite)?;
+        self.place.commit()
     }
 }
 
@@ -421,21 +409,78 @@ fn check_target(target: &Path, overwrite: bool) -> Result<()> {
     Ok(())
 }
 
-/// `.<name>.<what>-<process>` in the same directory, so that renaming stays within one file system.
-fn beside(target: &Path, what: &str) -> Result<PathBuf> {
-    let name =
-        target.file_name().ok_or_else(|| Error::usage("not a name for a directory").in_file(target))?;
-    Ok(target.with_file_name(format!(".{}.{what}-{}", name.to_string_lossy(), std::process::id())))
-}
-
-fn sync_dir(dir: &Path) -> Result<()> {
-    // Directories can be opened and synced on Unix only; elsewhere the rename is as durable as the system makes it.
-    if cfg!(unix) { File::open(dir).and_then(|d| d.sync_all()).with_file(dir) } else { Ok(()) }
-}
-
 fn csv_error(e: csv::Error, path: &Path) -> Error {
     match e.into_kind() {
         csv::ErrorKind::Io(io) => Error::io(path, io),
         other => Error::format(format!("{other:?}")).in_file(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::tests::faults::{Faulty, at_every_call, names};
+    use std::sync::Arc;
+
+    fn manifest() -> Manifest {
+        serde_json::from_value(serde_json::json!({
+            "format": "", "format_version": 0, "heartlore_version": "", "windows": 0, "samples": 0, "unit": "mV",
+            "processing": { "rate_hz": 128.0, "window": 4, "hop": 4, "filter": null, "normalisation": "none" },
+            "quality_gate": null, "caps": {}, "labels": [],
+            "counts": { "recordings": 1, "windows_kept": 0, "windows_dropped": {}, "samples_missing": 0,
+                        "samples_left_over": 0, "skipped": [], "warnings": [] },
+            "sources": [], "notes": [], "sha256": {},
+        }))
+        .unwrap()
+    }
+
+    /// A store of `n` windows, with a further file.
+    fn write(place: NewDir, n: usize) -> Result<()> {
+        let mut writer = StoreWriter::create_in(place, 4, &["calm".into()], true)?;
+        for i in 0..n {
+            let row = Row { subject: i.to_string(), labels: vec![None], ..Row::default() };
+            writer.push(&row, &[n as f32; 4])?;
+        }
+        writer.finish_with(manifest(), |store, place| {
+            place.write("more", |sink| sink.write_all(store.len().to_string().as_bytes()).with_file("more"))
+        })
+    }
+
+    #[test]
+    fn a_store_is_old_or_new_under_its_name_whichever_call_is_the_last() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("store");
+        let faults = at_every_call(
+            |ops: &Faulty| {
+                write(StoreWriter::lock(&dir, true).unwrap(), 2).unwrap();
+                NewDir::begin_with(Arc::new(ops.clone()), &dir).and_then(|place| write(place, 3)).is_ok()
+            },
+            |done, ops| {
+                let store = Store::open(&dir).unwrap();
+                store.verify().unwrap();
+                assert!(store.len() == 3 || (store.len() == 2 && !done), "{ops:?}");
+                assert_eq!(fs::read_to_string(dir.join("more")).unwrap(), store.len().to_string());
+                let mut window = [0.0; 4];
+                store.read_window(1, &mut window).unwrap();
+                assert_eq!(window, [store.len() as f32; 4]);
+            },
+        );
+        assert!(faults > 60, "{faults}");
+        write(StoreWriter::lock(&dir, true).unwrap(), 2).unwrap();
+        assert_eq!(names(root.path()), ["store"]);
+    }
+
+    #[test]
+    fn a_second_writer_is_refused_before_it_has_done_anything() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("store");
+        let first = StoreWriter::create(&dir, 4, &[], false).unwrap();
+        for overwrite in [false, true] {
+            let e = StoreWriter::create(&dir, 4, &[], overwrite).unwrap_err();
+            assert!(e.to_string().contains("in use by process"), "{e}");
+        }
+        assert!(first.place.path().is_dir(), "what the first writes is untouched");
+        drop(first);
+        assert!(names(root.path()).is_empty());
     }
 }

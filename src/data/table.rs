@@ -8,9 +8,10 @@
 //!
 //! `file` (relative to the table) and `subject` are required: without a subject no split can be honest. Optional:
 //! `dataset`, `trial`, `record` (in a file that holds several; in a MATLAB file a path such as `joined_data{3}`, in a `.npz`
-//! the array's name), `start_s`, `end_s` (a part of the recording), `channel`, `unit`, `fs_hz`. Every other column is a
-//! label, but names that are likely to mean one of these (`start`, `units`) are refused. An empty field, or one that
-//! [`is_missing`] knows (`NaN`, `NA`, `null`, ...), is "not given" or "label missing".
+//! the array's name), `start_s`, `end_s` (a part of the recording), `channel`, `unit`, `fs_hz`; of text tables also
+//! `delimiter`, `decimal`, `encoding`, `time_column`, `time_unit`, `skip_rows`. Every other column is a label, but names that
+//! are likely to mean one of these (`start`, `units`) are refused. An empty field, or one that [`is_missing`] knows (`NaN`,
+//! `NA`, `null`, ...), is "not given" or "label missing".
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -20,6 +21,7 @@ use crate::data::files::{FileId, file_id};
 use crate::data::names::{is_missing, name_key};
 use crate::data::readers::packed::Manifest as Packed;
 use crate::data::readers::read_whole;
+use crate::data::readers::text::TextOptions;
 use crate::data::recording::Unit;
 use crate::error::{Error, Result};
 
@@ -59,6 +61,10 @@ pub struct Item {
     pub unit: Option<Unit>,
     /// Sampling rate, for files that name none.
     pub fs_hz: Option<f64>,
+    /// Column of time stamps of a text table.
+    pub time_column: Option<String>,
+    /// How a text table is written.
+    pub text: TextOptions,
     /// One entry per label column.
     pub labels: Vec<Option<String>>,
     /// How much is known of whose recording it is.
@@ -74,8 +80,24 @@ pub struct Items {
     pub items: Vec<Item>,
 }
 
-const KNOWN: [&str; 10] =
-    ["file", "subject", "dataset", "trial", "record", "start_s", "end_s", "channel", "unit", "fs_hz"];
+const KNOWN: [&str; 16] = [
+    "file",
+    "subject",
+    "dataset",
+    "trial",
+    "record",
+    "start_s",
+    "end_s",
+    "channel",
+    "unit",
+    "fs_hz",
+    "delimiter",
+    "decimal",
+    "encoding",
+    "time_column",
+    "time_unit",
+    "skip_rows",
+];
 
 /// Names of columns that people write for another: as labels they would be wrong in silence, and the whole of each recording
 /// would be used.
@@ -268,6 +290,7 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
             value
         };
         let (start_s, end_s, fs_hz) = (number("start_s"), number("end_s"), number("fs_hz"));
+        let skip_rows = number("skip_rows");
         if let (Some(a), Some(b)) = (start_s, end_s)
             && b <= a
         {
@@ -290,6 +313,17 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
                 "empty, or a word for a missing value; a split must know whose recording it is".into(),
             );
         }
+        let text_options = {
+            let mut fault =
+                |name: &str, what: String| faults.push(format!("line {line}, column '{name}': {what}"));
+            TextOptions {
+                delimiter: parsed(&text, "delimiter", &mut fault),
+                decimal: parsed(&text, "decimal", &mut fault),
+                encoding: parsed(&text, "encoding", &mut fault),
+                time_unit: parsed(&text, "time_unit", &mut fault),
+                skip_rows: skip_rows.map_or(0, |n| n as usize),
+            }
+        };
         if faults.len() > before {
             continue;
         }
@@ -305,6 +339,8 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
             channel: text("channel"),
             unit,
             fs_hz,
+            time_column: text("time_column"),
+            text: text_options,
             labels: label_columns
                 .iter()
                 .map(|&c| row.get(c).map(str::to_string).filter(|l| !is_missing(l)))
@@ -323,6 +359,21 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
         return Err(Error::data("the table names no recordings"));
     }
     Ok(Items { label_names, items })
+}
+
+/// The field `name` as a setting; what it cannot be is a fault.
+fn parsed<T: std::str::FromStr<Err = String>>(
+    text: &dyn Fn(&str) -> Option<String>,
+    name: &str,
+    fault: &mut dyn FnMut(&str, String),
+) -> Option<T> {
+    match text(name)?.parse() {
+        Ok(value) => Some(value),
+        Err(what) => {
+            fault(name, what);
+            None
+        }
+    }
 }
 
 /// The records of a packed data set as items, with one label column `label`. Records that the maker's gate rejected are

@@ -4,8 +4,8 @@
 //!    plain data: it can be printed, compared, planned, run in f32 or f64.
 //! 2. **Plan** ([`Plan`]): from the shapes alone, decides what is kept for the backward pass, how long every buffer
 //!    lives, where in one arena it lies and who writes each gradient first.
-//! 3. **Run** ([`Exec`]): walks the list forward, then backward. One arm per operation fetches slices and calls one
-//!    kernel; nothing is allocated after construction. Weights may be prepared once for many passes ([`PackedWeights`]), and a
+//! 3. **Run** ([`Exec`]): walks the list forward, then backward. Each operation's rule (one file each, [`ops`]) fetches slices and calls one
+//!    kernel; nothing is allocated after construction. Weights may be packed once for many passes ([`PackedWeights`]), and a
 //!    [`ThreadPool`] of threads may share a forward pass; neither changes a bit. The operands of products may be rounded to bf16
 //!    ([`Plan::with_precision`]).
 //!
@@ -17,23 +17,29 @@
 mod aligned;
 mod builder;
 pub mod check;
-mod cost;
 mod exec;
-mod op;
+mod formula;
+mod id;
+pub mod number;
+mod operation;
+pub mod ops;
 mod packed;
 mod params;
+mod parts;
 mod plan;
 mod pool;
-mod split;
+mod step;
 pub mod trace;
 mod views;
 
 pub use heartlore_kernels::gemm::MatmulPrecision;
 
-pub use builder::{AttentionSpec, Conv1dSpec, FeedForwardParams, Graph, Node};
-pub use exec::{Exec, ExecContext, ParamGrads, Precision};
-pub use op::{Columns, Id, Op, OpKind};
-pub use packed::{PackedPart, PackedWeights};
+pub use builder::Graph;
+pub use exec::{Exec, ExecContext, ParamGrads};
+pub use id::{Columns, Id};
+pub use operation::{Node, Op, Precision};
+pub use ops::{AttentionSpec, Conv1dSpec, FeedForwardParams, OpKind};
+pub use packed::{Packed, PackedParams, PackedPart, PackedWeights};
 pub use params::{Layout, ParamInfo};
-pub use plan::{Lifetime, Memory, OutputRequest, Plan, Use};
+pub use plan::{BufferKind, Lifetime, Memory, OutputRequest, Plan};
 pub use pool::ThreadPool;

@@ -12,97 +12,88 @@
 
 use super::aligned::Aligned;
 use super::builder::Graph;
-use super::cost;
-use super::exec::Precision;
-use super::op::{Id, Op};
+use super::id::Id;
+use super::operation::{Node, Op, Packing, Precision, Shapes};
 use super::plan::Plan;
 use super::views::Location;
-use heartlore_kernels::{Isa, Real, conv1d, feed_forward, linear};
+use heartlore_kernels::Isa;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Which weights a region holds, and in what order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Weights {
-    Linear { d: linear::Dims, w: Range<usize> },
-    Conv1d { d: conv1d::Dims, w: Range<usize> },
-    FeedForward { d: feed_forward::Dims, w1: Range<usize>, w2: Range<usize> },
+pub(crate) struct Weights {
+    /// The operation's name: operations of one kind and equal sizes pack alike.
+    name: &'static str,
+    packing: Packing,
+    /// In the parameter vector.
+    ranges: [Range<usize>; 2],
 }
 
 impl Weights {
-    /// Of an operation whose weights are parameters. Sizes that do not matter for the order are 1.
-    pub(crate) fn of(graph: &Graph, plan: &Plan, id: Id) -> Option<Self> {
-        let param = |id: Id| match &plan.steps[id.index()].value {
-            Location::Param(r) => Some(r.clone()),
-            Location::Arena(_) | Location::Absent => None,
-        };
-        match graph.node(id).op {
-            Op::Linear { w, first, .. } => {
-                let d = linear::Dims { rows: 1, ..cost::linear_dims(graph, id, plan.precision()) };
-                let start = param(w)?.start + first * d.inputs;
-                Some(Self::Linear { d, w: start..start + d.outputs * d.inputs })
+    /// Of an operation whose weights are parameters. Sizes that do not matter for the order are left out.
+    pub(crate) fn of(nodes: &[Node], plan: &Plan, id: Id) -> Option<Self> {
+        let op = &nodes[id.index()].op;
+        let mut packing = op.spec().packing(Shapes::new(nodes, id), plan.precision())?;
+        let mut ranges = [0..0, 0..0];
+        for (range, weights) in ranges.iter_mut().zip(&mut packing.weights) {
+            let Some((input, part)) = weights.take() else { continue };
+            match &plan.steps[input.index()].value {
+                Location::Param(r) => *range = r.start + part.start..r.start + part.end,
+                Location::Arena(_) | Location::Absent => return None,
             }
-            Op::Conv1d { w, .. } => {
-                let d = conv1d::Dims { batch: 1, ..cost::conv1d_dims(graph, id) };
-                Some(Self::Conv1d { d, w: param(w)? })
-            }
-            Op::FeedForward { w1, w2, .. } => {
-                let d = cost::feed_forward_dims(graph, id, plan.precision());
-                let d = feed_forward::Dims { samples: 1, rows: 1, ..d };
-                Some(Self::FeedForward { d, w1: param(w1)?, w2: param(w2)? })
-            }
-            _ => None,
         }
+        Some(Self { name: op.name(), packing, ranges })
     }
 
-    fn elements<T: Real>(&self, backward: bool) -> usize {
-        match self {
-            Self::Linear { d, .. } => linear::prepared_len::<T>(*d, backward),
-            Self::Conv1d { d, .. } => conv1d::prepared_len::<T>(*d, backward),
-            Self::FeedForward { d, .. } => feed_forward::prepared_len::<T>(*d, backward),
+    /// A hash of the parameters it is packed from.
+    fn version<T: Precision>(&self, params: &[T]) -> u64 {
+        let [a, b] = self.ranges.clone().map(|r| hash(&params[r]));
+        a.wrapping_add(b.rotate_left(32))
+    }
+}
+
+/// A hash of all numbers, bit by bit: eight sums side by side, each multiplied by an odd number before a word is added, so
+/// that any change of one word shows, and changes of several are missed once in 2^64. It runs at the speed of memory.
+fn hash<T: Precision>(x: &[T]) -> u64 {
+    const LANES: usize = 8;
+    let factor: [u64; LANES] = std::array::from_fn(|i| 0x9E37_79B9_7F4A_7C15 ^ (i as u64) << 17);
+    let bytes: &[u8] = bytemuck::cast_slice(x);
+    let mut lanes = [0u64; LANES];
+    let (blocks, rest) = bytes.as_chunks::<{ 8 * LANES }>();
+    for block in blocks {
+        for ((lane, factor), word) in lanes.iter_mut().zip(factor).zip(block.as_chunks::<8>().0) {
+            *lane = lane.wrapping_mul(factor).wrapping_add(u64::from_le_bytes(*word));
         }
     }
-
-    /// A few of the parameters it was made from: after an optimiser's step they differ.
-    fn marks<T: Real>(&self, params: &[T]) -> [T; 4] {
-        let (a, b) = match self {
-            Self::Linear { w, .. } | Self::Conv1d { w, .. } => (w, w),
-            Self::FeedForward { w1, w2, .. } => (w1, w2),
-        };
-        let at = |i: usize| params.get(i).copied().unwrap_or(T::ZERO);
-        [at(a.start), at(a.end.saturating_sub(1)), at(b.start), at(b.end.saturating_sub(1))]
-    }
+    let tail = rest.iter().map(|&b| u64::from(b));
+    let all = lanes.into_iter().chain(tail).chain([bytes.len() as u64]);
+    all.fold(0, |sum: u64, x| (sum ^ x).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(29))
 }
 
 /// The weights of one operation: a part that can be updated on its own.
 #[derive(Debug)]
 pub struct PackedPart<T> {
+    op: Op,
     weights: Weights,
     /// With what the backward pass needs.
     backward: bool,
     isa: Isa,
-    marks: Option<[T; 4]>,
+    /// The hash of the parameters it was packed from.
+    version: Option<u64>,
     panels: Aligned<T>,
 }
 
 impl<T: Precision> PackedPart<T> {
-    /// Prepares from the flat parameter vector.
+    /// Packs from the flat parameter vector.
     ///
     /// # Panics
     /// If `params` is shorter than the layout.
     pub fn update(&mut self, params: &[T]) {
-        T::prepare(self, params);
-    }
-
-    pub(super) fn fill(&mut self, params: &[T]) {
-        let (isa, backward, panels) = (self.isa, self.backward, &mut self.panels[..]);
-        match &self.weights {
-            Weights::Linear { d, w } => linear::prepare(isa, *d, &params[w.clone()], backward, panels),
-            Weights::Conv1d { d, w } => conv1d::prepare(isa, *d, &params[w.clone()], backward, panels),
-            Weights::FeedForward { d, w1, w2 } => {
-                feed_forward::prepare(isa, *d, &params[w1.clone()], &params[w2.clone()], backward, panels);
-            }
-        }
-        self.marks = Some(self.weights.marks(params));
+        let Weights { packing, ranges, .. } = &self.weights;
+        let [a, b] = ranges.clone().map(|r| &params[r]);
+        self.op.rules::<T>().pack_into(self.isa, packing, [a, b], self.backward, &mut self.panels);
+        self.version = Some(self.weights.version(params));
     }
 }
 
@@ -119,55 +110,147 @@ impl<T: Precision> PackedWeights<T> {
     pub fn new(graph: &Graph, plan: &Plan, isa: Isa) -> Self {
         let mut parts: Vec<PackedPart<T>> = Vec::new();
         for id in graph.ids().filter(|id| plan.steps[id.index()].live) {
-            let Some(weights) = Weights::of(graph, plan, id) else { continue };
+            let Some(weights) = Weights::of(graph.nodes(), plan, id) else { continue };
             let step = &plan.steps[id.index()];
-            // The products of the backward pass that read weights are those that lead on to the inputs.
+            // The products of the backward pass that read weights are those that lead on to the inputs, or, with a second
+            // layer's weights, through the hidden values.
             let inwards = step.contributions[0].is_some();
-            let backward = step.visited && (inwards || matches!(weights, Weights::FeedForward { .. }));
+            let backward = step.visited && (inwards || !weights.ranges[1].is_empty());
             if let Some(part) = parts.iter_mut().find(|p| p.weights == weights) {
                 part.backward |= backward;
             } else {
-                parts.push(PackedPart { weights, backward, isa, marks: None, panels: Aligned::zeros(0) });
+                let (op, panels) = (graph.node(id).op.clone(), Aligned::zeros(0));
+                parts.push(PackedPart { op, weights, backward, isa, version: None, panels });
             }
         }
         for part in &mut parts {
-            part.panels = Aligned::zeros(part.weights.elements::<T>(part.backward));
+            let len = part.op.rules::<T>().packed_elements(&part.weights.packing, part.backward);
+            part.panels = Aligned::zeros(len);
         }
         Self { isa, parts }
     }
 
-    /// Prepares from the flat parameter vector; to be done again whenever a parameter has changed.
+    /// Packs from the flat parameter vector, and lends the result for passes with these parameters. To be done again
+    /// whenever a parameter has changed; while the result is in use, none can.
     ///
     /// # Panics
     /// If `params` is shorter than the layout.
-    pub fn update(&mut self, params: &[T]) {
+    pub fn update<'a>(&'a mut self, params: &'a [T]) -> Packed<'a, T> {
         self.parts.iter_mut().for_each(|part| part.update(params));
+        Packed { weights: self, params }
     }
 
-    /// Its parts, which threads may update side by side.
+    /// Its parts, which threads may update side by side. Then ask for [`PackedWeights::of`].
     pub fn parts_mut(&mut self) -> &mut [PackedPart<T>] {
         &mut self.parts
+    }
+
+    /// The packed weights for passes with `params`, from which they must have been packed. That is checked against a hash
+    /// of every weight: one read of the parameters, where a training step reads them and their gradients a dozen times.
+    ///
+    /// # Panics
+    /// If a weight was packed from other numbers, or not at all.
+    pub fn of<'a>(&'a self, params: &'a [T]) -> Packed<'a, T> {
+        for part in &self.parts {
+            let fresh = part.version == Some(part.weights.version(params));
+            assert!(fresh, "exec: the packed weights are not those of the parameters: update them");
+        }
+        Packed { weights: self, params }
     }
 
     /// Bytes.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|p| p.panels.len() * size_of::<T>()).sum()
     }
+}
+
+/// Packed weights together with the parameters they were packed from: both are borrowed, so neither can change while a pass
+/// may use them.
+#[derive(Debug)]
+pub struct Packed<'a, T> {
+    weights: &'a PackedWeights<T>,
+    params: &'a [T],
+}
+
+impl<T> Clone for Packed<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Packed<'_, T> {}
+
+impl<'a, T: Precision> Packed<'a, T> {
+    /// Bytes of the packed weights.
+    pub fn bytes(self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// Panics unless `params` is the very slice that was packed.
+    pub(crate) fn assert_of(self, params: &[T]) {
+        let same = std::ptr::eq(self.params, params);
+        assert!(same, "exec: the packed weights belong to another parameter vector than this pass is given");
+    }
 
     /// The panels of `weights` for `isa`; empty if they are not here.
-    ///
-    /// # Panics
-    /// If the weights were prepared from other parameters than `params`, or not at all.
-    pub(super) fn find(&self, isa: Isa, weights: &Weights, backward: bool, params: &[T]) -> &[T] {
-        match self.parts.iter().find(|p| p.weights == *weights) {
-            Some(part) if isa == self.isa && (part.backward || !backward) => {
-                let same = |a: T, b: T| a == b || (a.f64().is_nan() && b.f64().is_nan());
-                let now = weights.marks(params);
-                let fresh = part.marks.is_some_and(|then| then.iter().zip(now).all(|(&a, b)| same(a, b)));
-                assert!(fresh, "exec: the prepared weights are not those of the parameters: update them");
-                &part.panels
-            }
+    pub(crate) fn find(self, isa: Isa, weights: &Weights, backward: bool) -> &'a [T] {
+        match self.weights.parts.iter().find(|p| p.weights == *weights) {
+            Some(part) if isa == self.weights.isa && (part.backward || !backward) => &part.panels,
             _ => &[],
         }
+    }
+}
+
+/// Parameters that do not change, such as a trained model's, with their packed weights.
+#[derive(Debug)]
+pub struct PackedParams<T> {
+    values: Arc<Vec<T>>,
+    weights: PackedWeights<T>,
+}
+
+impl<T: Precision> PackedParams<T> {
+    /// Packs `values` for `plan` of `graph`.
+    ///
+    /// # Panics
+    /// If there are fewer values than the layout has.
+    pub fn new(graph: &Graph, plan: &Plan, isa: Isa, values: Arc<Vec<T>>) -> Self {
+        let mut weights = PackedWeights::new(graph, plan, isa);
+        weights.update(&values);
+        Self { values, weights }
+    }
+
+    /// The flat parameter vector.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// The packed weights.
+    pub fn packed(&self) -> Packed<'_, T> {
+        Packed { weights: &self.weights, params: &self.values }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_changes_with_every_element_and_with_order() {
+        let numbers: Vec<f32> = (0..67).map(|i| (i as f32).sin()).collect();
+        let first = hash(&numbers);
+        for i in 0..numbers.len() {
+            let mut other = numbers.clone();
+            other[i] = f32::from_bits(other[i].to_bits() ^ 1);
+            assert_ne!(hash(&other), first, "element {i}");
+            other[i] = -numbers[i];
+            assert!(i == 0 || hash(&other) != first, "sign of element {i}");
+        }
+        let mut swapped = numbers.clone();
+        swapped.swap(3, 40);
+        assert_ne!(hash(&swapped), first);
+        assert_ne!(hash(&numbers[..66]), first);
+        let wide: Vec<f64> = numbers.iter().map(|&x| f64::from(x)).collect();
+        let mut other = wide.clone();
+        other[40] += f64::EPSILON;
+        assert_ne!(hash(&other), hash(&wide));
     }
 }

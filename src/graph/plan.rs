@@ -7,8 +7,9 @@
 //! bound on programs like ours (Pisarchyk & Lee 2020, arXiv 2001.03288), and `Memory` reports the bound beside the result.
 
 use super::builder::Graph;
-use super::cost;
-use super::op::{Id, MAX_INPUTS, Op};
+use super::id::{Id, MAX_INPUTS};
+use super::operation::{Needs, Role, Shapes};
+use super::step::{Contribution, Step};
 use super::views::Location;
 use crate::error::{Error, Result};
 use heartlore_kernels::gemm::MatmulPrecision;
@@ -22,7 +23,8 @@ pub struct OutputRequest {
     pub keep: Vec<Id>,
     /// The value to differentiate, if any.
     pub root: Option<Id>,
-    /// Values whose gradient is wanted, besides the parameters'.
+    /// Values whose gradient is wanted, besides the parameters'. A reshape shares the gradient of what it is a view of: it is
+    /// the sum over all uses of the numbers, under either shape.
     pub gradients: Vec<Id>,
     /// Whether gradients of the parameters are wanted (with a root).
     pub params: bool,
@@ -79,33 +81,6 @@ impl fmt::Display for Memory {
     }
 }
 
-/// One gradient contribution of one operation.
-#[derive(Clone, Debug)]
-pub(crate) struct Contribution {
-    /// The value whose gradient it is; for a reshape, the value it is a view of.
-    pub(crate) to: Id,
-    /// Where the gradient lies: in the arena, or the parameters' part of the gradient vector.
-    pub(crate) dest: Location,
-    /// True if this contribution finds nothing there yet.
-    pub(crate) first: bool,
-}
-
-/// What the executor needs to know of one operation.
-#[derive(Clone, Debug)]
-pub(crate) struct Step {
-    pub(crate) live: bool,
-    pub(crate) value: Location,
-    /// Range in the index arena, for index inputs.
-    pub(crate) index: Range<usize>,
-    pub(crate) saved: Range<usize>,
-    pub(crate) scratch_forward: Range<usize>,
-    pub(crate) scratch_backward: Range<usize>,
-    pub(crate) gradient: Range<usize>,
-    /// True if the backward pass visits this operation.
-    pub(crate) visited: bool,
-    pub(crate) contributions: [Option<Contribution>; MAX_INPUTS],
-}
-
 /// A laid-out program. Make one from a [`Graph`] and run it with [`super::Exec`].
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -115,14 +90,28 @@ pub struct Plan {
     pub(crate) indices: usize,
     /// Wanted gradients that the root does not reach: zeros.
     pub(crate) unreached: Vec<Id>,
+    /// Parameters that are to be read after a pass.
+    pub(crate) copies: Vec<ParamCopy>,
+    /// Whose memory each value lies in: its own, or its input's.
+    storage: Vec<usize>,
     precision: MatmulPrecision,
     memory: Memory,
     lifetimes: Vec<Lifetime>,
 }
 
+/// A parameter whose numbers are copied into the arena at the start of a forward pass.
+#[derive(Clone, Debug)]
+pub(crate) struct ParamCopy {
+    pub(crate) id: Id,
+    /// In the parameter vector.
+    pub(crate) from: Range<usize>,
+    /// In the arena.
+    pub(crate) to: Range<usize>,
+}
+
 /// What a buffer is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Use {
+pub enum BufferKind {
     /// An operation's result.
     Value,
     /// Kept for the backward pass.
@@ -141,7 +130,7 @@ pub struct Lifetime {
     /// The operation it belongs to.
     pub id: Id,
     /// What it is for.
-    pub purpose: Use,
+    pub purpose: BufferKind,
     /// First and last time at which it must hold its content.
     pub span: (usize, usize),
     /// Elements in the arena.
@@ -167,12 +156,17 @@ impl Plan {
         if want.root.is_none() && (want.params || !want.gradients.is_empty()) {
             return Err(Error::usage("plan: gradients are wanted, but no value to differentiate is named"));
         }
-        if let Some(id) = all.clone().find(|&&id| matches!(graph.node(id).op, Op::Index { .. })) {
+        if let Some(id) = all.clone().find(|&&id| graph.node(id).op.index_bound().is_some()) {
             return Err(Error::usage(format!("plan: {id} is an index; it has no value in this sense")));
         }
-        let live = ancestors(graph, all.copied());
-        let on_path = gradient_path(graph, &want);
+        let live = ancestors(graph, all.clone().copied());
         let storage = storage(graph);
+        // Values whose gradient is wanted by name; a view's is that of the value whose memory it shares.
+        let mut named = vec![false; n];
+        want.gradients.iter().for_each(|id| named[storage[id.index()]] = true);
+        let on_path = gradient_path(graph, &want, &named);
+        let mut asked_for = vec![false; n];
+        all.for_each(|id| asked_for[storage[id.index()]] = true);
         let mut buffers = Buffers::default();
         let (value_last, contributions) = uses(graph, &want, &live, &on_path, &storage);
 
@@ -183,38 +177,44 @@ impl Plan {
             let elements = node.shape.elements();
             let mut step = Step {
                 live: live[i],
+                computed: node.op.role() == Role::Compute,
                 value: Location::Absent,
                 index: 0..0,
                 saved: 0..0,
                 scratch_forward: 0..0,
                 scratch_backward: 0..0,
                 gradient: 0..0,
-                visited: on_path[i] && !node.op.kind().is_leaf(),
+                visited: on_path[i] && !node.op.is_leaf(),
                 contributions: [const { None }; MAX_INPUTS],
             };
-            match node.op {
-                Op::Param { number } => {
-                    step.value = Location::Param(graph.layout().entries()[number].range())
+            match node.op.role() {
+                Role::Param { number } => {
+                    step.value = Location::Param(graph.layout().entries()[number].range());
+                    if asked_for[i] {
+                        buffers.add(id, BufferKind::Value, elements, (0, 2 * n));
+                    }
                 }
-                Op::Index { .. } => {
+                Role::Index { .. } => {
                     step.index = indices..indices + elements;
                     indices += elements;
                 }
-                Op::Reshape { .. } => {}
-                Op::Input | Op::Sinusoid if live[i] => {
+                Role::View => {}
+                role @ (Role::Input | Role::Constant) if live[i] => {
                     // Set once, read by every pass: never shared.
-                    buffers.add(id, Use::Value, elements, (0, 2 * n));
+                    buffers.add(id, BufferKind::Value, elements, (0, 2 * n));
                     if let Some(b) = buffers.all.last_mut() {
-                        b.constant = matches!(node.op, Op::Sinusoid);
+                        b.constant = role == Role::Constant;
                     }
                 }
-                _ if live[i] => {
-                    buffers.add(id, Use::Value, elements, (i, value_last[i].max(i)));
-                    let need = cost::buffers(graph, id, step.visited);
-                    buffers.add(id, Use::Saved, need.saved, (i, 2 * n - i));
-                    buffers.add(id, Use::ScratchForward, need.scratch_forward, (i, i));
+                Role::Compute if live[i] => {
+                    buffers.add(id, BufferKind::Value, elements, (i, value_last[i].max(i)));
+                    let Needs { saved, scratch } = node.op.spec().needs(Shapes::new(graph.nodes(), id));
+                    // Nothing is saved for an operation that is not differentiated.
+                    let saved = if step.visited { saved } else { 0 };
+                    buffers.add(id, BufferKind::Saved, saved, (i, 2 * n - i));
+                    buffers.add(id, BufferKind::ScratchForward, scratch, (i, i));
                     if step.visited {
-                        buffers.add(id, Use::ScratchBackward, need.scratch_backward, (2 * n - i, 2 * n - i));
+                        buffers.add(id, BufferKind::ScratchBackward, scratch, (2 * n - i, 2 * n - i));
                     }
                 }
                 _ => {}
@@ -224,20 +224,26 @@ impl Plan {
         // Gradients live in their storage's buffer from the first contribution (or the seed) to their operation's turn.
         for (s, span) in contributions.spans.iter().enumerate() {
             if let Some(span) = *span
-                && !matches!(graph.nodes()[s].op, Op::Param { .. })
+                && (named[s] || graph.nodes()[s].op.parameter().is_none())
             {
-                buffers.add(Id(s as u32), Use::Gradient, graph.nodes()[s].shape.elements(), span);
+                buffers.add(Id(s as u32), BufferKind::Gradient, graph.nodes()[s].shape.elements(), span);
             }
         }
         let (arena, bound) = buffers.place()?;
+        let mut copies = Vec::new();
         for b in &buffers.all {
             let step = &mut steps[b.id.index()];
             match b.purpose {
-                Use::Value => step.value = Location::Arena(b.range.clone()),
-                Use::Saved => step.saved = b.range.clone(),
-                Use::ScratchForward => step.scratch_forward = b.range.clone(),
-                Use::ScratchBackward => step.scratch_backward = b.range.clone(),
-                Use::Gradient => step.gradient = b.range.clone(),
+                BufferKind::Value => match &step.value {
+                    Location::Param(from) => {
+                        copies.push(ParamCopy { id: b.id, from: from.clone(), to: b.range.clone() });
+                    }
+                    _ => step.value = Location::Arena(b.range.clone()),
+                },
+                BufferKind::Saved => step.saved = b.range.clone(),
+                BufferKind::ScratchForward => step.scratch_forward = b.range.clone(),
+                BufferKind::ScratchBackward => step.scratch_backward = b.range.clone(),
+                BufferKind::Gradient => step.gradient = b.range.clone(),
             }
         }
         for i in 0..n {
@@ -249,25 +255,27 @@ impl Plan {
         for (i, slot, first) in contributions.order {
             let Some(id) = graph.nodes()[i].op.slots()[slot] else { continue };
             let root = storage[id.index()];
-            let dest = match graph.nodes()[root].op {
-                Op::Param { number } => Location::Param(graph.layout().entries()[number].range()),
+            let dest = match graph.nodes()[root].op.parameter() {
+                Some(number) if !named[root] => Location::Param(graph.layout().entries()[number].range()),
                 _ => Location::Arena(steps[root].gradient.clone()),
             };
             steps[i].contributions[slot] = Some(Contribution { to: Id(root as u32), dest, first });
         }
-        let sum =
-            |p: Use| buffers.all.iter().filter(|b| b.purpose == p).map(|b| b.range.len()).sum::<usize>();
+        let sum = |p: BufferKind| {
+            buffers.all.iter().filter(|b| b.purpose == p).map(|b| b.range.len()).sum::<usize>()
+        };
         let memory = Memory {
-            values: sum(Use::Value),
-            saved: sum(Use::Saved),
-            gradients: sum(Use::Gradient),
-            scratch: sum(Use::ScratchForward) + sum(Use::ScratchBackward),
+            values: sum(BufferKind::Value),
+            saved: sum(BufferKind::Saved),
+            gradients: sum(BufferKind::Gradient),
+            scratch: sum(BufferKind::ScratchForward) + sum(BufferKind::ScratchBackward),
             arena,
             bound,
         };
         let unreached = want.gradients.iter().copied().filter(|id| !on_path[id.index()]).collect();
         let precision = MatmulPrecision::F32;
-        Ok(Self { steps, want, arena, indices, unreached, precision, memory, lifetimes: buffers.all })
+        let lifetimes = buffers.all;
+        Ok(Self { steps, want, arena, indices, unreached, copies, storage, precision, memory, lifetimes })
     }
 
     /// The same plan with the operands of its products rounded to `precision`; [`Plan::new`] leaves them f32.
@@ -312,6 +320,10 @@ impl Plan {
             step.contributions.iter().flatten().map(move |c| (Id(i as u32), c.to, c.first))
         })
     }
+    /// The value in whose memory `id` lies: itself, or what it is a view of.
+    pub(crate) fn storage(&self, id: Id) -> Id {
+        Id(self.storage[id.index()] as u32)
+    }
     /// Whether the operation is computed at all.
     pub fn is_live(&self, id: Id) -> bool {
         self.steps[id.index()].live
@@ -335,7 +347,7 @@ fn ancestors(graph: &Graph, wanted: impl Iterator<Item = Id>) -> Vec<bool> {
 }
 
 /// Which values receive a gradient: those the root depends on differentiably, and that lead to something wanted.
-fn gradient_path(graph: &Graph, want: &OutputRequest) -> Vec<bool> {
+fn gradient_path(graph: &Graph, want: &OutputRequest, named: &[bool]) -> Vec<bool> {
     let n = graph.nodes().len();
     let mut reached = vec![false; n];
     if let Some(root) = want.root {
@@ -356,8 +368,8 @@ fn gradient_path(graph: &Graph, want: &OutputRequest) -> Vec<bool> {
     let mut leads = vec![false; n];
     for i in 0..n {
         let op = &graph.nodes()[i].op;
-        leads[i] = want.gradients.contains(&Id(i as u32))
-            || (want.params && matches!(op, Op::Param { .. }))
+        leads[i] = named[i]
+            || (want.params && op.parameter().is_some())
             || op
                 .slots()
                 .into_iter()
@@ -372,7 +384,7 @@ fn gradient_path(graph: &Graph, want: &OutputRequest) -> Vec<bool> {
 fn storage(graph: &Graph) -> Vec<usize> {
     let mut s: Vec<usize> = (0..graph.nodes().len()).collect();
     for (i, node) in graph.nodes().iter().enumerate() {
-        if let Op::Reshape { x } = node.op {
+        if let Some(x) = node.op.view_of() {
             s[i] = s[x.index()];
         }
     }
@@ -407,23 +419,23 @@ fn uses(
         spans[s] = Some((n, 2 * n - s));
     }
     for (j, node) in graph.nodes().iter().enumerate() {
-        if !live[j] || matches!(node.op, Op::Reshape { .. }) {
+        if !live[j] || node.op.role() == Role::View {
             continue;
         }
-        let (inputs, output) = node.op.backward_reads();
+        let reads = node.op.spec().backward_reads();
         let visited = on_path[j];
         for (slot, id) in node.op.slots().into_iter().enumerate() {
             let Some(id) = id else { continue };
             let s = storage[id.index()];
-            last[s] = last[s].max(if visited && inputs[slot] { 2 * n - j } else { j });
+            last[s] = last[s].max(if visited && reads.inputs[slot] { 2 * n - j } else { j });
         }
-        if visited && output {
+        if visited && reads.output {
             last[storage[j]] = last[storage[j]].max(2 * n - j);
         }
     }
     for j in (0..n).rev() {
         let op = &graph.nodes()[j].op;
-        if !on_path[j] || !live[j] || matches!(op, Op::Reshape { .. }) {
+        if !on_path[j] || !live[j] || op.role() == Role::View {
             continue;
         }
         for (slot, id) in op.slots().into_iter().enumerate() {
@@ -452,7 +464,7 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn add(&mut self, id: Id, purpose: Use, elements: usize, span: (usize, usize)) {
+    fn add(&mut self, id: Id, purpose: BufferKind, elements: usize, span: (usize, usize)) {
         if elements > 0 {
             self.all.push(Lifetime { id, purpose, span, range: 0..elements, constant: false });
         }

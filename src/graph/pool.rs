@@ -1,6 +1,6 @@
 //! [`ThreadPool`]: a few threads that share the work of one pass. The only place of this room that names rayon.
 //!
-//! One thread leads: it walks the program and hands out the parts of an operation ([`ThreadPool::share`]); the others help. Which
+//! One thread leads: it walks the program and hands out the parts of an operation ([`ThreadPool::run_chunks`]); the others help. Which
 //! thread computes which part changes nothing, because parts write apart from each other and the numbers in them do not
 //! depend on where the cuts are.
 //!
@@ -9,7 +9,7 @@
 //! a while; nor does the leader sleep at the end of an operation. A part is begun 0.2 microseconds after it is handed out.
 //! With more threads than cores they sleep as usual.
 //!
-//! Handing a pass to a team of two allocates twice (the pool's lists, `tests/no_alloc.rs`); handing out parts does not.
+//! Handing a pass to a pool of two allocates twice (the pool's lists, `tests/no_alloc.rs`); handing out parts does not.
 //! Measured with `heartlore bench --what predict --batch 1 --threads 1,2 --precision f32,bf16` on two cores of an AMD EPYC
 //! (Zen 5) VM: a window of the paper's model takes 17.6 to 18.2 ms on one thread and 9.1 to 9.7 on two, in bf16 10.3 to 10.6
 //! and 5.3 to 5.9: 1.83 to 1.94 times as fast, where bare FMA loops gain 1.98 to 2.01.
@@ -32,7 +32,7 @@ pub struct ThreadPool {
 }
 
 impl ThreadPool {
-    /// A team of `threads` threads, at least one.
+    /// A pool of `threads` threads, at least one.
     ///
     /// # Errors
     /// If the operating system refuses threads.
@@ -52,8 +52,8 @@ impl ThreadPool {
         self.threads
     }
 
-    /// Runs `lead` on a thread of the team while the others wait for the parts it hands out with [`ThreadPool::each`].
-    pub fn lead<R: Send>(&self, lead: impl FnOnce() -> R + Send) -> R {
+    /// Runs `lead` on a thread of the pool while the others wait for the parts it hands out with [`ThreadPool::each`].
+    pub fn run<R: Send>(&self, lead: impl FnOnce() -> R + Send) -> R {
         if !self.awake || self.threads == 1 {
             return self.pool.install(lead);
         }
@@ -70,7 +70,7 @@ impl ThreadPool {
         });
         match results.swap_remove(0) {
             Some(result) => result,
-            None => unreachable!("the first thread of a team leads"),
+            None => unreachable!("the first thread of a pool leads"),
         }
     }
 
@@ -84,25 +84,30 @@ impl ThreadPool {
         self.pool.install(run);
     }
 
-    /// [`ThreadPool::each`] for tasks of microseconds. The first share of the items ends at `ends[0]`, the next at `ends[1]` and so
-    /// on, the last with the items: each thread takes the items of a share of its own in order, and then those that others
+    /// [`ThreadPool::each`] for tasks of microseconds. The first chunk of the items ends at `ends[0]`, the next at `ends[1]` and so
+    /// on, the last with the items: each thread takes the items of a chunk of its own in order, and then those that others
     /// have not come to. The caller's thread stays awake until all are done.
     ///
     /// # Panics
-    /// If there are more than [`ThreadPool::SHARES`] shares, or they do not hold all items.
-    pub fn share<I: Send>(&self, items: &[Mutex<I>], ends: &[usize], task: impl Fn(usize, &mut I) + Sync) {
-        let shares = ends.len();
+    /// If there are more than [`ThreadPool::MAX_CHUNKS`] chunks, or they do not hold all items.
+    pub fn run_chunks<I: Send>(
+        &self,
+        items: &[Mutex<I>],
+        ends: &[usize],
+        task: impl Fn(usize, &mut I) + Sync,
+    ) {
+        let chunks = ends.len();
         let all = ends.last().map_or(0, |&end| end);
-        assert!(shares <= Self::SHARES && all == items.len(), "team: shares");
+        assert!(chunks <= Self::MAX_CHUNKS && all == items.len(), "thread pool: chunks");
         let first =
-            |share: usize| share.checked_sub(1).and_then(|before| ends.get(before)).map_or(0, |&end| end);
-        let next: [Counter; Self::SHARES] =
-            std::array::from_fn(|share| Counter(AtomicUsize::new(first(share))));
+            |chunk: usize| chunk.checked_sub(1).and_then(|before| ends.get(before)).map_or(0, |&end| end);
+        let next: [Counter; Self::MAX_CHUNKS] =
+            std::array::from_fn(|chunk| Counter(AtomicUsize::new(first(chunk))));
         let done = Counter(AtomicUsize::new(0));
         let work = || {
             let thread = rayon::current_thread_index().unwrap_or(0);
-            for share in (0..shares).map(|i| (thread + i) % shares) {
-                while let Some(item) = items[..ends[share]].get(next[share].0.fetch_add(1, Ordering::Relaxed))
+            for chunk in (0..chunks).map(|i| (thread + i) % chunks) {
+                while let Some(item) = items[..ends[chunk]].get(next[chunk].0.fetch_add(1, Ordering::Relaxed))
                 {
                     // Counted even if the task panics, or the others would wait for ever.
                     let _count = Count(&done.0);
@@ -123,8 +128,8 @@ impl ThreadPool {
         self.pool.install(|| with_helpers(self.threads - 1, &work, &lead));
     }
 
-    /// Most shares of [`ThreadPool::share`].
-    pub const SHARES: usize = 64;
+    /// Most chunks of [`ThreadPool::run_chunks`].
+    pub const MAX_CHUNKS: usize = 64;
 }
 
 /// A counter with a cache line of its own.
@@ -186,61 +191,61 @@ mod tests {
     #[test]
     fn every_item_is_run_once_whoever_leads() {
         for threads in [1, 2, 3, 7] {
-            let team = ThreadPool::new(threads).unwrap();
+            let pool = ThreadPool::new(threads).unwrap();
             let items: Vec<Mutex<u32>> = (0..50).map(|_| Mutex::new(0)).collect();
             for ends in [&[50][..], &[20, 50], &[0, 1, 1, 50, 50], &[10, 20, 30, 31, 32, 33, 34, 50]] {
                 items.iter().for_each(|item| *item.lock().unwrap() = 0);
-                team.share(&items, ends, |thread, item| {
+                pool.run_chunks(&items, ends, |thread, item| {
                     assert!(thread < threads);
                     *item += 1;
                 });
-                team.lead(|| {
+                pool.run(|| {
                     for _ in 0..20 {
-                        team.share(&items, ends, |_, item| *item += 1);
+                        pool.run_chunks(&items, ends, |_, item| *item += 1);
                     }
                 });
                 let all: Vec<u32> = items.iter().map(|item| *item.lock().unwrap()).collect();
                 assert_eq!(all, [21; 50], "{threads} threads, {ends:?}");
             }
             let mut items = [0u32; 50];
-            team.each(&mut items, |_, item| *item += 1);
-            team.lead(|| team.each(&mut items, |_, item| *item += 1));
+            pool.each(&mut items, |_, item| *item += 1);
+            pool.run(|| pool.each(&mut items, |_, item| *item += 1));
             assert_eq!(items, [2; 50], "{threads} threads");
-            team.share(&[] as &[Mutex<u32>], &[], |_, _| panic!("no item"));
+            pool.run_chunks(&[] as &[Mutex<u32>], &[], |_, _| panic!("no item"));
         }
     }
 
     #[test]
-    fn shares_of_the_first_thread_alone_are_run_in_order() {
-        let team = ThreadPool::new(1).unwrap();
+    fn chunks_of_the_first_thread_alone_are_run_in_order() {
+        let pool = ThreadPool::new(1).unwrap();
         let items: Vec<Mutex<usize>> = (0..6).map(Mutex::new).collect();
         let order = Mutex::new(vec![]);
-        team.share(&items, &[2, 3, 6], |_, item| order.lock().unwrap().push(*item));
+        pool.run_chunks(&items, &[2, 3, 6], |_, item| order.lock().unwrap().push(*item));
         assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
-    #[should_panic(expected = "team: shares")]
-    fn items_without_a_share_are_refused() {
-        ThreadPool::new(1).unwrap().share(&[Mutex::new(0)], &[], |_, _| ());
+    #[should_panic(expected = "thread pool: chunks")]
+    fn items_without_a_chunk_are_refused() {
+        ThreadPool::new(1).unwrap().run_chunks(&[Mutex::new(0)], &[], |_, _| ());
     }
 
     #[test]
-    #[should_panic(expected = "team: shares")]
-    fn shares_that_leave_items_out_are_refused() {
-        ThreadPool::new(1).unwrap().share(&[Mutex::new(0), Mutex::new(1)], &[1], |_, _| ());
+    #[should_panic(expected = "thread pool: chunks")]
+    fn chunks_that_leave_items_out_are_refused() {
+        ThreadPool::new(1).unwrap().run_chunks(&[Mutex::new(0), Mutex::new(1)], &[1], |_, _| ());
     }
 
     #[test]
     fn a_panic_of_the_lead_or_of_a_part_comes_through() {
-        let team = ThreadPool::new(2).unwrap();
+        let pool = ThreadPool::new(2).unwrap();
         let caught = |f: &(dyn Fn() + Sync)| {
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| team.lead(f))).is_err()
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.run(f))).is_err()
         };
         assert!(caught(&|| panic!("the lead")));
         let items = [0, 1, 2, 3].map(Mutex::new);
-        assert!(caught(&|| team.each(&mut [0, 1, 2, 3], |_, i| assert!(*i < 2, "a part"))));
-        assert!(caught(&|| team.share(&items, &[2, 4], |_, i| assert!(*i < 2, "a part"))));
+        assert!(caught(&|| pool.each(&mut [0, 1, 2, 3], |_, i| assert!(*i < 2, "a part"))));
+        assert!(caught(&|| pool.run_chunks(&items, &[2, 4], |_, i| assert!(*i < 2, "a part"))));
         assert!(!caught(&|| ()));
     }
 }

@@ -1,11 +1,10 @@
 //! The study mode: a program as text, with shapes, bytes, FLOPs and places; values and gradients on demand.
 
 use super::builder::Graph;
-use super::cost;
-use super::exec::{Exec, Precision};
-use super::op::{Id, Op};
+use super::exec::Exec;
+use super::id::Id;
+use super::operation::Precision;
 use super::plan::Plan;
-use super::views::Location;
 use heartlore_kernels::Real;
 use std::fmt::Write;
 
@@ -32,7 +31,7 @@ pub fn rows(graph: &Graph, plan: &Plan) -> Vec<Row> {
         .ids()
         .filter(|&id| plan.is_live(id))
         .map(|id| {
-            let (forward, backward) = cost::flops(graph, id);
+            let (forward, backward) = graph.flops(id);
             Row {
                 id,
                 text: describe(graph, id),
@@ -48,46 +47,17 @@ pub fn rows(graph: &Graph, plan: &Plan) -> Vec<Row> {
 /// One operation as text: kind, inputs, settings.
 pub fn describe(graph: &Graph, id: Id) -> String {
     let node = graph.node(id);
-    let mut text = node.op.kind().name().to_string();
+    let mut text = node.op.name().to_string();
     for input in node.op.inputs() {
         let _ = match &graph.node(input) {
-            n if n.op.kind().is_leaf() && !n.label.is_empty() => write!(text, " {}", n.label),
+            n if n.op.is_leaf() && !n.label.is_empty() => write!(text, " {}", n.label),
             _ => write!(text, " {input}"),
         };
     }
-    let _ = match &node.op {
-        Op::Input | Op::Param { .. } => write!(text, " {}", node.label),
-        Op::Index { bound } => write!(text, " {} (below {bound})", node.label),
-        Op::Linear { first, act, .. } => {
-            let rows = if *first > 0 { format!(" rows from {first}") } else { String::new() };
-            write!(text, "{rows}{}", act.map_or(String::new(), |a| format!(" {a:?}")))
-        }
-        Op::Conv1d { stride, padding, dilation, act, .. } => {
-            let act = act.map_or(String::new(), |a| format!(" {a:?}"));
-            write!(text, " stride {stride} padding {padding} dilation {dilation}{act}")
-        }
-        Op::LayerNorm { dropout, .. } if *dropout > 0.0 => write!(text, " dropout {dropout}"),
-        Op::Attention { q, k, v, heads, head_dim, dropout, .. } => write!(
-            text,
-            " columns {}/{}/{} heads {heads} x {head_dim} dropout {dropout}",
-            q.offset, k.offset, v.offset
-        ),
-        Op::AbsorbedAttention { first, heads, head_dim, dropout, .. } => {
-            write!(text, " rows from {first} heads {heads} x {head_dim} dropout {dropout}")
-        }
-        Op::FeedForward { act, dropout, .. } => write!(text, " {act:?} dropout {dropout}"),
-        Op::Activate { kind, .. } => write!(text, " {kind:?}"),
-        Op::Dropout { p, .. } => write!(text, " p {p}"),
-        Op::Scale { factor, .. } => write!(text, " by {factor}"),
-        Op::Pool { kind, .. } => write!(text, " {kind:?}"),
-        Op::MaskedMse { reduction, .. } | Op::CrossEntropy { reduction, .. } => {
-            write!(text, " {reduction:?}")
-        }
-        Op::BceLogits { pos_weight, reduction, .. } => write!(text, " {reduction:?} pos_weight {pos_weight}"),
-        Op::Reduce { kind, .. } => write!(text, " {kind:?}"),
-        _ => Ok(()),
-    };
-    text
+    if node.op.is_leaf() && !node.label.is_empty() {
+        let _ = write!(text, " {}", node.label);
+    }
+    text + &node.op.spec().settings()
 }
 
 /// The whole program as a table, with sums and the plan's memory, for elements of `element_bytes` bytes.
@@ -103,7 +73,7 @@ pub fn program(graph: &Graph, plan: &Plan, element_bytes: usize) -> String {
     let mut scope = "";
     for row in rows(graph, plan) {
         let node = graph.node(row.id);
-        if !node.op.kind().is_leaf() && node.label != scope {
+        if !node.op.is_leaf() && node.label != scope {
             scope = &node.label;
             if !scope.is_empty() {
                 let _ = writeln!(out, "       -- {scope}");
@@ -167,7 +137,7 @@ pub fn run<T: Precision>(exec: &Exec<T>) -> String {
     let mut out = String::new();
     for id in graph.ids() {
         let want = plan.want();
-        let has_value = want.keep.contains(&id) && matches!(plan.steps[id.index()].value, Location::Arena(_));
+        let has_value = want.keep.contains(&id);
         let has_gradient = want.gradients.contains(&id);
         if has_value || has_gradient {
             let _ = writeln!(out, "{id} {} {}", graph.shape(id), describe(graph, id));

@@ -19,6 +19,16 @@ pub(crate) enum Location {
     Absent,
 }
 
+impl Location {
+    /// The range in the arena; empty if it lies elsewhere.
+    pub(crate) fn arena(&self) -> Range<usize> {
+        match self {
+            Location::Arena(r) => r.clone(),
+            Location::Param(_) | Location::Absent => 0..0,
+        }
+    }
+}
+
 /// Most slices asked for at once.
 const MAX: usize = 16;
 

@@ -26,9 +26,10 @@ impl Majority {
         Ok(Self { positive_share: labels.iter().filter(|y| **y).count() as f64 / labels.len() as f64 })
     }
 
-    /// The class; an equal split is negative, as the first class in scikit-learn.
+    /// The class at a threshold of one half; an equal split is positive, by the rule of [`super::is_positive`]
+    /// (scikit-learn: the first class).
     pub fn predict(&self) -> bool {
-        self.positive_share > 0.5
+        super::is_positive(self.positive_share, 0.5)
     }
 }
 
@@ -311,7 +312,8 @@ mod tests {
         assert!(Majority::fit(&[]).is_err());
         let m = Majority::fit(&[true, true, false, true]).unwrap();
         assert!(m.predict() && m.positive_share == 0.75);
-        assert!(!Majority::fit(&[true, false]).unwrap().predict());
+        assert!(Majority::fit(&[true, false]).unwrap().predict());
+        assert!(!Majority::fit(&[true, false, false]).unwrap().predict());
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Confusion {
         Ok(confusion)
     }
 
-    /// Two classes from probabilities: class 1 where the probability is at least `threshold`.
+    /// Two classes from probabilities: class 1 where the probability is at least `threshold` ([`super::is_positive`]).
     ///
     /// # Errors
     /// If the lengths differ or a probability is NaN or infinite.
@@ -46,7 +46,7 @@ impl Confusion {
         super::check_pair(truth.len(), probabilities, "probabilities")?;
         let mut confusion = Self::new(2);
         for (&t, &p) in truth.iter().zip(probabilities) {
-            confusion.counts[usize::from(t) * 2 + usize::from(p >= threshold)] += 1;
+            confusion.counts[usize::from(t) * 2 + usize::from(super::is_positive(p, threshold))] += 1;
         }
         Ok(confusion)
     }

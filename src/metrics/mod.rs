@@ -15,6 +15,7 @@ pub mod calibration;
 pub mod confusion;
 pub mod intervals;
 pub mod paired;
+pub mod penalised;
 pub mod ranking;
 mod rng;
 pub mod special;
@@ -22,10 +23,16 @@ pub mod special;
 pub use baseline::{LogisticRegression, Majority, Scaler};
 pub use calibration::{Reliability, brier, log_loss, reliability};
 pub use confusion::Confusion;
-pub use intervals::{Bootstrap, Interval, bootstrap, mean_interval, wilson};
-pub use ranking::{RocPoint, auc, average_precision, roc_curve};
+pub use intervals::{Bootstrap, Interval, bootstrap, jackknife_t, mean_interval, wilson};
+pub use penalised::PenalisedLogistic;
+pub use ranking::{RocPoint, auc, average_precision, balanced_average_precision, mean_roc, roc_curve};
 
 use crate::error::{Error, Result};
+
+/// Whether a probability counts as positive: it does from the threshold on, a tie included. The one rule of the crate.
+pub fn is_positive(probability: f64, threshold: f64) -> bool {
+    probability >= threshold
+}
 
 /// Both slices must be equally long and `values` free of NaN and infinity.
 fn check_pair(labels: usize, values: &[f64], what: &str) -> Result<()> {

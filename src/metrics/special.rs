@@ -4,6 +4,9 @@
 //! A. H. Morris, ACM TOMS 708 (1992) for log beta without cancellation. Relative error below 1e-11 for
 //! up to 1000 degrees of freedom and below 1e-10 for 1e6 wherever the tests look (the continued fraction loses digits
 //! as a or b grows); quantiles near the median are right to 4e-16 absolutely; arguments outside the domain give NaN.
+//!
+//! By hand, although libm has erfc and lgamma: it has neither log beta without cancellation nor the incomplete beta and
+//! the quantiles, which are most of this file, and intervals and p values must not change with another crate's version.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 

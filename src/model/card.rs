@@ -41,6 +41,12 @@ pub(super) fn readme(model: &Model) -> String {
             line("Learnt, without labels, to reconstruct hidden points of single-lead ECG. It is the start for".into());
             line("fine-tuning and a source of features; it tells no emotion by itself.\n".into());
         }
+        Task::Encoder => {
+            line("# ECG transformer, pre-trained: an encoder\n".into());
+            line("Learnt, without labels, to tell what beat detectors measure on single-lead ECG (heart rate, its".into());
+            line("variability, where the beats are). It is the start for fine-tuning and a source of features; it tells".into());
+            line("no emotion by itself.\n".into());
+        }
         Task::Classifier { positive, negative, threshold } => {
             line(format!("# ECG transformer: {positive} or {negative}\n"));
             line(format!(

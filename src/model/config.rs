@@ -1,8 +1,9 @@
 //! `config.json`: the configuration, the task and what the card says.
 
-use super::fields::{Fields, int, ints, object, text, texts};
+use super::fields::{Fields, HUGGING_FACE, int, ints, object, text, texts};
 use super::provenance::{Provenance, people_from_json, people_to_json};
-use super::{Card, Task};
+use super::reading::{Reading, Reference};
+use super::{Card, ReadingHead, Task};
 use crate::checkpoint::json::Value;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
@@ -23,17 +24,26 @@ const ACTIVATION: [(&str, Activation); 5] = [
 const NORM_ORDER: [(&str, NormOrder); 2] = [("post", NormOrder::Post), ("pre", NormOrder::Pre)];
 const POSITIONS: [(&str, Positions); 3] =
     [("sinusoidal", Positions::Sinusoidal), ("learned", Positions::Learned), ("none", Positions::None)];
-const POOLING: [(&str, Pooling); 4] =
-    [("cls", Pooling::Cls), ("mean", Pooling::Mean), ("max", Pooling::Max), ("last", Pooling::Last)];
+const POOLING: [(&str, Pooling); 5] = [
+    ("cls", Pooling::Cls),
+    ("mean", Pooling::Mean),
+    ("max", Pooling::Max),
+    ("last", Pooling::Last),
+    ("mean_deviation", Pooling::MeanDeviation),
+];
 
 /// The name of a choice. The tables above are complete; a test walks them.
 fn name<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> Value {
     choices.iter().find(|(_, v)| v == value).map_or(Value::Null, |(name, _)| text(name))
 }
 
-pub(super) fn to_json(config: &ModelConfig, task: &Task, card: &Card) -> Value {
+const REFERENCE: [(&str, Reference); 3] =
+    [("none", Reference::None), ("rest", Reference::Rest), ("past", Reference::Past)];
+
+pub(super) fn to_json(config: &ModelConfig, task: &Task, card: &Card, head: Option<&ReadingHead>) -> Value {
     let task = match task {
         Task::Pretrained => object([("kind", text("pretrained"))]),
+        Task::Encoder => object([("kind", text("encoder"))]),
         Task::Classifier { positive, negative, threshold } => object([
             ("kind", text("classifier")),
             ("positive", text(positive)),
@@ -46,13 +56,19 @@ pub(super) fn to_json(config: &ModelConfig, task: &Task, card: &Card) -> Value {
         ("format_version", int(FORMAT_VERSION)),
         ("heartlore_version", text(env!("CARGO_PKG_VERSION"))),
         ("task", task),
+        ("head", head.map_or(Value::Null, head_to_json)),
         ("model", model_to_json(config)),
         ("card", card_to_json(card)),
     ])
 }
 
-pub(super) fn from_json(value: Value) -> Result<(ModelConfig, Task, Card)> {
+/// What `config.json` holds: the configuration, the task, the card, the keys that were set aside, and the head of a model
+/// that reads more than its embedding.
+pub(super) type Parts = (ModelConfig, Task, Card, Vec<String>, Option<ReadingHead>);
+
+pub(super) fn from_json(value: Value) -> Result<Parts> {
     let mut f = Fields::new(value, "")?;
+    let foreign = f.set_aside(&HUGGING_FACE);
     f.choice("model_type", &[("heartlore", ())])?;
     let version = f.usize("format_version")?;
     if version != FORMAT_VERSION {
@@ -64,17 +80,53 @@ pub(super) fn from_json(value: Value) -> Result<(ModelConfig, Task, Card)> {
     }
     f.string("heartlore_version")?; // for people; the format's version decides
     let mut t = f.object("task")?;
-    let task = if t.choice("kind", &[("pretrained", false), ("classifier", true)])? {
-        let (positive, negative) = (t.string("positive")?, t.string("negative")?);
-        Task::Classifier { positive, negative, threshold: t.f64("threshold")? }
-    } else {
-        Task::Pretrained
+    let task = match t.choice("kind", &[("pretrained", 0), ("encoder", 1), ("classifier", 2)])? {
+        0 => Task::Pretrained,
+        1 => Task::Encoder,
+        _ => {
+            let (positive, negative) = (t.string("positive")?, t.string("negative")?);
+            Task::Classifier { positive, negative, threshold: t.f64("threshold")? }
+        }
     };
     t.finish()?;
+    // Models of earlier versions have none.
+    let head = match f.optional("head") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(head_from_json(Fields::new(value, "head")?)?),
+    };
     let config = model_from_json(f.object("model")?)?;
     let card = card_from_json(f.object("card")?)?;
     f.finish()?;
-    Ok((config, task, card))
+    Ok((config, task, card, foreign, head))
+}
+
+fn head_to_json(head: &ReadingHead) -> Value {
+    let Reading { reference, reference_s, context_s } = head.reading;
+    object([
+        ("reference", name(&REFERENCE, &reference)),
+        ("reference_s", Value::Float(reference_s)),
+        ("context_s", Value::Float(context_s)),
+        ("missing", Value::Array(head.missing.iter().map(|v| Value::Float(f64::from(*v))).collect())),
+    ])
+}
+
+fn head_from_json(mut f: Fields) -> Result<ReadingHead> {
+    let reading = Reading {
+        reference: f.choice("reference", &REFERENCE)?,
+        reference_s: f.f64("reference_s")?,
+        context_s: f.f64("context_s")?,
+    };
+    let bad = || Error::format("a list of numbers is expected").at("head.missing");
+    let Value::Array(items) = f.take("missing")? else { return Err(bad()) };
+    let number = |v: Value| match v {
+        Value::Float(v) => Ok(v as f32),
+        Value::Int(v) => Ok(v as f32),
+        Value::UInt(v) => Ok(v as f32),
+        _ => Err(bad()),
+    };
+    let missing = items.into_iter().map(number).collect::<Result<_>>()?;
+    f.finish()?;
+    Ok(ReadingHead { reading, missing })
 }
 
 fn model_to_json(c: &ModelConfig) -> Value {

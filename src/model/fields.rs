@@ -3,6 +3,35 @@
 use crate::checkpoint::json::Value;
 use crate::error::{Error, Result};
 
+/// Keys that Hugging Face's tools write into `config.json` and `preprocessor_config.json`. What a model or its windows are
+/// is said by heartlore's own keys; a key that is in neither list is an error, since it may be a misspelt one.
+pub(super) const HUGGING_FACE: [&str; 24] = [
+    "architectures",
+    "auto_map",
+    "base_model",
+    "chunk_size_feed_forward",
+    "dtype",
+    "finetuning_task",
+    "id2label",
+    "is_decoder",
+    "is_encoder_decoder",
+    "label2id",
+    "library_name",
+    "license",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "pipeline_tag",
+    "problem_type",
+    "processor_class",
+    "return_dict",
+    "tags",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "use_cache",
+];
+
 /// The members of an object that have not been asked for yet.
 pub(super) struct Fields {
     place: String,
@@ -81,6 +110,13 @@ impl Fields {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
             bad(&format!("'{text}' is none of {}", names.join(", "))).at(self.name(key))
         })
+    }
+
+    /// Takes out the keys that other tools add and that say nothing about the model: those in `known`, and those with an
+    /// underscore first. Returns them.
+    pub(super) fn set_aside(&mut self, known: &[&str]) -> Vec<String> {
+        let foreign = |key: &str| key.starts_with('_') || known.contains(&key);
+        self.members.extract_if(.., |(key, _)| foreign(key)).map(|(key, _)| key).collect()
     }
 
     /// Fails if anything was not asked for.

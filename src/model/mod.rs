@@ -12,7 +12,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `config.json` | sizes and options ([`ModelConfig`]), the [`Task`], what the card says; unknown keys are errors |
+//! | `config.json` | sizes and options ([`ModelConfig`]), the [`Task`], what the card says; unknown keys are errors, but for those that Hugging Face's tools add |
 //! | `model.safetensors` | the parameters, under the names and in the layouts of PyTorch ([`crate::nn`]) |
 //! | `preprocessor_config.json` | how its windows were prepared ([`Preprocessing`]); absent if that is not known |
 //! | `provenance.json` | which recordings and labels it saw, by content ([`provenance`]); absent if that is not known |
@@ -30,15 +30,28 @@ mod card;
 mod config;
 mod directory;
 mod fields;
+mod head;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod preprocessing;
+mod pretrained;
 pub mod provenance;
+pub mod reading;
+mod recording;
 mod session;
+pub mod stream;
 
+pub use crate::signal::BandPass;
 pub use card::Card;
 pub use directory::{CONFIG, PREPROCESSOR, PROVENANCE, README, WEIGHTS};
-pub use preprocessing::{BandPass, Preprocessing};
+pub use head::ReadingHead;
+pub use preprocessing::{Preprocessing, QualityGate};
 pub use provenance::{InitProvenance, People, Provenance};
+#[cfg(feature = "formats")]
+pub use recording::RecordingOptions;
+pub use recording::{Ecg, PreparedRecording, RecordingPrediction, RecordingSummary, WindowSpan};
 pub use session::{Output, Session};
+pub use stream::{Event, Stream, StreamDelays, StreamOptions};
 
 use std::sync::Arc;
 
@@ -52,6 +65,8 @@ use crate::nn::{self, ModelConfig};
 pub enum Task {
     /// Reconstructing masked points: an encoder and a reconstruction head, no classifier.
     Pretrained,
+    /// Features only: an encoder without a head, as pre-training on physiology leaves it.
+    Encoder,
     /// Telling two states apart.
     Classifier {
         /// Name of the state whose probability [`Model::predict`] gives.
@@ -64,10 +79,11 @@ pub enum Task {
 }
 
 impl Task {
-    /// `pretrained` or `classifier`.
+    /// `pretrained`, `encoder` or `classifier`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Pretrained => "pretrained",
+            Self::Encoder => "encoder",
             Self::Classifier { .. } => "classifier",
         }
     }
@@ -122,9 +138,23 @@ pub struct Model {
     pub card: Card,
     layout: Layout,
     weights: Arc<Vec<f32>>,
+    head: Option<ReadingHead>,
     threads: usize,
     precision: MatmulPrecision,
     idle: session::Idle,
+    foreign_keys: Vec<String>,
+}
+
+/// The parameters a model of this configuration and task has; `head` if it reads more than its embedding.
+fn layout_with(config: &ModelConfig, task: &Task, head: Option<&ReadingHead>) -> Result<Layout> {
+    let Some(head) = head else { return layout(config, task) };
+    config.validate()?;
+    task.check()?;
+    head.check()?;
+    if !matches!(task, Task::Classifier { .. }) {
+        return Err(Error::format("a head without two states to tell apart").at("head"));
+    }
+    Ok(nn::classify_read(config, 1, head.reading.inputs(config.features()))?.graph.layout().clone())
 }
 
 /// The parameters a model of this configuration and task has.
@@ -133,6 +163,7 @@ fn layout(config: &ModelConfig, task: &Task) -> Result<Layout> {
     task.check()?;
     Ok(match task {
         Task::Pretrained => nn::reconstruct(config, 1)?.graph.layout().clone(),
+        Task::Encoder => nn::embed(config, 1)?.graph.layout().clone(),
         Task::Classifier { .. } => nn::classify(config, 1, 1.0)?.graph.layout().clone(),
     })
 }
@@ -214,10 +245,18 @@ impl Model {
             card: Card::default(),
             layout,
             weights: Arc::new(weights),
+            head: None,
             threads: 0,
             precision: MatmulPrecision::F32,
             idle: session::Idle::default(),
+            foreign_keys: Vec::new(),
         })
+    }
+
+    /// Keys of other tools (Hugging Face's) in the files the model was loaded from. They say nothing about the model, were
+    /// passed over, and are not saved again.
+    pub fn foreign_keys(&self) -> &[String] {
+        &self.foreign_keys
     }
 
     /// The same model with `threads` threads; 0, the initial state, takes one per core. The numbers do not change.
@@ -345,7 +384,10 @@ impl Model {
     /// # Errors
     /// As [`Model::predict`].
     pub fn logits(&self, windows: &[f32]) -> Result<Vec<f32>> {
-        self.run(Output::Logit, windows, None)
+        match &self.head {
+            Some(head) => self.read_logits(head, windows),
+            None => self.run(Output::Logit, windows, None),
+        }
     }
 
     /// The pooled features of each window (the CLS vector, or as the configuration pools), `[n, width]`.

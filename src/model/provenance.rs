@@ -89,7 +89,7 @@ impl Provenance {
     /// Of an earlier version's model, which says whom it saw by name at most: a pre-trained one had seen no label.
     pub(super) fn of_earlier_version(task: &Task) -> Self {
         match task {
-            Task::Pretrained => Self { complete: false, ..Self::nothing() },
+            Task::Pretrained | Task::Encoder => Self { complete: false, ..Self::nothing() },
             Task::Classifier { .. } => Self::default(),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Model, Task};
 use crate::error::{Error, Result};
-use crate::graph::{Exec, ExecContext, Graph, Id, OutputRequest, PackedWeights, Plan, ThreadPool};
+use crate::graph::{Exec, ExecContext, Graph, Id, OutputRequest, PackedParams, Plan, ThreadPool};
 use crate::nn;
 
 /// Most bytes one session may take: a configuration that asks for more is damaged or needs another machine.
@@ -26,22 +26,16 @@ pub enum Output {
 pub struct Session {
     kind: Output,
     exec: Exec<f32>,
-    weights: Arc<Weights>,
+    weights: Arc<PackedParams<f32>>,
     samples: Id,
     output: Id,
     window: usize,
     width: usize,
 }
 
-/// Parameters, flat and as the kernels want them.
-#[derive(Debug)]
-struct Weights {
-    values: Arc<Vec<f32>>,
-    prepared: PackedWeights<f32>,
-}
-
 impl Session {
     pub(super) fn new(model: &Model, output: Output) -> Result<Self> {
+        super::head::refuse_session(model, output)?;
         // Nothing is dropped when a model runs, and a dropout switched off would copy its input.
         let config = &model.config.without_dropout();
         let (graph, samples, result): (Arc<Graph>, Id, Id) = match (output, &model.task) {
@@ -57,11 +51,17 @@ impl Session {
                 let p = nn::reconstruct(config, 1)?;
                 (p.graph, p.samples, p.output)
             }
-            (Output::Logit, Task::Pretrained) => {
+            (Output::Logit, Task::Pretrained | Task::Encoder) => {
                 return Err(Error::usage("this model was only pre-trained: it has no classifier").remedy(
                     "fine-tune it on labelled windows first (`heartlore finetune --init DIR ...`), or use its \
                      features (`heartlore embed`)",
                 ));
+            }
+            (Output::Reconstruction, Task::Encoder) => {
+                return Err(Error::usage(
+                    "this model has no reconstruction head: masking was not its objective",
+                )
+                .remedy("pre-train with `heartlore pretrain --objective masked=1`, or use its features"));
             }
             (Output::Reconstruction, Task::Classifier { .. }) => {
                 return Err(Error::usage("this model is a classifier: it has no reconstruction head")
@@ -82,12 +82,11 @@ impl Session {
         }
         let values = model.shared_weights_for(graph.layout())?;
         let exec = Exec::new(graph, Arc::new(plan));
-        let mut prepared = PackedWeights::new(exec.graph(), exec.plan(), exec.isa());
-        prepared.update(&values);
+        let weights = PackedParams::new(exec.graph(), exec.plan(), exec.isa(), values);
         Ok(Self {
             kind: output,
             exec,
-            weights: Arc::new(Weights { values, prepared }),
+            weights: Arc::new(weights),
             samples,
             output: result,
             window: config.window,
@@ -97,7 +96,7 @@ impl Session {
 
     /// The same with memory of its own.
     fn another(&self) -> Self {
-        Self { exec: self.exec.another(), weights: Arc::clone(&self.weights), ..*self }
+        Self { exec: self.exec.clone_workspace(), weights: Arc::clone(&self.weights), ..*self }
     }
 
     /// Values that [`Session::run`] gives per window.
@@ -105,7 +104,7 @@ impl Session {
         self.width
     }
 
-    /// Bytes of memory, without the parameters (flat and prepared), which copies share.
+    /// Bytes of memory, without the parameters (flat and packed), which copies share.
     pub fn bytes(&self) -> usize {
         self.exec.bytes()
     }
@@ -151,10 +150,10 @@ impl Session {
             slot.iter_mut().zip(mask).filter(|(_, hidden)| **hidden).for_each(|(x, _)| *x = 0.0);
         }
         let (exec, weights) = (&mut self.exec, &self.weights);
-        let aids = ExecContext { prepared: Some(&weights.prepared), team };
+        let context = ExecContext { packed: Some(weights.packed()), pool: team };
         match team {
-            Some(team) => team.lead(|| exec.forward_with(&weights.values, aids)),
-            None => exec.forward_with(&weights.values, aids),
+            Some(pool) => pool.run(|| exec.forward_with(weights.values(), context)),
+            None => exec.forward_with(weights.values(), context),
         }
         Ok(self.exec.value(self.output))
     }
@@ -256,7 +255,7 @@ impl Model {
             Ok(())
         };
         let exec = &sessions[0].exec;
-        let all = shared_out(n, threads, (exec.share_of_time(threads) + exec.waking_time()).min(1.0));
+        let all = shared_out(n, threads, (exec.parallel_fraction(threads) + exec.wake_fraction()).min(1.0));
         let result = match &team {
             // Waking a thread for a single window that is not cut would take as long as the window of a small model.
             Some(team) if (n, all) != (1, 1) => {

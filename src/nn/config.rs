@@ -45,6 +45,8 @@ pub enum Pooling {
     Max,
     /// The last row.
     Last,
+    /// The mean of all rows, then their standard deviation: twice the width.
+    MeanDeviation,
 }
 
 /// The span mask of pre-training; see [`super::spans`].
@@ -193,6 +195,10 @@ impl ModelConfig {
     /// The transformer's width D: channels of the last convolution; 0 without convolutions (not valid).
     pub fn width(&self) -> usize {
         self.channels.last().copied().unwrap_or(0)
+    }
+    /// Values of a window's pooled features: the width D, or 2 D where mean and deviation are taken.
+    pub fn features(&self) -> usize {
+        if self.pooling == Pooling::MeanDeviation { 2 * self.width() } else { self.width() }
     }
     /// Samples of a token: the product of the strides; 0 if it overflows (not valid).
     pub fn patch(&self) -> usize {

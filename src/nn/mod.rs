@@ -47,6 +47,8 @@
 //! | `transformer.layers.{i}.norm2.weight`, `.bias` | `[D]` | ones, zeros |
 //! | `transformer.norm.weight`, `.bias` (pre-norm) | `[D]` | ones, zeros |
 //! | `reconstruct.weight`, `.bias` ([`pretrain`], [`reconstruct`]) | `[patch, D]`, `[patch]` | uniform +-1/sqrt(D) |
+//! | `physiology.values.weight`, `.bias` ([`objectives`]) | `[values, 2 D]`, `[values]` | uniform +-1/sqrt(2 D) |
+//! | `physiology.beats.weight`, `.bias` ([`objectives`]) | `[1, D]`, `[1]` | uniform +-1/sqrt(D) |
 //! | `head.{i}.weight`, `.bias` ([`classify`]) | `[out, in]`, `[out]` | uniform +-1/sqrt(in) |
 //!
 //! The head's parameters come last, the others in the order above, the same in every program of one configuration: the
@@ -55,6 +57,7 @@
 mod config;
 mod encoder;
 mod mask;
+mod objectives;
 mod programs;
 mod transformer;
 
@@ -62,7 +65,8 @@ pub use config::{EncoderNorm, MaskConfig, ModelConfig, NormOrder, PRESETS, Pooli
 pub use heartlore_kernels::activation::Activation;
 pub use heartlore_kernels::rng::Key;
 pub use mask::{picks, picks_into, spans};
+pub use objectives::{BEAT_WEIGHT, MaskedHead, Objectives, PhysiologyHead, objectives};
 pub use programs::{
-    Classify, Embed, Pretrain, Reconstruct, classify, classify_full, embed, embed_full, parameter_table,
-    pretrain, pretrain_full, reconstruct,
+    Classify, ClassifyRead, Embed, Pretrain, Reconstruct, classify, classify_full, classify_read, embed,
+    embed_full, parameter_table, pretrain, pretrain_full, reconstruct,
 };

@@ -65,7 +65,7 @@ pub struct Embed {
     pub graph: Arc<Graph>,
     /// `[batch, window, 1]`.
     pub samples: Id,
-    /// `[batch, width]`.
+    /// `[batch, features]`: see [`ModelConfig::features`].
     pub features: Id,
 }
 
@@ -99,6 +99,40 @@ pub fn classify(c: &ModelConfig, batch: usize, pos_weight: f64) -> Result<Classi
 /// As [`classify`].
 pub fn classify_full(c: &ModelConfig, batch: usize, pos_weight: f64) -> Result<Classify> {
     record_classify(c, batch, pos_weight, true)
+}
+
+/// The program of a head that reads an input in place of the pooled features; see [`classify_read`].
+#[derive(Clone, Debug)]
+pub struct ClassifyRead {
+    /// The program.
+    pub graph: Arc<Graph>,
+    /// `[batch, window, 1]`.
+    pub samples: Id,
+    /// `[batch, features]`: what [`embed`] gives.
+    pub features: Id,
+    /// `[batch, inputs]`: what the head reads, made from the features, heart rate and reference.
+    pub read: Id,
+    /// `[batch]`: log odds of the positive class, read W + b.
+    pub logits: Id,
+}
+
+/// Records the embedding of `batch` windows and, apart from it, a linear head on an input of `inputs` values per window:
+/// between them lies what no program of one window knows (the person's reference, the windows before).
+///
+/// # Errors
+/// If the configuration is not valid, or `batch` or `inputs` is 0.
+pub fn classify_read(c: &ModelConfig, batch: usize, inputs: usize) -> Result<ClassifyRead> {
+    let (mut g, samples) = start(c, batch)?;
+    if inputs == 0 {
+        return Err(Error::usage("a head needs something to read"));
+    }
+    let features = features(&mut g, c, samples, false)?;
+    let read = g.input("read", [batch, inputs])?;
+    g.scope("head.0");
+    let (w, b) = linear_params(&mut g, "head.0", 1, inputs)?;
+    let y = g.linear(read, w, Some(b), None)?;
+    let logits = g.reshape(y, [batch])?;
+    Ok(ClassifyRead { graph: Arc::new(g), samples, features, read, logits })
 }
 
 /// Records the embedding of `batch` windows: the vector the classification head would read.
@@ -151,7 +185,7 @@ pub fn parameter_table(layout: &Layout) -> String {
 }
 
 /// A program with its first input, after checking the configuration.
-fn start(c: &ModelConfig, batch: usize) -> Result<(Graph, Id)> {
+pub(super) fn start(c: &ModelConfig, batch: usize) -> Result<(Graph, Id)> {
     c.validate()?;
     if batch == 0 {
         return Err(Error::usage("a program needs at least one window per batch"));
@@ -193,7 +227,7 @@ fn record_classify(c: &ModelConfig, batch: usize, pos_weight: f64, full: bool) -
     let targets = g.input("targets", [batch])?;
     let weights = g.input("weights", [batch])?;
     let mut x = features(&mut g, c, samples, full)?;
-    let mut inputs = c.width();
+    let mut inputs = c.features();
     for (i, &outputs) in c.head_hidden.iter().chain(&[1]).enumerate() {
         g.scope(format!("head.{i}"));
         let hidden = i < c.head_hidden.len();
@@ -215,13 +249,13 @@ fn record_embed(c: &ModelConfig, batch: usize, full: bool) -> Result<Embed> {
     Ok(Embed { graph: Arc::new(g), samples, features })
 }
 
-/// The whole body and the pooling: samples `[batch, window, 1]` -> `[batch, width]`.
+/// The whole body and the pooling: samples `[batch, window, 1]` -> `[batch, features]`.
 fn features(g: &mut Graph, c: &ModelConfig, samples: Id, full: bool) -> Result<Id> {
     let x = embedding(g, c, samples)?;
     let rows = match c.pooling {
         Pooling::Cls => Rows::First,
         Pooling::Last => Rows::Last,
-        Pooling::Mean | Pooling::Max => Rows::All,
+        Pooling::Mean | Pooling::Max | Pooling::MeanDeviation => Rows::All,
     };
     let x = transformer(g, c, x, rows, full)?;
     g.scope("pooling");
@@ -233,6 +267,7 @@ fn features(g: &mut Graph, c: &ModelConfig, samples: Id, full: bool) -> Result<I
         }
         Pooling::Mean => g.pool(x, Pool::Mean),
         Pooling::Max => g.pool(x, Pool::Max),
+        Pooling::MeanDeviation => g.pool(x, Pool::MeanDeviation),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::style::PAGE_CSS;
 use super::svg::{Svg, escape};
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 
 /// How loud a notice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +272,7 @@ impl Report {
     /// # Errors
     /// [`Kind::Io`](crate::error::Kind::Io) when the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        std::fs::write(path.as_ref(), self.render()).with_file(path)
+        crate::checkpoint::write_bytes(path, self.render().as_bytes())
     }
 }
 

@@ -9,14 +9,19 @@
 //! | text | as is, quoted where RFC 4180 asks for it | string |
 //! | missing | empty | field left out |
 //!
+//! Rows are written and cut by hand and not by the csv crate: a row is one write per file, so that a kill leaves at most one
+//! broken row; going on keeps the rows before it byte for byte; and what counts as a broken last row is ours to say. The
+//! crate reads whole files, and would refuse or repair such a row. The quoting is RFC 4180's, four lines.
+//!
 //! JSON has no NaN, and leaving the field out would hide that the loss exploded; hence the second field.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use crate::checkpoint::write_bytes;
 use crate::error::{Error, IoContext, Result};
 
 /// One cell.
@@ -103,8 +108,8 @@ impl MetricsLog {
     pub fn create(dir: impl AsRef<Path>, columns: &[&str]) -> Result<Self> {
         check_columns(columns)?;
         let (csv, jsonl) = paths(dir.as_ref());
-        fs::write(&csv, header(columns)).with_file(&csv)?;
-        fs::write(&jsonl, "").with_file(&jsonl)?;
+        write_bytes(&csv, header(columns).as_bytes())?;
+        write_bytes(&jsonl, b"")?;
         Self::open(csv, jsonl, columns)
     }
     /// Goes on after `step`: rows of later steps, and a half-written last row, are cut off; the rest stays byte for byte.
@@ -154,13 +159,13 @@ impl MetricsLog {
                 .remedy("resume with the settings the run was started with, or move the old metrics away"));
             }
         }
-        replace(&csv, &out)?;
+        write_bytes(&csv, out.as_bytes())?;
         let text = read_or_empty(&jsonl)?;
         let lines: Vec<(&str, bool)> = text.split_inclusive('\n').map(|l| (l, l.ends_with('\n'))).collect();
         out.clear();
         (kept.jsonl_rows, kept.jsonl_dropped) =
             keep(&lines, 1, &wanted, &mut out, json_row).map_err(|e| e.in_file(&jsonl))?;
-        replace(&jsonl, &out)?;
+        write_bytes(&jsonl, out.as_bytes())?;
         Ok((Self::open(csv, jsonl, columns)?, kept))
     }
     /// Appends one row; `values` in the order of the columns.
@@ -354,13 +359,4 @@ fn keep(
         }
     }
     Ok((kept, dropped))
-}
-
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let mut file = File::create(&temporary).with_file(&temporary)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_file(&temporary)?;
-    fs::rename(&temporary, path).with_file(path)
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 
 /// A finished picture: one complete `<svg>` element, without XML declaration, that stands alone as a file and can be
 /// placed inside an HTML page. Only the plots of this room make one, so a report never takes foreign markup.
@@ -27,7 +27,7 @@ impl Svg {
     /// # Errors
     /// [`Kind::Io`](crate::error::Kind::Io) when the file cannot be written.
     pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
-        std::fs::write(path.as_ref(), &self.0).with_file(path)
+        crate::checkpoint::write_bytes(path, self.0.as_bytes())
     }
 }
 
@@ -38,6 +38,9 @@ impl fmt::Display for Svg {
 }
 
 /// Escapes `text` for element content and quoted attributes of both HTML5 and XML 1.0.
+///
+/// By hand and not by maud or askama: those escape for HTML, where a control character passes; this text must also be
+/// well-formed XML, which is the last rule below. It is the one place where text becomes markup.
 ///
 /// Characters that XML 1.0 forbids (control characters except tab and line ends, U+FFFE, U+FFFF) become U+FFFD.
 pub fn escape(text: &str) -> String {

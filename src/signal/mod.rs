@@ -2,16 +2,17 @@
 //!
 //! The usual road of a recording, each step usable alone:
 //!
-//! 1. [`finite_runs`] cuts it at NaN stretches (filters refuse NaN instead of spreading it);
+//! 1. [`bridge_losses`] fills in losses of a few samples, and [`finite_runs`] cuts it at longer ones (filters refuse NaN
+//!    instead of spreading it);
 //! 2. [`butterworth`] designs the band-pass, [`sosfiltfilt`] (zero-phase) or [`SosFilter`] (causal) applies it;
 //! 3. [`Resampler`] brings it to the model's rate;
 //! 4. [`windows`] cuts windows and says what is left over;
 //! 5. [`QualityGate`] decides which windows are ECG and counts why the others are not;
 //! 6. [`Scaler`] normalises; [`Normalisation`] says over what, and why per-subject scaling leaks labels.
 //!
-//! Beside them: [`detect_r_peaks`] and [`HeartRate`] for the heart-rate baseline, [`hrv`] for heart-rate variability after
+//! Beside them: [`Rhythm`] for beats and the intervals that can be trusted, [`detect_r_peaks`] and [`HeartRate`] for the heart-rate baseline, [`hrv`] for heart-rate variability after
 //! the Task Force, [`respiration`](fn@respiration) derived from the ECG,
-//! [`physiology`](fn@physiology), which gives the figures of a window that can be trusted, [`notch`](fn@notch) against powerline hum, [`stream`] for signals that arrive block by
+//! [`physiology`](fn@physiology), which gives the figures of a window that can be trusted, [`notch`](fn@notch) against power-line interference, [`stream`] for signals that arrive block by
 //! block, and [`simulate`], which makes ECG when there is none. Whatever comes from [`simulate`] is simulated and says so.
 //!
 //! ```
@@ -30,6 +31,8 @@
 //! ```
 
 mod agreement;
+mod beats;
+mod bridge;
 mod butterworth;
 mod complex;
 mod hr;
@@ -38,25 +41,32 @@ mod lanes;
 mod normalise;
 mod notch;
 mod physiology;
+mod prepare;
 mod quality;
 mod resample;
 mod respiration;
+mod rhythm;
 mod rng;
 mod rpeak;
+mod select;
 pub mod simulate;
 pub(crate) mod sos;
 pub mod stream;
 mod window;
 
 pub use agreement::BeatAgreement;
+pub use beats::{FoundBeats, SHORTEST_SEARCHED_S, find_beats};
+pub use bridge::{MAX_BRIDGE_S, MAX_BRIDGED_SHARE, bridge_losses};
 pub use butterworth::{Band, MAX_ORDER, butterworth};
 pub use hr::{HeartRate, PLAUSIBLE_RR_S, plausible_rr_s, rr_intervals_s};
 pub use normalise::{Normalisation, Scaler};
 pub use notch::notch;
 pub use physiology::{Physiology, physiology, physiology_all};
+pub use prepare::{BandPass, Candidate, Filtered, Judgement, Preparation, Stretch};
 pub use quality::{Measures, QualityCounts, QualityGate, QualitySettings, Reason, Verdict};
 pub use resample::{DEFAULT_KAISER_BETA, MAX_FACTOR, Resampler, rational_factor, resample_poly};
 pub use respiration::{Respiration, respiration};
+pub use rhythm::{Beat, JUDGED_S, Judged, Rhythm};
 pub use rng::Rng;
 pub use rpeak::{MIN_FS_HZ, detect_r_peaks};
 pub use sos::{Sos, SosFilter, sosfilt, sosfilt_zi, sosfiltfilt, sosfiltfilt_padded};

@@ -152,7 +152,6 @@ impl Scaler {
     }
 
     /// `(v - centre) / scale` of each sample, or 0 when flat, rounded to f32: what a store holds.
-    #[cfg(feature = "formats")]
     pub(crate) fn applied(&self, x: &[f64]) -> Vec<f32> {
         lanes::best(Applied { scaler: self, x })
     }
@@ -218,13 +217,11 @@ impl Task for Largest<'_> {
     }
 }
 
-#[cfg(feature = "formats")]
 struct Applied<'a> {
     scaler: &'a Scaler,
     x: &'a [f64],
 }
 
-#[cfg(feature = "formats")]
 impl Task for Applied<'_> {
     type Out = Vec<f32>;
     #[inline(always)]

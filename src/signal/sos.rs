@@ -68,6 +68,20 @@ impl Sos {
         self.sections.iter().map(|s| power(&s[..3]) / power(&s[3..])).product()
     }
 
+    /// Delay of a narrow band around `f_hz` in seconds: minus the slope of the phase over the angular frequency.
+    pub fn group_delay_s(&self, f_hz: f64, fs_hz: f64) -> f64 {
+        let phase = |c: &[f64], w: f64| {
+            let re = c[0] + c[1] * w.cos() + c[2] * (2.0 * w).cos();
+            let im = -c[1] * w.sin() - c[2] * (2.0 * w).sin();
+            im.atan2(re)
+        };
+        let (w, step) = (TAU * f_hz / fs_hz, 1e-4);
+        let turn = |a: f64| (a + std::f64::consts::PI).rem_euclid(TAU) - std::f64::consts::PI;
+        let slope = |c: &[f64]| turn(phase(c, w + step) - phase(c, w - step)) / (2.0 * step);
+        let slopes: f64 = self.sections.iter().map(|s| slope(&s[..3]) - slope(&s[3..])).sum();
+        -slopes / fs_hz
+    }
+
     /// Samples after which what the filter remembers has shrunk to [`SETTLED`] of it, by the pole nearest to the unit
     /// circle; None if it never forgets.
     fn settling(&self) -> Option<usize> {

@@ -12,7 +12,8 @@
 
 use std::collections::VecDeque;
 
-use super::rpeak::{detect_humps, polarity, require_rate};
+use super::rpeak::{Detector, polarity};
+use super::select::{BLOCK_S, LEVELS};
 use super::{Resampler, Scaler, require_finite};
 use crate::error::{Error, Result};
 
@@ -187,7 +188,8 @@ const REMEMBERED: usize = 300;
 /// After each whole second the last eleven seconds are searched, and of the beats found those are reported that lie in the
 /// second that ended 3 s ago: so a beat is reported 3 to 4 s after it happened. The result differs from that on the whole
 /// recording where the choice hangs on something further away: the polarity of the peaks, which follows the last 300 beats
-/// and may be uncertain in the first seconds, and beats in noise.
+/// and may be uncertain in the first seconds, and beats in noise. The size of the beats of the last minute or more is
+/// remembered, so a pause yields none; before the first beat there is nothing to remember, and noise may be taken for beats.
 #[derive(Clone, Debug)]
 pub struct StreamBeats {
     fs_hz: f64,
@@ -199,6 +201,9 @@ pub struct StreamBeats {
     reported: usize,
     last: Option<usize>,
     extents: VecDeque<[f64; 2]>,
+    /// Largest prominent hump of each of the latest blocks of 5 s that have one: block and energy.
+    levels: VecDeque<(usize, f64)>,
+    detector: Detector,
 }
 
 impl StreamBeats {
@@ -207,9 +212,18 @@ impl StreamBeats {
     /// # Errors
     /// [`Kind::Usage`](crate::error::Kind::Usage) for a rate below [`MIN_FS_HZ`](super::MIN_FS_HZ).
     pub fn new(fs_hz: f64) -> Result<Self> {
-        require_rate(fs_hz)?;
-        let (kept, extents) = (Vec::new(), VecDeque::new());
-        Ok(Self { fs_hz, kept, first: 0, seen: 0, searches: 0, reported: 0, last: None, extents })
+        Ok(Self {
+            fs_hz,
+            kept: Vec::new(),
+            first: 0,
+            seen: 0,
+            searches: 0,
+            reported: 0,
+            last: None,
+            extents: VecDeque::new(),
+            levels: VecDeque::new(),
+            detector: Detector::new(fs_hz)?,
+        })
     }
 
     /// Longest time between a beat and its report, in seconds.
@@ -265,7 +279,22 @@ impl StreamBeats {
             return Ok(());
         }
         let begin = self.seen.saturating_sub(self.samples(PAST_S + STEP_S + CONTEXT_S)).max(self.first);
-        let found = detect_humps(&self.kept[begin - self.first..], self.fs_hz)?;
+        let block = self.samples(BLOCK_S).max(1);
+        // Of blocks that ended before the part that is searched.
+        let earlier: Vec<f64> =
+            self.levels.iter().filter(|(b, _)| (b + 1) * block <= begin).map(|(_, e)| *e).collect();
+        let found = self.detector.humps_after(&self.kept[begin - self.first..], Some(&earlier))?;
+        for (p, e) in found.prominent.iter().map(|(p, e)| (p + begin, *e)) {
+            if (self.reported..until).contains(&p) {
+                match self.levels.back_mut() {
+                    Some((b, level)) if *b == p / block => *level = level.max(e),
+                    _ => self.levels.push_back((p / block, e)),
+                }
+            }
+        }
+        while self.levels.len() > LEVELS + 3 {
+            self.levels.pop_front();
+        }
         for (hump, extent) in found.humps.iter().zip(found.extents()) {
             if (self.reported..until).contains(&(hump + begin)) {
                 self.extents.push_back(extent);

@@ -11,6 +11,11 @@ pub struct Augment {
     pub noise: f64,
     /// The amplitude is multiplied by a factor from 1 - scale to 1 + scale.
     pub scale: f64,
+    /// Largest amplitude of an added sine of 0.05 to 0.5 Hz (at 128 Hz), in units of the window's standard deviation: baseline
+    /// wander.
+    pub drift: f64,
+    /// Probability that the window is turned upside down, as by exchanged electrodes.
+    pub flip: f64,
 }
 
 impl Augment {
@@ -27,16 +32,26 @@ impl Augment {
         // The operation number u32::MAX - 1 is far beyond any program's; u32::MAX is the masks'.
         let stream = Key { op: u32::MAX - 1, ..key }.stream();
         if self.shift > 0 {
-            let by = (stream.uniform(0, 0) * (2 * self.shift + 1) as f64) as usize;
+            // From -shift to shift, for any shift that a number can hold.
+            let by = (stream.uniform(0, 0) * (2 * self.shift as u128 + 1) as f64) as u128;
             let n = window.len();
+            let by = (by % n as u128) as usize;
             window.rotate_left((by + n - self.shift % n) % n);
         }
         let gain = 1.0 + self.scale * (2.0 * stream.uniform(0, 1) - 1.0);
         let mean = window.iter().map(|&x| f64::from(x)).sum::<f64>() / window.len() as f64;
         let power = window.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / window.len() as f64;
         let noise = self.noise * power.sqrt();
+        let sign = if stream.uniform(2, 0) < self.flip { -1.0 } else { 1.0 };
+        let drift = self.drift * power.sqrt() * stream.uniform(2, 1);
+        // Cycles per sample: 0.05 to 0.5 Hz at 128 Hz.
+        let pace = std::f64::consts::TAU * (0.05 + 0.45 * stream.uniform(2, 2)) / 128.0;
+        let phase = std::f64::consts::TAU * stream.uniform(2, 3);
         for (i, x) in window.iter_mut().enumerate() {
-            let mut y = f64::from(*x) * gain;
+            let mut y = f64::from(*x) * gain * sign;
+            if drift > 0.0 {
+                y += drift * (pace * i as f64 + phase).sin();
+            }
             if noise > 0.0 {
                 y += noise * normal(&stream, i);
             }
@@ -69,7 +84,7 @@ mod tests {
             a.apply(Key { seed: 1, step: 2, sample, op: 0 }, &mut w);
             w
         };
-        let all = Augment { shift: 10, noise: 0.1, scale: 0.2 };
+        let all = Augment { shift: 10, noise: 0.1, scale: 0.2, drift: 0.3, flip: 0.5 };
         assert_eq!(vary(all, 3), vary(all, 3));
         assert_ne!(vary(all, 3), vary(all, 4));
         assert_eq!(vary(Augment::default(), 3), original);

@@ -4,7 +4,7 @@ use super::shard::{Sums, Workers, part};
 use super::{Run, Weights};
 use crate::checkpoint::State;
 use crate::error::{Error, Result};
-use crate::graph::{ExecContext, Layout, PackedWeights};
+use crate::graph::{ExecContext, Layout, Packed, PackedWeights};
 use heartlore_kernels::Isa;
 use heartlore_kernels::adam::{self, Adam, clip};
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub(crate) struct Stepped {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Params<'a> {
     pub(crate) values: &'a [f32],
-    prepared: &'a PackedWeights<f32>,
+    packed: Packed<'a, f32>,
 }
 
 impl<'a> Params<'a> {
@@ -34,11 +34,11 @@ impl<'a> Params<'a> {
             part.update(values);
             Ok(())
         })?;
-        Ok(Self { values, prepared })
+        Ok(Self { values, packed: prepared.of(values) })
     }
 
     pub(crate) fn aids(&self) -> ExecContext<'a, f32> {
-        ExecContext::prepared(self.prepared)
+        ExecContext::packed(self.packed)
     }
 }
 

@@ -4,13 +4,13 @@ use super::engine::{Engine, Params, get_weights, put_weights};
 use super::fit::{Control, Event, FitPaths, Observer, Task, fit};
 use super::pretrain::check_windows;
 use super::shard::Workers;
-use super::{Augment, Run, Weights};
-use crate::checkpoint::{Rotating, State};
+use super::{Augment, Run, RunFingerprint, Weights};
+use crate::checkpoint::{Os, Rotating, State, atomic::create_dirs};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::rng::SplitMix64;
 use crate::data::source::WindowSource;
 use crate::data::split::{Fold, Split};
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::graph::{Exec, Layout, MatmulPrecision, OutputRequest, PackedWeights, Plan};
 use crate::nn::{self, ModelConfig};
 use heartlore_kernels::Isa;
@@ -38,6 +38,74 @@ pub struct FinetuneSettings {
     pub final_model: bool,
     /// What operands are rounded to when test windows are predicted; `None` as in training.
     pub test_precision: Option<MatmulPrecision>,
+}
+
+/// Gentler fine-tuning; the default changes nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Tuning {
+    /// Factor on the learning rate from each layer of the pre-trained encoder to the one below it: the last transformer layer
+    /// has [`FinetuneSettings::encoder_rate`], the one under it that times this, the convolutions the smallest (J. Howard and
+    /// S. Ruder, Universal language model fine-tuning for text classification, 2018, section 3.2). 1 for the same rate.
+    pub layer_decay: f64,
+    /// A label y becomes y (1 - this) + this / 2 in the training loss (C. Szegedy et al. 2016, section 7).
+    pub label_smoothing: f64,
+    /// Head to start each fold from, and after them the final model: weights of a linear head on the pooled features, and
+    /// bias. Empty to start from random heads.
+    pub heads: Vec<(Vec<f32>, f32)>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { layer_decay: 1.0, label_smoothing: 0.0, heads: Vec::new() }
+    }
+}
+
+impl Tuning {
+    fn check(&self, model: &ModelConfig, runs: usize) -> Result<()> {
+        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
+            return Err(Error::usage(format!("a layer decay of {} is not in (0, 1]", self.layer_decay)));
+        }
+        if !(self.label_smoothing >= 0.0 && self.label_smoothing < 1.0) {
+            return Err(Error::usage(format!(
+                "a label smoothing of {} is not in [0, 1)",
+                self.label_smoothing
+            )));
+        }
+        if self.heads.is_empty() {
+            return Ok(());
+        }
+        if !model.head_hidden.is_empty() || self.heads.len() < runs {
+            return Err(Error::usage(format!(
+                "{} linear heads for {runs} runs of a head with hidden layers {:?}",
+                self.heads.len(),
+                model.head_hidden
+            )));
+        }
+        match self.heads.iter().find(|h| h.0.len() != model.features()) {
+            Some(h) => {
+                Err(Error::shape(format!("a head of {} weights on {} features", h.0.len(), model.features())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the head of run `index` into `values`.
+    fn put_head(&self, index: usize, layout: &Layout, values: &mut [f32]) {
+        let Some((weights, bias)) = self.heads.get(index) else { return };
+        if let (Some(w), Some(b)) = (layout.find("head.0.weight"), layout.find("head.0.bias")) {
+            values[w.range()].copy_from_slice(weights);
+            values[b.range()].fill(*bias);
+        }
+    }
+}
+
+/// Layers between a parameter of the encoder and the head: 0 for the last transformer layer and what follows it.
+fn depth(name: &str, layers: usize) -> usize {
+    match name.strip_prefix("transformer.layers.").and_then(|n| n.split('.').next()?.parse::<usize>().ok()) {
+        Some(i) => layers.saturating_sub(i + 1),
+        None if name.starts_with("transformer.norm") => 0,
+        None => layers,
+    }
 }
 
 /// Labelled windows and how they are divided.
@@ -88,7 +156,7 @@ impl FoldLabels {
     }
 
     /// The windows the final model is fitted on.
-    fn final_train(&self) -> Vec<usize> {
+    pub(super) fn final_train(&self) -> Vec<usize> {
         let mut keep = vec![true; self.whole.len()];
         self.left_out.iter().for_each(|&i| keep[i] = false);
         (0..keep.len()).filter(|&i| keep[i]).collect()
@@ -178,8 +246,25 @@ pub fn finetune(
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<FinetuneSummary> {
+    finetune_with(settings, &Tuning::default(), data, initial, out, resume, observer)
+}
+
+/// As [`finetune`], gentler.
+///
+/// # Errors
+/// As [`finetune`]; settings of `tuning` that make no sense.
+pub fn finetune_with(
+    settings: &FinetuneSettings,
+    tuning: &Tuning,
+    data: &Labelled<'_>,
+    initial: &Initial<'_>,
+    out: &Path,
+    resume: bool,
+    observer: &mut dyn Observer,
+) -> Result<FinetuneSummary> {
     let run = &settings.run;
     settings.model.validate()?;
+    tuning.check(&settings.model, data.split.folds.len() + usize::from(settings.final_model))?;
     run.validate()?;
     check_windows(data.source, settings.model.window)?;
     data.labels.check(data.windows.len(), data.split.folds.len())?;
@@ -194,7 +279,7 @@ pub fn finetune(
         }
         let dir = out.join("folds").join(format!("{index:03}"));
         let labels = data.labels.of_fold(index);
-        let job = Job { settings, data, labels, initial, dir: &dir, resume, index };
+        let job = Job { settings, tuning, data, labels, initial, dir: &dir, resume, index };
         let (probabilities, folded, weights) = job.run(fold, observer)?;
         summary.predictions.extend(fold.test.iter().zip(probabilities).map(|(&window, p)| Prediction {
             window,
@@ -219,7 +304,7 @@ pub fn finetune(
         let mut settings = settings.clone();
         settings.run.epochs = final_epochs(&summary.folds, run.epochs);
         let labels = data.labels.of_final_model();
-        let job = Job { settings: &settings, data, labels, initial, dir: &dir, resume, index };
+        let job = Job { settings: &settings, tuning, data, labels, initial, dir: &dir, resume, index };
         summary.model = Some(job.run(&fold, observer)?.2);
     }
     Ok(summary)
@@ -271,6 +356,7 @@ pub fn classify(
 /// One fold.
 struct Job<'a> {
     settings: &'a FinetuneSettings,
+    tuning: &'a Tuning,
     data: &'a Labelled<'a>,
     labels: &'a [bool],
     initial: &'a Initial<'a>,
@@ -295,41 +381,25 @@ impl Job<'_> {
         let test = settings.test_precision.unwrap_or(run.precision);
         let program = Program::new(model, run, run.windows_of_pass(), pos_weight, test)?;
         let layout = program.c.graph.layout().clone();
-        let mut essence = format!(
-            "finetune {model:?}\n{}\n{:?} balance {} patience {:?} encoder {}\nfold {} of {:?}\n{}",
-            run.essence(),
-            settings.augment,
-            settings.balance,
-            settings.patience,
-            settings.encoder_rate,
-            fold.name,
-            data.split.protocol,
-            data.fingerprint
-        );
-        if test != run.precision {
-            essence += &format!("\ntested in {test:?}");
-        }
-        let mut done = Rotating::new(self.dir.join("done.ckpt")).or_else(|_| {
-            std::fs::create_dir_all(self.dir).with_file(self.dir)?;
-            Rotating::new(self.dir.join("done.ckpt"))
-        })?;
+        let (mut values, taken) = (self.initial)(&layout)?;
+        self.tuning.put_head(self.index, &layout, &mut values);
+        let fingerprint = self.fingerprint(fold, test, &values, &taken)?;
+        create_dirs(&Os, self.dir)?;
+        let mut done = Rotating::new(self.dir.join("done.ckpt"))?;
         if self.resume && done.last().exists() {
             let state = State::load(&done)?.value;
-            if state.string("essence")? == essence {
-                // A kill may have come between this file and the clearing away below.
-                clear(&self.dir.join("checkpoints"))?;
-                return Ok(Done::restore(&state, &layout, fold)?.into_parts(layout));
-            }
-            return Err(Error::usage("the finished fold was made with other settings or other data")
-                .in_file(done.last())
-                .remedy("resume with the run's own config.toml and store, or start a new run in another directory"));
+            fingerprint.check(&state, done.last())?;
+            // A kill may have come between this file and the clearing away below.
+            clear(&self.dir.join("checkpoints"))?;
+            return Ok(Done::restore(&state, &layout, fold)?.into_parts(layout));
         }
-        let (values, taken) = (self.initial)(&layout)?;
-        let rates = rates(&layout, &taken, settings.encoder_rate);
+        let decay = |name: &str| self.tuning.layer_decay.powi(depth(name, model.layers) as i32);
+        let rates = rates(&layout, &taken, |name| settings.encoder_rate * decay(name));
         let prepared = PackedWeights::new(&program.c.graph, &program.train, run.isa()?);
         let mut engine = Engine::new(run, Weights { layout: layout.clone(), values }, prepared, rates)?;
         let task = Classifying {
             settings,
+            smoothing: self.tuning.label_smoothing,
             data,
             labels: self.labels,
             program: &program,
@@ -343,7 +413,7 @@ impl Job<'_> {
             dir: self.dir,
             fold: Some(self.index),
             resume: self.resume,
-            essence: &essence,
+            fingerprint: &fingerprint,
             patience: settings.patience.filter(|_| !fold.validation.is_empty()),
         };
         let fitted = fit(&task, &mut engine, &workers, &mut batches, run, &place, observer)?;
@@ -357,10 +427,56 @@ impl Job<'_> {
             validation_loss: fitted.validation_loss,
         };
         let result = Done { probabilities, summary, values: fitted.best };
-        result.state(&layout, &essence).save(&mut done)?;
+        result.state(&layout, &fingerprint)?.save(&mut done)?;
         // The fold's result is safe: its optimiser state is no longer needed.
         clear(&self.dir.join("checkpoints"))?;
         Ok(result.into_parts(layout))
+    }
+}
+
+impl Job<'_> {
+    /// What the fold's result depends on; `test` is the precision of its predictions, `initial` the weights it starts
+    /// from, of which those of the names `taken` have their own learning rate.
+    fn fingerprint(
+        &self,
+        fold: &Fold,
+        test: MatmulPrecision,
+        initial: &[f32],
+        taken: &[String],
+    ) -> Result<RunFingerprint> {
+        let (data, rows) = (self.data, |list: &[usize]| {
+            list.iter().map(|&i| self.data.windows[i]).collect::<Vec<usize>>().into_iter()
+        });
+        // Taken apart without `..`, so that a new setting cannot be forgotten.
+        let FinetuneSettings {
+            model,
+            run,
+            augment,
+            balance,
+            patience,
+            encoder_rate,
+            final_model: _, // fits one more model, and changes none of the others
+            test_precision: _,
+        } = self.settings;
+        let mut f = RunFingerprint::new("finetune", model, run, augment)?;
+        f.debug("balance", balance);
+        f.debug("patience", patience);
+        f.debug("encoder_rate", encoder_rate);
+        // The heads of a probe are among the initial weights.
+        f.debug("layer_decay", self.tuning.layer_decay);
+        f.debug("label_smoothing", self.tuning.label_smoothing);
+        f.debug("test_precision", test);
+        f.put("store", data.fingerprint.as_str());
+        f.put("protocol", data.split.protocol.to_string());
+        f.put("fold.name", fold.name.as_str());
+        f.debug("fold.number", self.index);
+        f.rows("fold.train", rows(&fold.train));
+        f.rows("fold.validation", rows(&fold.validation));
+        f.rows("fold.test", rows(&fold.test));
+        f.hashed("fold.labels", (&data.windows, self.labels));
+        f.floats("initial_weights", initial);
+        f.hashed("initial_weights.names", taken);
+        Ok(f)
     }
 }
 
@@ -380,21 +496,21 @@ struct Done {
 }
 
 impl Done {
-    fn state(&self, layout: &Layout, essence: &str) -> State {
+    fn state(&self, layout: &Layout, fingerprint: &RunFingerprint) -> Result<State> {
         let mut state = State::default();
         put_weights(&mut state, "model", layout, &self.values);
         if !self.probabilities.is_empty() {
             state.put_f32("probabilities", &[self.probabilities.len()], &self.probabilities);
         }
         let s = &self.summary;
-        state.strings.insert("essence".into(), essence.into());
+        fingerprint.save(&mut state)?;
         state.numbers.insert("best_epoch".into(), s.best_epoch);
         state.numbers.insert("epochs".into(), s.epochs);
         state.floats.insert("train_loss".into(), s.train_loss);
         if let Some(loss) = s.validation_loss {
             state.floats.insert("validation_loss".into(), loss);
         }
-        state
+        Ok(state)
     }
 
     fn restore(state: &State, layout: &Layout, fold: &Fold) -> Result<Self> {
@@ -417,11 +533,11 @@ impl Done {
     }
 }
 
-/// Runs of neighbouring parameters with one factor on the learning rate.
-fn rates(layout: &Layout, taken: &[String], encoder_rate: f64) -> Vec<(Range<usize>, f64)> {
+/// Runs of neighbouring parameters with one factor on the learning rate: `rate` of those that were taken, 1 of the others.
+fn rates(layout: &Layout, taken: &[String], rate: impl Fn(&str) -> f64) -> Vec<(Range<usize>, f64)> {
     let mut rates: Vec<(Range<usize>, f64)> = Vec::new();
     for e in layout.entries() {
-        let factor = if taken.contains(&e.name) { encoder_rate } else { 1.0 };
+        let factor = if taken.contains(&e.name) { rate(&e.name) } else { 1.0 };
         match rates.last_mut() {
             Some((range, f)) if *f == factor => range.end = e.range().end,
             _ => rates.push((e.range(), factor)),
@@ -515,6 +631,7 @@ fn predict(
 
 struct Classifying<'a> {
     settings: &'a FinetuneSettings,
+    smoothing: f64,
     data: &'a Labelled<'a>,
     labels: &'a [bool],
     program: &'a Program,
@@ -559,7 +676,9 @@ impl Classifying<'_> {
                     let key = Key { seed: self.seed, step, sample: (first + j) as u32, op: 0 };
                     self.settings.augment.apply(key, w);
                 }
-                worker.targets[j] = f32::from(u8::from(self.labels[position]));
+                let label = f64::from(u8::from(self.labels[position]));
+                let smoothing = if batch.step.is_some() { self.smoothing } else { 0.0 };
+                worker.targets[j] = (label * (1.0 - smoothing) + 0.5 * smoothing) as f32;
                 worker.weights[j] = 1.0;
             }
             let (windows, targets, weights) = (
@@ -611,5 +730,57 @@ impl Task for Classifying<'_> {
         let batch = Batch { windows: self.fold.validation.clone(), step: None };
         let pass = |worker: &mut Worker, part| self.pass(worker, params, &batch, part, None);
         workers.total(batch.windows.len(), self.settings.run.shards, pass).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_layers_move_less() {
+        let c = ModelConfig { head_hidden: vec![], layers: 3, ..ModelConfig::tiny() };
+        let layout = nn::classify(&c, 1, 1.0).unwrap().graph.layout().clone();
+        let taken: Vec<String> =
+            layout.entries().iter().map(|e| e.name.clone()).filter(|n| !n.starts_with("head")).collect();
+        let found = rates(&layout, &taken, |name| 0.1 * 0.5f64.powi(depth(name, 3) as i32));
+        let of = |name: &str| {
+            let at = layout.find(name).unwrap().range().start;
+            found.iter().find(|(r, _)| r.contains(&at)).unwrap().1
+        };
+        for (name, want) in [
+            ("encoder.conv.0.weight", 0.1 / 8.0),
+            ("cls", 0.1 / 8.0),
+            ("transformer.layers.0.linear1.weight", 0.1 / 4.0),
+            ("transformer.layers.1.norm2.bias", 0.1 / 2.0),
+            ("transformer.layers.2.self_attn.in_proj_weight", 0.1),
+            ("head.0.weight", 1.0),
+        ] {
+            assert!((of(name) - want).abs() < 1e-12, "{name}: {}", of(name));
+        }
+        assert_eq!(found.last().unwrap().0.end, layout.len());
+    }
+
+    #[test]
+    fn tuning_that_makes_no_sense_is_refused() {
+        let c = ModelConfig { head_hidden: vec![], ..ModelConfig::tiny() };
+        let d = Tuning::default;
+        assert!(d().check(&c, 9).is_ok());
+        for bad in [
+            Tuning { layer_decay: 0.0, ..d() },
+            Tuning { layer_decay: f64::NAN, ..d() },
+            Tuning { label_smoothing: 1.0, ..d() },
+            Tuning { heads: vec![(vec![0.0; 3], 0.0)], ..d() },
+            Tuning { heads: vec![(vec![0.0; c.features()], 0.0)], ..d() },
+        ] {
+            assert!(bad.check(&c, 2).is_err(), "{bad:?}");
+        }
+        let good = Tuning { heads: vec![(vec![0.5; c.features()], 2.0); 2], ..d() };
+        assert!(good.check(&c, 2).is_ok() && good.check(&ModelConfig::tiny(), 2).is_err());
+        let layout = nn::classify(&c, 1, 1.0).unwrap().graph.layout().clone();
+        let mut values = vec![0.0; layout.len()];
+        good.put_head(1, &layout, &mut values);
+        assert_eq!(values.iter().filter(|v| **v == 0.5).count(), c.features());
+        assert_eq!(values[layout.find("head.0.bias").unwrap().range().start], 2.0);
     }
 }

@@ -1,11 +1,11 @@
 //! The loop that pre-training and fine-tuning share: batches, steps, epochs, validation, checkpoints, stopping.
 
-use super::Run;
 use super::engine::{Engine, Params, get_weights, put_weights};
 use super::shard::Workers;
-use crate::checkpoint::{Rotating, State};
+use super::{Run, RunFingerprint};
+use crate::checkpoint::{Os, Rotating, State, atomic::create_dirs};
 use crate::data::batch::{Batches, Position};
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::optim::{EarlyStop, Goal, Verdict};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -142,8 +142,8 @@ pub(crate) struct FitPaths<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) fold: Option<usize>,
     pub(crate) resume: bool,
-    /// Settings and data, as text: a resumed run must have the same.
-    pub(crate) essence: &'a str,
+    /// A resumed run must have the same.
+    pub(crate) fingerprint: &'a RunFingerprint,
     pub(crate) patience: Option<u64>,
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn fit<T: Task>(
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     let folder = place.dir.join("checkpoints");
-    std::fs::create_dir_all(&folder).with_file(&folder)?;
+    create_dirs(&Os, &folder)?;
     let mut last = Rotating::new(folder.join("last.ckpt"))?;
     let mut best_file = Rotating::new(folder.join("best.ckpt"))?;
     let early = EarlyStop::new(Goal::Lower, place.patience, 0.0);
@@ -202,12 +202,7 @@ pub(crate) fn fit<T: Task>(
             observer.event(&Event::Warning(warning));
         }
         let state = loaded.value;
-        if state.string("essence")? != place.essence {
-            return Err(Error::usage("the interrupted run had other settings or other data")
-                .in_file(&loaded.from)
-                .at(first_difference(state.string("essence")?, place.essence))
-                .remedy("resume with the run's own config.toml and store, or start a new run in another directory"));
-        }
+        place.fingerprint.check(&state, &loaded.from)?;
         engine.restore(&state)?;
         batches.seek(Position { epoch: state.number("epoch")?, batch: state.number("batch")? })?;
         progress.restore(&state)?;
@@ -218,7 +213,7 @@ pub(crate) fn fit<T: Task>(
     }
     let per_epoch = batches.batches_per_epoch() as u64;
     let schedule = run.schedule.in_steps(per_epoch)?;
-    let total_steps = per_epoch * run.epochs;
+    let total_steps = per_epoch.saturating_mul(run.epochs);
     let started = Event::Started {
         step: engine.step,
         epochs: progress.epochs_done,
@@ -341,7 +336,7 @@ fn save(
     let at = batches.position();
     state.numbers.insert("epoch".into(), at.epoch);
     state.numbers.insert("batch".into(), at.batch);
-    state.strings.insert("essence".into(), place.essence.into());
+    place.fingerprint.save(&mut state)?;
     progress.put(&mut state);
     state.save(file)?;
     observer.event(&Event::Saved { path: file.last().to_path_buf() });
@@ -385,17 +380,4 @@ impl Progress {
         };
         Ok(())
     }
-}
-
-/// Where two texts part, with what follows in each: names the setting that differs.
-fn first_difference(old: &str, new: &str) -> String {
-    let at = old.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
-    let before = &old[..old.floor_char_boundary(at)];
-    let start = [", ", "{ ", "\n"]
-        .iter()
-        .filter_map(|mark| before.rfind(mark).map(|i| i + mark.len()))
-        .max()
-        .unwrap_or(0);
-    let clip = |s: &str| s.get(start..).unwrap_or_default().chars().take(60).collect::<String>();
-    format!("then {:?}, now {:?}", clip(old), clip(new))
 }

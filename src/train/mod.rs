@@ -2,6 +2,7 @@
 //!
 //! * [`shard`]: threads, with results that do not depend on their number.
 //! * [`Run`]: what every training run has: optimiser, schedule, seeds, batch.
+//! * [`probe`]: a linear head on frozen features, fitted and chosen inside the training people of each fold.
 //! * [`pretrain`], [`finetune`]: the two jobs. Both report through an [`Observer`], which may stop them; a stopped or
 //!   killed run goes on where it was, and ends with the same bits as an undisturbed one.
 //!
@@ -29,16 +30,23 @@
 mod augment;
 mod engine;
 mod finetune;
+mod fingerprint;
 mod fit;
+mod objective;
+pub mod physiology;
 mod pretrain;
+pub mod probe;
+pub mod read;
 pub mod shard;
 
 pub use augment::Augment;
 pub use finetune::{
-    FinetuneSettings, FinetuneSummary, FoldLabels, FoldSummary, Initial, Labelled, Prediction, classify,
-    finetune,
+    FinetuneSettings, FinetuneSummary, FoldLabels, FoldSummary, Initial, Labelled, Prediction, Tuning,
+    classify, finetune, finetune_with,
 };
+pub use fingerprint::{Difference, RunFingerprint};
 pub use fit::{Control, Event, NoopObserver, Observer};
+pub use objective::{Objective, pretrain_objectives};
 pub use pretrain::{PretrainData, PretrainSettings, PretrainSummary, pretrain};
 
 use crate::error::{Error, Result};
@@ -111,9 +119,17 @@ impl Run {
     /// # Errors
     /// Names the setting.
     pub fn validate(&self) -> Result<()> {
-        for (name, value) in [("shards", self.shards), ("group", self.group), ("batch", self.batch)] {
+        for (name, value, most) in
+            [("shards", self.shards, 1 << 12), ("group", self.group, 1 << 16), ("batch", self.batch, 1 << 24)]
+        {
             if value == 0 {
                 return Err(Error::usage(format!("{name} must be at least 1")));
+            }
+            // More would only cost memory: a shard and a pass hold at least one window.
+            if value > most {
+                return Err(Error::usage(format!("{value} is too many"))
+                    .at(name)
+                    .remedy(format!("give at most {most}")));
             }
         }
         if self.precision == MatmulPrecision::Int8 {
@@ -122,9 +138,6 @@ impl Run {
         }
         if self.epochs == 0 {
             return Err(Error::usage("epochs must be at least 1"));
-        }
-        if u32::try_from(self.batch).is_err() {
-            return Err(Error::usage(format!("a batch of {} windows", self.batch)));
         }
         let a = &self.adam;
         let fits = (0.0..1.0).contains(&a.beta1)
@@ -156,11 +169,6 @@ impl Run {
                     .remedy(format!("it has {}", have.join(", ")))
             }),
         }
-    }
-
-    /// The settings that the result depends on, as text: what a resumed run must share with the interrupted one.
-    fn essence(&self) -> String {
-        format!("{:?}", Run { threads: 0, checkpoint_every: 0, ..self.clone() })
     }
 }
 

@@ -4,7 +4,7 @@
 use super::engine::{Engine, Params};
 use super::fit::{FitPaths, Observer, Task, fit};
 use super::shard::{Workers, lock};
-use super::{Augment, Run, Weights};
+use super::{Augment, Run, RunFingerprint, Weights};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::error::{Error, Result};
@@ -87,19 +87,18 @@ pub fn pretrain(
     let layout = any.graph.layout().clone();
     let weights = Weights { values: layout.init(run.seed), layout };
     let all = 0..weights.values.len();
+    let initial = weights.values.clone();
     let mut engine = Engine::new(run, weights, prepared, vec![(all, 1.0)])?;
     let masked = Masked { settings, data, isa: run.isa()?, programs: Mutex::new(BTreeMap::new()) };
     let workers = Workers::new(run.threads, || Ok(Worker::default()))?;
     let mut batches = Batches::new(data.train.clone(), run.batch, false, run.seed, data.sampling.clone())?;
-    let essence = format!(
-        "pretrain {model:?}\n{}\n{:?}\n{} windows {:?}\n{}",
-        run.essence(),
-        settings.augment,
-        data.train.len(),
-        data.sampling,
-        data.fingerprint
-    );
-    let place = FitPaths { dir: out, fold: None, resume, essence: &essence, patience: None };
+    let mut fingerprint = RunFingerprint::new("pretrain", model, run, &settings.augment)?;
+    fingerprint.put("store", data.fingerprint.as_str());
+    fingerprint.rows("train", data.train.iter().copied());
+    fingerprint.rows("validation", data.validation.iter().copied());
+    fingerprint.sampling(&data.sampling);
+    fingerprint.floats("initial_weights", &initial);
+    let place = FitPaths { dir: out, fold: None, resume, fingerprint: &fingerprint, patience: None };
     let fitted = fit(&masked, &mut engine, &workers, &mut batches, run, &place, observer)?;
     Ok(PretrainSummary {
         weights: Weights { layout: engine.weights.layout, values: fitted.best },
@@ -116,6 +115,7 @@ pub(crate) fn check_windows(source: &dyn WindowSource, window: usize) -> Result<
         return Ok(());
     }
     Err(Error::data(format!("the windows have {} samples, the model takes {window}", source.samples()))
+        .shapes(&[window], &[source.samples()])
         .remedy("prepare the data with the model's window length, or choose the model's window to fit"))
 }
 
@@ -156,7 +156,7 @@ struct Masked<'a> {
 }
 
 /// The step number under which validation masks are drawn: no training step reaches it.
-const VALIDATION_STEP: u64 = u64::MAX;
+pub(super) const VALIDATION_STEP: u64 = u64::MAX;
 
 impl Masked<'_> {
     /// The program for at least `picks` rows. Row counts are rounded up to a 128th of the tokens, so that a run needs some

@@ -34,6 +34,9 @@ impl<W> std::fmt::Debug for Workers<W> {
     }
 }
 
+/// Most threads that are started: more than machines have, fewer than an operating system refuses in ways of its own.
+pub const MOST_THREADS: usize = 4096;
+
 /// Threads to use for a setting: 0 means all the machine has.
 pub fn threads(setting: usize) -> usize {
     if setting > 0 { setting } else { std::thread::available_parallelism().map_or(1, usize::from) }
@@ -46,6 +49,10 @@ impl<W: Send> Workers<W> {
     /// If a worker cannot be made or the operating system refuses threads.
     pub fn new(setting: usize, make: impl Fn() -> Result<W>) -> Result<Self> {
         let n = threads(setting);
+        if n > MOST_THREADS {
+            return Err(Error::usage(format!("{n} threads"))
+                .remedy(format!("at most {MOST_THREADS}; 0 takes all that the machine has")));
+        }
         let start = || {
             rayon::ThreadPoolBuilder::new().num_threads(n).build().map_err(|e| {
                 Error::usage(format!("{n} threads cannot be started"))

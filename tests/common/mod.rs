@@ -80,14 +80,10 @@ impl Given {
         for id in g.ids() {
             let node = g.node(id);
             let (n, seed) = (node.shape.elements(), seed.wrapping_mul(1000) + id.index() as u64);
-            match node.op {
-                heartlore::graph::Op::Input | heartlore::graph::Op::Param { .. } => {
-                    given.tensors.insert(node.label.clone(), uniform(n, seed));
-                }
-                heartlore::graph::Op::Index { bound } => {
-                    given.indices.insert(node.label.clone(), integers(n, bound, seed));
-                }
-                _ => {}
+            if let Some(bound) = node.op.index_bound() {
+                given.indices.insert(node.label.clone(), integers(n, bound, seed));
+            } else if node.op.is_input() || node.op.parameter().is_some() {
+                given.tensors.insert(node.label.clone(), uniform(n, seed));
             }
         }
         given
@@ -114,7 +110,7 @@ pub(crate) fn run_in<T: Precision>(
     isa: Isa,
     precision: MatmulPrecision,
 ) -> Outcome<T> {
-    let inputs: Vec<Id> = g.ids().filter(|&id| g.node(id).op == heartlore::graph::Op::Input).collect();
+    let inputs: Vec<Id> = g.ids().filter(|&id| g.node(id).op.is_input()).collect();
     let want = OutputRequest { keep: vec![root], root: Some(root), gradients: inputs.clone(), params: true };
     let plan = Arc::new(Plan::new(g, want).unwrap().with_precision(precision));
     let mut exec = Exec::<T>::with_isa(Arc::new(g.clone()), plan, isa);

@@ -136,39 +136,41 @@ pub fn scratch_len<T: Real>(d: Dims) -> usize {
     if T::IS_F32 { simd::scratch_len(d) } else { reference::scratch_len(d) }
 }
 
-/// y = attention(q, W_K x + b_K, W_V x + b_V).
-///
-/// q `[batch, tq, heads * head_dim]`, already projected; x `[batch, tk, width]`; w `[2 * heads * head_dim,
-/// width]`: the rows of W_K, then those of W_V; b `[2 * heads * head_dim]` alike, or None for zeros; `mask`
-/// `[batch, tk]` is 1 where a key is kept and 0 where it is dropped; y as q; `saved` [`saved_len`] elements
-/// or empty (inference); `scratch` [`scratch_len`]. Dropout of element (i, j) of head h of sequence n uses
-/// `key.sample(n)`, row `h * tq + i`, index j.
-///
-/// # Panics
-/// If a length does not fit `d`.
-pub fn forward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    scale: f64,
-    q: &[T],
-    x: &[T],
-    w: &[T],
-    b: Option<&[T]>,
-    mask: Option<&[T]>,
-    dropout: Dropout,
-    key: Key,
-    y: &mut [T],
-    saved: &mut [T],
-    scratch: &mut [T],
-) {
-    const OP: &str = "absorbed attention";
-    let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
-    f.check_forward(OP, y, saved, scratch, scratch_len::<T>(d));
-    if T::IS_F32 {
-        let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
-        isa.run(simd::Forward { inputs: f.as_f32(), y, saved, scratch });
-    } else {
-        reference::forward(&f, y, saved, scratch);
+crate::compiled::compiled! {
+    /// y = attention(q, W_K x + b_K, W_V x + b_V).
+    ///
+    /// q `[batch, tq, heads * head_dim]`, already projected; x `[batch, tk, width]`; w `[2 * heads * head_dim,
+    /// width]`: the rows of W_K, then those of W_V; b `[2 * heads * head_dim]` alike, or None for zeros; `mask`
+    /// `[batch, tk]` is 1 where a key is kept and 0 where it is dropped; y as q; `saved` [`saved_len`] elements
+    /// or empty (inference); `scratch` [`scratch_len`]. Dropout of element (i, j) of head h of sequence n uses
+    /// `key.sample(n)`, row `h * tq + i`, index j.
+    ///
+    /// # Panics
+    /// If a length does not fit `d`.
+    pub fn forward<T>(
+        isa: Isa,
+        d: Dims,
+        scale: f64,
+        q: &[T],
+        x: &[T],
+        w: &[T],
+        b: Option<&[T]>,
+        mask: Option<&[T]>,
+        dropout: Dropout,
+        key: Key,
+        y: &mut [T],
+        saved: &mut [T],
+        scratch: &mut [T],
+    ) as ForwardEntry {
+        const OP: &str = "absorbed attention";
+        let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
+        f.check_forward(OP, y, saved, scratch, scratch_len::<T>(d));
+        if T::IS_F32 {
+            let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
+            isa.run(simd::Forward { inputs: f.as_f32(), y, saved, scratch });
+        } else {
+            reference::forward(&f, y, saved, scratch);
+        }
     }
 }
 
@@ -186,80 +188,86 @@ pub fn sums_len(d: Dims) -> usize {
     simd::sums_len(d)
 }
 
-/// The first of three steps of [`forward`], each of parts that may be computed in any order and at once, with the bits that
-/// [`forward`] gives, where there are [`sections`]: u `[heads, width]` of some heads.
-///
-/// # Panics
-/// If a size does not fit, or there are no sections.
-pub fn absorb_query<T: Real>(
-    isa: Isa,
-    d: Dims,
-    scale: f64,
-    q: &[T],
-    x: &[T],
-    w: &[T],
-    heads: Range<usize>,
-    u: &mut [T],
-) {
-    const OP: &str = "absorbed attention of a query";
-    let f = Inputs::of_query(OP, d, scale, q, x, w);
-    contract::require(OP, "heads must be there", heads.end, heads.end <= d.heads);
-    contract::len(OP, "u", heads.len() * d.width, u.len());
-    isa.run(simd::Queries { inputs: f.as_f32(), heads, u: same_mut(u) });
+crate::compiled::compiled! {
+    /// The first of three steps of [`forward`], each of parts that may be computed in any order and at once, with the bits that
+    /// [`forward`] gives, where there are [`sections`]: u `[heads, width]` of some heads.
+    ///
+    /// # Panics
+    /// If a size does not fit, or there are no sections.
+    pub fn absorb_query<T>(
+        isa: Isa,
+        d: Dims,
+        scale: f64,
+        q: &[T],
+        x: &[T],
+        w: &[T],
+        heads: Range<usize>,
+        u: &mut [T],
+    ) as AbsorbQueryEntry {
+        const OP: &str = "absorbed attention of a query";
+        let f = Inputs::of_query(OP, d, scale, q, x, w);
+        contract::require(OP, "heads must be there", heads.end, heads.end <= d.heads);
+        contract::len(OP, "u", heads.len() * d.width, u.len());
+        isa.run(simd::Queries { inputs: f.as_f32(), heads, u: same_mut(u) });
+    }
 }
 
-/// The second step: `sums`, [`sums_len`] elements, of one of the [`sections`] from all of u; `scratch` as for [`forward`].
-///
-/// # Panics
-/// As [`absorb_query`].
-pub fn attend_section<T: Real>(
-    isa: Isa,
-    d: Dims,
-    q: &[T],
-    x: &[T],
-    w: &[T],
-    mask: Option<&[T]>,
-    u: &[T],
-    section: usize,
-    sums: &mut [T],
-    scratch: &mut [T],
-) {
-    const OP: &str = "absorbed attention to a section";
-    let f = Inputs { mask, ..Inputs::of_query(OP, d, 1.0, q, x, w) };
-    f.check(OP);
-    contract::require(OP, "there are fewer sections", section, section < sections::<T>(d));
-    contract::len(OP, "u", d.heads * d.width, u.len());
-    contract::len(OP, "sums", sums_len(d), sums.len());
-    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
-    let (u, sums, scratch) = (same(u), same_mut(sums), same_mut(scratch));
-    isa.run(simd::Section { inputs: f.as_f32(), section, u, sums, scratch });
+crate::compiled::compiled! {
+    /// The second step: `sums`, [`sums_len`] elements, of one of the [`sections`] from all of u; `scratch` as for [`forward`].
+    ///
+    /// # Panics
+    /// As [`absorb_query`].
+    pub fn attend_section<T>(
+        isa: Isa,
+        d: Dims,
+        q: &[T],
+        x: &[T],
+        w: &[T],
+        mask: Option<&[T]>,
+        u: &[T],
+        section: usize,
+        sums: &mut [T],
+        scratch: &mut [T],
+    ) as AttendSectionEntry {
+        const OP: &str = "absorbed attention to a section";
+        let f = Inputs { mask, ..Inputs::of_query(OP, d, 1.0, q, x, w) };
+        f.check(OP);
+        contract::require(OP, "there are fewer sections", section, section < sections::<T>(d));
+        contract::len(OP, "u", d.heads * d.width, u.len());
+        contract::len(OP, "sums", sums_len(d), sums.len());
+        contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+        let (u, sums, scratch) = (same(u), same_mut(sums), same_mut(scratch));
+        isa.run(simd::Section { inputs: f.as_f32(), section, u, sums, scratch });
+    }
 }
 
-/// The third step: y of some heads from the sums of all sections in order; `scratch` as for [`forward`].
-///
-/// # Panics
-/// As [`absorb_query`].
-pub fn values_of_sections<T: Real>(
-    isa: Isa,
-    d: Dims,
-    q: &[T],
-    x: &[T],
-    w: &[T],
-    b: Option<&[T]>,
-    sums: &[T],
-    heads: Range<usize>,
-    y: &mut [T],
-    scratch: &mut [T],
-) {
-    const OP: &str = "absorbed attention from sections";
-    let f = Inputs { b, ..Inputs::of_query(OP, d, 1.0, q, x, w) };
-    f.check(OP);
-    contract::require(OP, "heads must be there", heads.end, heads.end <= d.heads);
-    contract::len(OP, "sums", sections::<T>(d) * sums_len(d), sums.len());
-    contract::len(OP, "y", heads.len() * d.head_dim, y.len());
-    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
-    let (sums, y, scratch) = (same(sums), same_mut(y), same_mut(scratch));
-    isa.run(simd::Values { inputs: f.as_f32(), heads, sums, y, scratch });
+crate::compiled::compiled! {
+    /// The third step: y of some heads from the sums of all sections in order; `scratch` as for [`forward`].
+    ///
+    /// # Panics
+    /// As [`absorb_query`].
+    pub fn values_of_sections<T>(
+        isa: Isa,
+        d: Dims,
+        q: &[T],
+        x: &[T],
+        w: &[T],
+        b: Option<&[T]>,
+        sums: &[T],
+        heads: Range<usize>,
+        y: &mut [T],
+        scratch: &mut [T],
+    ) as ValuesOfSectionsEntry {
+        const OP: &str = "absorbed attention from sections";
+        let f = Inputs { b, ..Inputs::of_query(OP, d, 1.0, q, x, w) };
+        f.check(OP);
+        contract::require(OP, "heads must be there", heads.end, heads.end <= d.heads);
+        contract::len(OP, "sums", sections::<T>(d) * sums_len(d), sums.len());
+        contract::len(OP, "y", heads.len() * d.head_dim, y.len());
+        contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+        let (sums, y, scratch) = (same(sums), same_mut(y), same_mut(scratch));
+        isa.run(simd::Values { inputs: f.as_f32(), heads, sums, y, scratch });
+    }
 }
 
 /// [`forward`] by the readable loop in either precision, for comparison; `scratch` needs `tk + 3 * width` elements.
@@ -286,61 +294,63 @@ pub fn forward_reference<T: Real>(
     reference::forward(&f, y, saved, scratch);
 }
 
-/// The gradients of [`forward`], from the same inputs and its `saved`: dy as y, dq as q, dx as x; dw and db
-/// are added to. The half of db that belongs to the keys is left as it is. `None`: not wanted.
-///
-/// # Panics
-/// If a length does not fit `d`.
-pub fn backward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    scale: f64,
-    q: &[T],
-    x: &[T],
-    w: &[T],
-    b: Option<&[T]>,
-    mask: Option<&[T]>,
-    dropout: Dropout,
-    key: Key,
-    saved: &[T],
-    dy: &[T],
-    dq: Option<GradMut<'_, T>>,
-    dx: Option<GradMut<'_, T>>,
-    dw: Option<&mut [T]>,
-    db: Option<&mut [T]>,
-    scratch: &mut [T],
-) {
-    const OP: &str = "absorbed attention backward";
-    let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
-    f.check(OP);
-    contract::len(OP, "saved", saved_len(d), saved.len());
-    contract::len(OP, "dy", q.len(), dy.len());
-    if let Some(dq) = &dq {
-        contract::len(OP, "dq", q.len(), dq.data.len());
-    }
-    if let Some(dx) = &dx {
-        contract::len(OP, "dx", x.len(), dx.data.len());
-    }
-    if let Some(dw) = &dw {
-        contract::len(OP, "dw", w.len(), dw.len());
-    }
-    if let Some(db) = &db {
-        contract::len(OP, "db", 2 * d.inner(), db.len());
-    }
-    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
-    if T::IS_F32 {
-        isa.run(simd::Backward {
-            inputs: f.as_f32(),
-            saved: Saved::of(d, same(saved)),
-            dy: same(dy),
-            dq: dq.map(|g| (same_mut(g.data), g.beta)),
-            dx: dx.map(|g| (same_mut(g.data), g.beta)),
-            dw: dw.map(same_mut),
-            db: db.map(same_mut),
-            scratch: same_mut(scratch),
-        });
-    } else {
-        reference::backward(&f, Saved::of(d, saved), dy, dq, dx, dw, db, scratch);
+crate::compiled::compiled! {
+    /// The gradients of [`forward`], from the same inputs and its `saved`: dy as y, dq as q, dx as x; dw and db
+    /// are added to. The half of db that belongs to the keys is left as it is. `None`: not wanted.
+    ///
+    /// # Panics
+    /// If a length does not fit `d`.
+    pub fn backward<T>(
+        isa: Isa,
+        d: Dims,
+        scale: f64,
+        q: &[T],
+        x: &[T],
+        w: &[T],
+        b: Option<&[T]>,
+        mask: Option<&[T]>,
+        dropout: Dropout,
+        key: Key,
+        saved: &[T],
+        dy: &[T],
+        dq: Option<GradMut<'_, T>>,
+        dx: Option<GradMut<'_, T>>,
+        dw: Option<&mut [T]>,
+        db: Option<&mut [T]>,
+        scratch: &mut [T],
+    ) as BackwardEntry {
+        const OP: &str = "absorbed attention backward";
+        let f = Inputs { d, scale, q, x, w, b, mask, dropout, key };
+        f.check(OP);
+        contract::len(OP, "saved", saved_len(d), saved.len());
+        contract::len(OP, "dy", q.len(), dy.len());
+        if let Some(dq) = &dq {
+            contract::len(OP, "dq", q.len(), dq.data.len());
+        }
+        if let Some(dx) = &dx {
+            contract::len(OP, "dx", x.len(), dx.data.len());
+        }
+        if let Some(dw) = &dw {
+            contract::len(OP, "dw", w.len(), dw.len());
+        }
+        if let Some(db) = &db {
+            contract::len(OP, "db", 2 * d.inner(), db.len());
+        }
+        contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+        if T::IS_F32 {
+            isa.run(simd::Backward {
+                inputs: f.as_f32(),
+                saved: Saved::of(d, same(saved)),
+                dy: same(dy),
+                dq: dq.map(|g| (same_mut(g.data), g.beta)),
+                dx: dx.map(|g| (same_mut(g.data), g.beta)),
+                dw: dw.map(same_mut),
+                db: db.map(same_mut),
+                scratch: same_mut(scratch),
+            });
+        } else {
+            reference::backward(&f, Saved::of(d, saved), dy, dq, dx, dw, db, scratch);
+        }
     }
 }
 

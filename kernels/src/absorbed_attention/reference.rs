@@ -98,7 +98,7 @@ pub(super) fn backward<'a, T: Real>(
     let (d, scale) = (f.d, T::of(f.scale));
     // From here on everything adds.
     for gradient in [&mut dq, &mut dx].into_iter().flatten() {
-        gradient.settle();
+        gradient.zero_unless_accumulating();
     }
     for n in 0..d.batch {
         for h in 0..d.heads {

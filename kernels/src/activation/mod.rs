@@ -59,30 +59,34 @@ pub(crate) fn value_and_slope_of<S: Simd>(s: S, kind: Activation, x: S::V) -> (S
     simd::value_and_slope(s, kind, x)
 }
 
-/// y = f(x), element by element.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn forward<T: Real>(isa: Isa, kind: Activation, x: &[T], y: &mut [T]) {
-    contract::len("activation", "y", x.len(), y.len());
-    if T::IS_F32 {
-        isa.run(simd::Forward { kind, x: same(x), y: same_mut(y) });
-    } else {
-        reference::forward(kind, x, y);
+crate::compiled::compiled! {
+    /// y = f(x), element by element.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn forward<T>(isa: Isa, kind: Activation, x: &[T], y: &mut [T]) as ForwardEntry {
+        contract::len("activation", "y", x.len(), y.len());
+        if T::IS_F32 {
+            isa.run(simd::Forward { kind, x: same(x), y: same_mut(y) });
+        } else {
+            reference::forward(kind, x, y);
+        }
     }
 }
 
-/// dx = f'(x) dy, element by element; `dx` is overwritten or added to.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn backward<T: Real>(isa: Isa, kind: Activation, x: &[T], dy: &[T], dx: GradMut<'_, T>) {
-    contract::len("activation backward", "dy", x.len(), dy.len());
-    contract::len("activation backward", "dx", x.len(), dx.data.len());
-    if T::IS_F32 {
-        let dx = GradMut { data: same_mut(dx.data), beta: dx.beta };
-        isa.run(simd::Backward { kind, x: same(x), dy: same(dy), dx });
-    } else {
-        reference::backward(kind, x, dy, dx);
+crate::compiled::compiled! {
+    /// dx = f'(x) dy, element by element; `dx` is overwritten or added to.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn backward<T>(isa: Isa, kind: Activation, x: &[T], dy: &[T], dx: GradMut<'_, T>) as BackwardEntry {
+        contract::len("activation backward", "dy", x.len(), dy.len());
+        contract::len("activation backward", "dx", x.len(), dx.data.len());
+        if T::IS_F32 {
+            let dx = GradMut { data: same_mut(dx.data), beta: dx.beta };
+            isa.run(simd::Backward { kind, x: same(x), dy: same(dy), dx });
+        } else {
+            reference::backward(kind, x, dy, dx);
+        }
     }
 }

@@ -3,16 +3,18 @@
 //!
 //! The factor goes into [`step`](super::step) as `grad_scale`, so the gradients are read once less.
 
+use crate::Isa;
 use crate::reduce::reference::SumOfSquares;
-use crate::{Isa, Real};
 
 /// PyTorch's `clip_grad_norm_` adds this to the norm, which keeps the factor finite for a zero gradient.
 const MARGIN: f64 = 1e-6;
 
-/// sum x^2 in f64. For several tensors add the results and take the root. Non-finite if any element is (in f64 also if
-/// the squares overflow): check it, and leave out the step.
-pub fn squared_norm<T: Real>(isa: Isa, x: &[T]) -> f64 {
-    isa.run(SumOfSquares(x))
+crate::compiled::compiled! {
+    /// sum x^2 in f64. For several tensors add the results and take the root. Non-finite if any element is (in f64 also if
+    /// the squares overflow): check it, and leave out the step.
+    pub fn squared_norm<T>(isa: Isa, x: &[T]) -> f64 as SquaredNormEntry {
+        isa.run(SumOfSquares(x))
+    }
 }
 
 /// The factor that brings a gradient of norm `norm` to at most `max_norm`: min(1, max_norm / (norm + 1e-6)).

@@ -21,8 +21,8 @@
 //! Non-finite gradients: [`step`] has no opinion. A NaN makes that element's p, m and v NaN for good, an infinity too.
 //! Look at [`clip::squared_norm`] before the step: it is non-finite if any gradient is.
 
+use crate::Isa;
 use crate::contract::{len, require};
-use crate::{Isa, Real};
 
 pub mod clip;
 mod reference;
@@ -51,26 +51,28 @@ impl Default for Adam {
     }
 }
 
-/// One step: updates `params`, `m` and `v` from `grads` (all of one length). `t` counts from 1; `m` and `v` are zero
-/// before the first step. `grad_scale` multiplies every gradient as it is read ([`clip::scale_for`], or 1).
-///
-/// # Panics
-/// If the lengths differ or `t` is 0.
-pub fn step<T: Real>(
-    isa: Isa,
-    adam: &Adam,
-    t: u64,
-    grad_scale: f64,
-    params: &mut [T],
-    grads: &[T],
-    m: &mut [T],
-    v: &mut [T],
-) {
-    len("adam", "grads", params.len(), grads.len());
-    len("adam", "m", params.len(), m.len());
-    len("adam", "v", params.len(), v.len());
-    require("adam", "steps count from 1", t as usize, t > 0);
-    isa.run(reference::Step { scalars: reference::Scalars::new(adam, t, grad_scale), params, grads, m, v });
+crate::compiled::compiled! {
+    /// One step: updates `params`, `m` and `v` from `grads` (all of one length). `t` counts from 1; `m` and `v` are zero
+    /// before the first step. `grad_scale` multiplies every gradient as it is read ([`clip::scale_for`], or 1).
+    ///
+    /// # Panics
+    /// If the lengths differ or `t` is 0.
+    pub fn step<T>(
+        isa: Isa,
+        adam: &Adam,
+        t: u64,
+        grad_scale: f64,
+        params: &mut [T],
+        grads: &[T],
+        m: &mut [T],
+        v: &mut [T],
+    ) as StepEntry {
+        len("adam", "grads", params.len(), grads.len());
+        len("adam", "m", params.len(), m.len());
+        len("adam", "v", params.len(), v.len());
+        require("adam", "steps count from 1", t as usize, t > 0);
+        isa.run(reference::Step { scalars: reference::Scalars::new(adam, t, grad_scale), params, grads, m, v });
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Real;
 use crate::proofs::LENGTHS;
 use crate::testing::{Guarded, Rng, assert_close, each_isa, to_f32};
 

@@ -192,95 +192,101 @@ pub fn key_piece_len(d: Dims) -> usize {
     simd::piece_len(d)
 }
 
-/// Packs one of [`key_pieces`] for calls of [`forward_packed`] on the same instruction set with the same keys, values and
-/// mask, whatever their queries: calls that share the work of one attention would each pack all keys. `out`:
-/// [`key_piece_len`] elements, which are read faster from a cache line on.
-///
-/// # Panics
-/// If a length does not fit `d`, or there is no such piece.
-pub fn pack_keys<T: Real>(
-    isa: Isa,
-    d: Dims,
-    k: Rows<'_, T>,
-    v: Rows<'_, T>,
-    mask: Option<&[T]>,
-    piece: usize,
-    out: &mut [T],
-) {
-    const OP: &str = "attention pack_keys";
-    // No query is read.
-    let d = Dims { tq: 0, ..d };
-    check_inputs(OP, d, k, k, v, mask);
-    contract::require(OP, "no such piece", piece, piece < key_pieces::<T>(d));
-    contract::len(OP, "out", key_piece_len(d), out.len());
-    let inputs = Inputs { d, scale: 1.0, q: k, k, v, mask, dropout: Dropout::NONE, key: Key::default() };
-    let body = simd::PackKeys { inputs: inputs.as_f32(), piece, out: same_mut(out) };
-    product::run(isa, d.precision, body);
-}
-
-/// y = attention(q, k, v).
-///
-/// q has `batch * tq` rows, k and v `batch * tk`; `mask` `[batch, tk]` is 1 where a key is kept and 0 where it is
-/// dropped; y `[batch, tq, heads * head_dim]`; `saved` [`saved_len`] elements or empty (inference); `scratch`
-/// [`scratch_len`]. Dropout of element (i, j) of head h of sequence n uses `key.sample(n)`, row `h * tq + i`, index j.
-///
-/// # Panics
-/// If a length does not fit `d`.
-pub fn forward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    scale: f64,
-    q: Rows<'_, T>,
-    k: Rows<'_, T>,
-    v: Rows<'_, T>,
-    mask: Option<&[T]>,
-    dropout: Dropout,
-    key: Key,
-    y: &mut [T],
-    saved: &mut [T],
-    scratch: &mut [T],
-) {
-    forward_packed(isa, d, scale, q, k, v, mask, dropout, key, &[], y, saved, scratch);
-}
-
-/// As [`forward`], to the bit, with all pieces that [`pack_keys`] makes, one after the other, in `packed` (empty: they are
-/// made in scratch).
-///
-/// # Panics
-/// As [`forward`].
-pub fn forward_packed<T: Real>(
-    isa: Isa,
-    d: Dims,
-    scale: f64,
-    q: Rows<'_, T>,
-    k: Rows<'_, T>,
-    v: Rows<'_, T>,
-    mask: Option<&[T]>,
-    dropout: Dropout,
-    key: Key,
-    packed: &[T],
-    y: &mut [T],
-    saved: &mut [T],
-    scratch: &mut [T],
-) {
-    const OP: &str = "attention";
-    check_inputs(OP, d, q, k, v, mask);
-    if !packed.is_empty() {
-        contract::len(OP, "packed", key_pieces::<T>(d) * key_piece_len(d), packed.len());
-    }
-    contract::len(OP, "y", d.batch * d.tq * d.width(), y.len());
-    if !saved.is_empty() {
-        contract::len(OP, "saved", saved_len(d), saved.len());
-    }
-    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
-    let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
-    if T::IS_F32 {
-        let inputs = inputs.as_f32();
-        let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
-        let body = simd::Forward { inputs, packed: same(packed), y, saved, scratch };
+crate::compiled::compiled! {
+    /// Packs one of [`key_pieces`] for calls of [`forward_packed`] on the same instruction set with the same keys, values and
+    /// mask, whatever their queries: calls that share the work of one attention would each pack all keys. `out`:
+    /// [`key_piece_len`] elements, which are read faster from a cache line on.
+    ///
+    /// # Panics
+    /// If a length does not fit `d`, or there is no such piece.
+    pub fn pack_keys<T>(
+        isa: Isa,
+        d: Dims,
+        k: Rows<'_, T>,
+        v: Rows<'_, T>,
+        mask: Option<&[T]>,
+        piece: usize,
+        out: &mut [T],
+    ) as PackKeysEntry {
+        const OP: &str = "attention pack_keys";
+        // No query is read.
+        let d = Dims { tq: 0, ..d };
+        check_inputs(OP, d, k, k, v, mask);
+        contract::require(OP, "no such piece", piece, piece < key_pieces::<T>(d));
+        contract::len(OP, "out", key_piece_len(d), out.len());
+        let inputs = Inputs { d, scale: 1.0, q: k, k, v, mask, dropout: Dropout::NONE, key: Key::default() };
+        let body = simd::PackKeys { inputs: inputs.as_f32(), piece, out: same_mut(out) };
         product::run(isa, d.precision, body);
-    } else {
-        reference::forward(&inputs, y, saved, scratch);
+    }
+}
+
+crate::compiled::compiled! {
+    /// y = attention(q, k, v).
+    ///
+    /// q has `batch * tq` rows, k and v `batch * tk`; `mask` `[batch, tk]` is 1 where a key is kept and 0 where it is
+    /// dropped; y `[batch, tq, heads * head_dim]`; `saved` [`saved_len`] elements or empty (inference); `scratch`
+    /// [`scratch_len`]. Dropout of element (i, j) of head h of sequence n uses `key.sample(n)`, row `h * tq + i`, index j.
+    ///
+    /// # Panics
+    /// If a length does not fit `d`.
+    pub fn forward<T>(
+        isa: Isa,
+        d: Dims,
+        scale: f64,
+        q: Rows<'_, T>,
+        k: Rows<'_, T>,
+        v: Rows<'_, T>,
+        mask: Option<&[T]>,
+        dropout: Dropout,
+        key: Key,
+        y: &mut [T],
+        saved: &mut [T],
+        scratch: &mut [T],
+    ) as ForwardEntry {
+        forward_packed(isa, d, scale, q, k, v, mask, dropout, key, &[], y, saved, scratch);
+    }
+}
+
+crate::compiled::compiled! {
+    /// As [`forward`], to the bit, with all pieces that [`pack_keys`] makes, one after the other, in `packed` (empty: they are
+    /// made in scratch).
+    ///
+    /// # Panics
+    /// As [`forward`].
+    pub fn forward_packed<T>(
+        isa: Isa,
+        d: Dims,
+        scale: f64,
+        q: Rows<'_, T>,
+        k: Rows<'_, T>,
+        v: Rows<'_, T>,
+        mask: Option<&[T]>,
+        dropout: Dropout,
+        key: Key,
+        packed: &[T],
+        y: &mut [T],
+        saved: &mut [T],
+        scratch: &mut [T],
+    ) as ForwardPackedEntry {
+        const OP: &str = "attention";
+        check_inputs(OP, d, q, k, v, mask);
+        if !packed.is_empty() {
+            contract::len(OP, "packed", key_pieces::<T>(d) * key_piece_len(d), packed.len());
+        }
+        contract::len(OP, "y", d.batch * d.tq * d.width(), y.len());
+        if !saved.is_empty() {
+            contract::len(OP, "saved", saved_len(d), saved.len());
+        }
+        contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+        let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
+        if T::IS_F32 {
+            let inputs = inputs.as_f32();
+            let (y, saved, scratch) = (same_mut(y), same_mut(saved), same_mut(scratch));
+            let body = simd::Forward { inputs, packed: same(packed), y, saved, scratch };
+            product::run(isa, d.precision, body);
+        } else {
+            reference::forward(&inputs, y, saved, scratch);
+        }
     }
 }
 
@@ -308,62 +314,64 @@ pub fn forward_reference<T: Real>(
     reference::forward(&Inputs { d, scale, q, k, v, mask, dropout, key }, y, saved, scratch);
 }
 
-/// The gradients of [`forward`], from the same inputs, its y and its `saved`.
-///
-/// dy is laid out as y. Each wanted gradient names its place in `buffers`; gradients may share a buffer if their columns
-/// do not overlap.
-///
-/// # Panics
-/// If a length does not fit `d` or a gradient names a buffer that is not there.
-pub fn backward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    scale: f64,
-    q: Rows<'_, T>,
-    k: Rows<'_, T>,
-    v: Rows<'_, T>,
-    mask: Option<&[T]>,
-    dropout: Dropout,
-    key: Key,
-    y: &[T],
-    saved: &[T],
-    dy: &[T],
-    buffers: &mut [&mut [T]],
-    dq: Option<GradRows>,
-    dk: Option<GradRows>,
-    dv: Option<GradRows>,
-    scratch: &mut [T],
-) {
-    const OP: &str = "attention backward";
-    check_inputs(OP, d, q, k, v, mask);
-    contract::len(OP, "y", d.batch * d.tq * d.width(), y.len());
-    contract::len(OP, "dy", y.len(), dy.len());
-    contract::len(OP, "saved", saved_len(d), saved.len());
-    contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
-    for (what, grad, t) in [("dq", dq, d.tq), ("dk", dk, d.tk), ("dv", dv, d.tk)] {
-        let Some(g) = grad else { continue };
-        contract::require(
-            OP,
-            "a gradient's buffer index is out of range",
-            g.buffer,
-            g.buffer < buffers.len(),
-        );
-        check_rows(OP, what, d.batch * t, d.width(), g.stride, g.offset, buffers[g.buffer].len());
-    }
-    let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
-    if T::IS_F32 {
-        let inputs = inputs.as_f32();
-        let (y, saved, dy, scratch) = (same(y), same(saved), same(dy), same_mut(scratch));
-        let body = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
-        product::run(isa, d.precision, body);
-    } else {
-        for (g, t) in [(dq, d.tq), (dk, d.tk), (dv, d.tk)] {
-            let Some(g) = g.filter(|g| g.beta == Beta::Zero) else { continue };
-            for row in 0..d.batch * t {
-                buffers[g.buffer][row * g.stride + g.offset..][..d.width()].fill(T::ZERO);
-            }
+crate::compiled::compiled! {
+    /// The gradients of [`forward`], from the same inputs, its y and its `saved`.
+    ///
+    /// dy is laid out as y. Each wanted gradient names its place in `buffers`; gradients may share a buffer if their columns
+    /// do not overlap.
+    ///
+    /// # Panics
+    /// If a length does not fit `d` or a gradient names a buffer that is not there.
+    pub fn backward<T>(
+        isa: Isa,
+        d: Dims,
+        scale: f64,
+        q: Rows<'_, T>,
+        k: Rows<'_, T>,
+        v: Rows<'_, T>,
+        mask: Option<&[T]>,
+        dropout: Dropout,
+        key: Key,
+        y: &[T],
+        saved: &[T],
+        dy: &[T],
+        buffers: &mut [&mut [T]],
+        dq: Option<GradRows>,
+        dk: Option<GradRows>,
+        dv: Option<GradRows>,
+        scratch: &mut [T],
+    ) as BackwardEntry {
+        const OP: &str = "attention backward";
+        check_inputs(OP, d, q, k, v, mask);
+        contract::len(OP, "y", d.batch * d.tq * d.width(), y.len());
+        contract::len(OP, "dy", y.len(), dy.len());
+        contract::len(OP, "saved", saved_len(d), saved.len());
+        contract::at_least(OP, "scratch", scratch_len::<T>(d), scratch.len());
+        for (what, grad, t) in [("dq", dq, d.tq), ("dk", dk, d.tk), ("dv", dv, d.tk)] {
+            let Some(g) = grad else { continue };
+            contract::require(
+                OP,
+                "a gradient's buffer index is out of range",
+                g.buffer,
+                g.buffer < buffers.len(),
+            );
+            check_rows(OP, what, d.batch * t, d.width(), g.stride, g.offset, buffers[g.buffer].len());
         }
-        reference::backward(&inputs, y, saved, dy, buffers, dq, dk, dv, scratch);
+        let inputs = Inputs { d, scale, q, k, v, mask, dropout, key };
+        if T::IS_F32 {
+            let inputs = inputs.as_f32();
+            let (y, saved, dy, scratch) = (same(y), same(saved), same(dy), same_mut(scratch));
+            let body = simd::Backward { inputs, y, saved, dy, buffers, dq, dk, dv, scratch };
+            product::run(isa, d.precision, body);
+        } else {
+            for (g, t) in [(dq, d.tq), (dk, d.tk), (dv, d.tk)] {
+                let Some(g) = g.filter(|g| g.beta == Beta::Zero) else { continue };
+                for row in 0..d.batch * t {
+                    buffers[g.buffer][row * g.stride + g.offset..][..d.width()].fill(T::ZERO);
+                }
+            }
+            reference::backward(&inputs, y, saved, dy, buffers, dq, dk, dv, scratch);
+        }
     }
 }
 

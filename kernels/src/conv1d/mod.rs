@@ -263,29 +263,31 @@ fn prepared_by<T: Real>(plan: Option<Plan>, d: Dims, backward: bool) -> usize {
     there_len::<T>(d) + back + weights
 }
 
-/// Rearranges and packs, or transforms, w `[out, in, kernel]` for [`forward`] and, with `backward`, for dx of [`backward`]
-/// on the same instruction set; `out`: [`prepared_len`] elements, the last of which may only help in rearranging.
-///
-/// # Panics
-/// If a size does not fit.
-#[track_caller]
-pub fn prepare<T: Real>(isa: Isa, d: Dims, w: &[T], backward: bool, out: &mut [T]) {
-    let (_, weights, _, _) = d.sizes("conv1d");
-    len("conv1d", "w", weights, w.len());
-    len("conv1d", "prepared", prepared_len::<T>(d, backward), out.len());
-    if let Some(plan) = spectral::<T>(d) {
-        let (there, back) = out.split_at_mut(plan.weights_len(Direction::Forward));
-        overlap_save::prepare(isa, &plan, Direction::Forward, real::same(w), real::same_mut(there));
-        if backward {
-            overlap_save::prepare(isa, &plan, Direction::Backward, real::same(w), real::same_mut(back));
+crate::compiled::compiled! {
+    /// Rearranges and packs, or transforms, w `[out, in, kernel]` for [`forward`] and, with `backward`, for dx of [`backward`]
+    /// on the same instruction set; `out`: [`prepared_len`] elements, the last of which may only help in rearranging.
+    ///
+    /// # Panics
+    /// If a size does not fit.
+    #[track_caller]
+    pub fn prepare<T>(isa: Isa, d: Dims, w: &[T], backward: bool, out: &mut [T]) as PrepareEntry {
+        let (_, weights, _, _) = d.sizes("conv1d");
+        len("conv1d", "w", weights, w.len());
+        len("conv1d", "prepared", prepared_len::<T>(d, backward), out.len());
+        if let Some(plan) = spectral::<T>(d) {
+            let (there, back) = out.split_at_mut(plan.weights_len(Direction::Forward));
+            overlap_save::prepare(isa, &plan, Direction::Forward, real::same(w), real::same_mut(there));
+            if backward {
+                overlap_save::prepare(isa, &plan, Direction::Backward, real::same(w), real::same_mut(back));
+            }
+            return;
         }
-        return;
-    }
-    let (panels, rearranged) = out.split_at_mut(out.len() - weights);
-    let (there, back) = panels.split_at_mut(there_len::<T>(d));
-    pack_there(isa, d, w, rearranged, there);
-    if backward {
-        pack_back(isa, d, w, rearranged, back);
+        let (panels, rearranged) = out.split_at_mut(out.len() - weights);
+        let (there, back) = panels.split_at_mut(there_len::<T>(d));
+        pack_there(isa, d, w, rearranged, there);
+        if backward {
+            pack_back(isa, d, w, rearranged, back);
+        }
     }
 }
 
@@ -307,45 +309,49 @@ fn pack_back<T: Real>(isa: Isa, d: Dims, w: &[T], rearranged: &mut [T], mut pane
     }
 }
 
-/// y = act(w * x + b); b `[out]`, `prepared`: w as [`prepare`] leaves it, or empty: then it is prepared in scratch;
-/// `saved`: [`saved_len`] elements or empty, `scratch`: [`scratch_len`] elements.
-///
-/// # Panics
-/// If a size does not fit.
-#[track_caller]
-pub fn forward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    act: Option<Activation>,
-    x: &[T],
-    w: &[T],
-    prepared: &[T],
-    b: Option<&[T]>,
-    y: &mut [T],
-    saved: &mut [T],
-    scratch: &mut [T],
-) {
-    forward_by(spectral::<T>(d), isa, d, act, x, w, prepared, b, y, saved, scratch);
+crate::compiled::compiled! {
+    /// y = act(w * x + b); b `[out]`, `prepared`: w as [`prepare`] leaves it, or empty: then it is prepared in scratch;
+    /// `saved`: [`saved_len`] elements or empty, `scratch`: [`scratch_len`] elements.
+    ///
+    /// # Panics
+    /// If a size does not fit.
+    #[track_caller]
+    pub fn forward<T>(
+        isa: Isa,
+        d: Dims,
+        act: Option<Activation>,
+        x: &[T],
+        w: &[T],
+        prepared: &[T],
+        b: Option<&[T]>,
+        y: &mut [T],
+        saved: &mut [T],
+        scratch: &mut [T],
+    ) as ForwardEntry {
+        forward_by(spectral::<T>(d), isa, d, act, x, w, prepared, b, y, saved, scratch);
+    }
 }
 
-/// [`forward`] by the implicit product whatever the sizes, with nothing prepared: what the frequency domain is compared
-/// with. `scratch`: [`scratch_len_direct`] elements.
-///
-/// # Panics
-/// If a size does not fit.
-#[track_caller]
-pub fn forward_direct<T: Real>(
-    isa: Isa,
-    d: Dims,
-    act: Option<Activation>,
-    x: &[T],
-    w: &[T],
-    b: Option<&[T]>,
-    y: &mut [T],
-    saved: &mut [T],
-    scratch: &mut [T],
-) {
-    forward_by(None, isa, d, act, x, w, &[], b, y, saved, scratch);
+crate::compiled::compiled! {
+    /// [`forward`] by the implicit product whatever the sizes, with nothing prepared: what the frequency domain is compared
+    /// with. `scratch`: [`scratch_len_direct`] elements.
+    ///
+    /// # Panics
+    /// If a size does not fit.
+    #[track_caller]
+    pub fn forward_direct<T>(
+        isa: Isa,
+        d: Dims,
+        act: Option<Activation>,
+        x: &[T],
+        w: &[T],
+        b: Option<&[T]>,
+        y: &mut [T],
+        saved: &mut [T],
+        scratch: &mut [T],
+    ) as ForwardDirectEntry {
+        forward_by(None, isa, d, act, x, w, &[], b, y, saved, scratch);
+    }
 }
 
 #[track_caller]
@@ -384,45 +390,47 @@ fn forward_by<T: Real>(
     }
 }
 
-/// [`forward`] at the output positions `rows` of a single sample (a batch of 1), for several threads: `y_rows` are theirs
-/// `[rows, out]`, with the bits that [`forward`] gives. Rows begin and end at multiples of [`row_grain`] or at the end.
-///
-/// # Panics
-/// If a size does not fit, the batch is not 1, or rows are cut elsewhere.
-#[track_caller]
-pub fn forward_rows<T: Real>(
-    isa: Isa,
-    d: Dims,
-    act: Option<Activation>,
-    x: &[T],
-    w: &[T],
-    prepared: &[T],
-    b: Option<&[T]>,
-    rows: Range<usize>,
-    y_rows: &mut [T],
-    scratch: &mut [T],
-) {
-    let op = "conv1d rows";
-    let (xs, ws, _, out) = d.sizes(op);
-    let grain = row_grain::<T>(d);
-    require(op, "the batch must be 1", d.batch, d.batch == 1);
-    require(op, "rows must end within the output", rows.end, rows.start <= rows.end && rows.end <= out);
-    for cut in [rows.start, rows.end] {
-        require(op, "rows must be cut at multiples of row_grain", cut, cut % grain == 0 || cut == out);
+crate::compiled::compiled! {
+    /// [`forward`] at the output positions `rows` of a single sample (a batch of 1), for several threads: `y_rows` are theirs
+    /// `[rows, out]`, with the bits that [`forward`] gives. Rows begin and end at multiples of [`row_grain`] or at the end.
+    ///
+    /// # Panics
+    /// If a size does not fit, the batch is not 1, or rows are cut elsewhere.
+    #[track_caller]
+    pub fn forward_rows<T>(
+        isa: Isa,
+        d: Dims,
+        act: Option<Activation>,
+        x: &[T],
+        w: &[T],
+        prepared: &[T],
+        b: Option<&[T]>,
+        rows: Range<usize>,
+        y_rows: &mut [T],
+        scratch: &mut [T],
+    ) as ForwardRowsEntry {
+        let op = "conv1d rows";
+        let (xs, ws, _, out) = d.sizes(op);
+        let grain = row_grain::<T>(d);
+        require(op, "the batch must be 1", d.batch, d.batch == 1);
+        require(op, "rows must end within the output", rows.end, rows.start <= rows.end && rows.end <= out);
+        for cut in [rows.start, rows.end] {
+            require(op, "rows must be cut at multiples of row_grain", cut, cut % grain == 0 || cut == out);
+        }
+        len(op, "x", xs, x.len());
+        len(op, "w", ws, w.len());
+        len(op, "y_rows", product(op, &[rows.len(), d.out_channels]), y_rows.len());
+        if let Some(b) = b {
+            len(op, "b", d.out_channels, b.len());
+        }
+        at_least(op, "scratch", scratch_len::<T>(d, act), scratch.len());
+        if y_rows.is_empty() {
+            return;
+        }
+        let (plan, relu) = (spectral::<T>(d), act == Some(Activation::Relu));
+        rows_of_z(plan, isa, d, relu, x, w, prepared, b, rows, y_rows, scratch);
+        activate(isa, act, y_rows, scratch);
     }
-    len(op, "x", xs, x.len());
-    len(op, "w", ws, w.len());
-    len(op, "y_rows", product(op, &[rows.len(), d.out_channels]), y_rows.len());
-    if let Some(b) = b {
-        len(op, "b", d.out_channels, b.len());
-    }
-    at_least(op, "scratch", scratch_len::<T>(d, act), scratch.len());
-    if y_rows.is_empty() {
-        return;
-    }
-    let (plan, relu) = (spectral::<T>(d), act == Some(Activation::Relu));
-    rows_of_z(plan, isa, d, relu, x, w, prepared, b, rows, y_rows, scratch);
-    activate(isa, act, y_rows, scratch);
 }
 
 /// z or, with `relu`, y at flat rows `[batch, out_length]`: all of them or, of a single sample, some.
@@ -495,51 +503,55 @@ fn activate<T: Real>(isa: Isa, act: Option<Activation>, y: &mut [T], scratch: &m
     }
 }
 
-/// Gradients of [`forward`]; dw and db are added to, `None` is not wanted. `y` is read for ReLU only; `prepared`: w as
-/// [`prepare`] with `backward` leaves it, or empty.
-///
-/// # Panics
-/// If a size does not fit.
-#[track_caller]
-pub fn backward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    act: Option<Activation>,
-    x: &[T],
-    w: &[T],
-    prepared: &[T],
-    y: &[T],
-    saved: &[T],
-    dy: &[T],
-    dx: Option<GradMut<'_, T>>,
-    dw: Option<&mut [T]>,
-    db: Option<&mut [T]>,
-    scratch: &mut [T],
-) {
-    backward_by(spectral::<T>(d), isa, d, act, x, w, prepared, y, saved, dy, dx, dw, db, scratch);
+crate::compiled::compiled! {
+    /// Gradients of [`forward`]; dw and db are added to, `None` is not wanted. `y` is read for ReLU only; `prepared`: w as
+    /// [`prepare`] with `backward` leaves it, or empty.
+    ///
+    /// # Panics
+    /// If a size does not fit.
+    #[track_caller]
+    pub fn backward<T>(
+        isa: Isa,
+        d: Dims,
+        act: Option<Activation>,
+        x: &[T],
+        w: &[T],
+        prepared: &[T],
+        y: &[T],
+        saved: &[T],
+        dy: &[T],
+        dx: Option<GradMut<'_, T>>,
+        dw: Option<&mut [T]>,
+        db: Option<&mut [T]>,
+        scratch: &mut [T],
+    ) as BackwardEntry {
+        backward_by(spectral::<T>(d), isa, d, act, x, w, prepared, y, saved, dy, dx, dw, db, scratch);
+    }
 }
 
-/// [`backward`] by the implicit product whatever the sizes, with nothing prepared. `scratch`: [`scratch_len_direct`]
-/// elements.
-///
-/// # Panics
-/// If a size does not fit.
-#[track_caller]
-pub fn backward_direct<T: Real>(
-    isa: Isa,
-    d: Dims,
-    act: Option<Activation>,
-    x: &[T],
-    w: &[T],
-    y: &[T],
-    saved: &[T],
-    dy: &[T],
-    dx: Option<GradMut<'_, T>>,
-    dw: Option<&mut [T]>,
-    db: Option<&mut [T]>,
-    scratch: &mut [T],
-) {
-    backward_by(None, isa, d, act, x, w, &[], y, saved, dy, dx, dw, db, scratch);
+crate::compiled::compiled! {
+    /// [`backward`] by the implicit product whatever the sizes, with nothing prepared. `scratch`: [`scratch_len_direct`]
+    /// elements.
+    ///
+    /// # Panics
+    /// If a size does not fit.
+    #[track_caller]
+    pub fn backward_direct<T>(
+        isa: Isa,
+        d: Dims,
+        act: Option<Activation>,
+        x: &[T],
+        w: &[T],
+        y: &[T],
+        saved: &[T],
+        dy: &[T],
+        dx: Option<GradMut<'_, T>>,
+        dw: Option<&mut [T]>,
+        db: Option<&mut [T]>,
+        scratch: &mut [T],
+    ) as BackwardDirectEntry {
+        backward_by(None, isa, d, act, x, w, &[], y, saved, dy, dx, dw, db, scratch);
+    }
 }
 
 #[track_caller]

@@ -54,7 +54,7 @@ pub fn backward<T: Real>(
 ) {
     let (cin, cout, out) = (d.in_channels, d.out_channels, d.out_length().unwrap_or(0));
     if let Some(dx) = &mut dx {
-        dx.settle();
+        dx.zero_unless_accumulating();
     }
     for n in 0..d.batch {
         for t in 0..out {

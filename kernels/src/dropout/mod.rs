@@ -42,22 +42,26 @@ pub struct Dims {
     pub cols: usize,
 }
 
-/// y = dropout(x); x, y: \[samples, rows, cols\]. With [`Dropout::NONE`] a copy.
-///
-/// # Panics
-/// If sizes do not fit.
-pub fn forward<T: Real>(isa: Isa, d: Dims, dropout: Dropout, key: Key, x: &[T], y: &mut [T]) {
-    check("dropout", d, x.len(), "y", y.len());
-    apply(isa, d, dropout, key, x, GradMut::overwrite(y));
+crate::compiled::compiled! {
+    /// y = dropout(x); x, y: \[samples, rows, cols\]. With [`Dropout::NONE`] a copy.
+    ///
+    /// # Panics
+    /// If sizes do not fit.
+    pub fn forward<T>(isa: Isa, d: Dims, dropout: Dropout, key: Key, x: &[T], y: &mut [T]) as ForwardEntry {
+        check("dropout", d, x.len(), "y", y.len());
+        apply(isa, d, dropout, key, x, GradMut::overwrite(y));
+    }
 }
 
-/// dx from dy, with the multipliers of the forward pass.
-///
-/// # Panics
-/// If sizes do not fit.
-pub fn backward<T: Real>(isa: Isa, d: Dims, dropout: Dropout, key: Key, dy: &[T], dx: GradMut<'_, T>) {
-    check("dropout backward", d, dy.len(), "dx", dx.data.len());
-    apply(isa, d, dropout, key, dy, dx);
+crate::compiled::compiled! {
+    /// dx from dy, with the multipliers of the forward pass.
+    ///
+    /// # Panics
+    /// If sizes do not fit.
+    pub fn backward<T>(isa: Isa, d: Dims, dropout: Dropout, key: Key, dy: &[T], dx: GradMut<'_, T>) as BackwardEntry {
+        check("dropout backward", d, dy.len(), "dx", dx.data.len());
+        apply(isa, d, dropout, key, dy, dx);
+    }
 }
 
 /// Dropout is linear: both directions multiply by the same numbers.

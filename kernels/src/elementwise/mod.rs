@@ -12,84 +12,96 @@
 //! same bits. NaN and infinities follow IEEE 754.
 
 use crate::contract::len;
-use crate::{GradMut, Isa, Real};
+use crate::{GradMut, Isa};
 use map::{Map1, Map2};
 
 pub(crate) mod map;
 
-/// y = a + b; all of one length.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn add<T: Real>(isa: Isa, a: &[T], b: &[T], y: &mut [T]) {
-    len("add", "b", a.len(), b.len());
-    len("add", "y", a.len(), y.len());
-    isa.run(Map2 { a, b, out: GradMut::overwrite(y), f: |a, b| a + b });
+crate::compiled::compiled! {
+    /// y = a + b; all of one length.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add<T>(isa: Isa, a: &[T], b: &[T], y: &mut [T]) as AddEntry {
+        len("add", "b", a.len(), b.len());
+        len("add", "y", a.len(), y.len());
+        isa.run(Map2 { a, b, out: GradMut::overwrite(y), f: |a, b| a + b });
+    }
 }
 
-/// da = dy and db = dy.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn add_backward<T: Real>(isa: Isa, dy: &[T], da: Option<GradMut<'_, T>>, db: Option<GradMut<'_, T>>) {
-    for (what, out) in [("da", da), ("db", db)] {
-        if let Some(out) = out {
-            len("add backward", what, dy.len(), out.data.len());
-            isa.run(Map1 { x: dy, out, f: |dy| dy });
+crate::compiled::compiled! {
+    /// da = dy and db = dy.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add_backward<T>(isa: Isa, dy: &[T], da: Option<GradMut<'_, T>>, db: Option<GradMut<'_, T>>) as AddBackwardEntry {
+        for (what, out) in [("da", da), ("db", db)] {
+            if let Some(out) = out {
+                len("add backward", what, dy.len(), out.data.len());
+                isa.run(Map1 { x: dy, out, f: |dy| dy });
+            }
         }
     }
 }
 
-/// y = a b, element by element; all of one length.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn mul<T: Real>(isa: Isa, a: &[T], b: &[T], y: &mut [T]) {
-    len("mul", "b", a.len(), b.len());
-    len("mul", "y", a.len(), y.len());
-    isa.run(Map2 { a, b, out: GradMut::overwrite(y), f: |a, b| a * b });
+crate::compiled::compiled! {
+    /// y = a b, element by element; all of one length.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn mul<T>(isa: Isa, a: &[T], b: &[T], y: &mut [T]) as MulEntry {
+        len("mul", "b", a.len(), b.len());
+        len("mul", "y", a.len(), y.len());
+        isa.run(Map2 { a, b, out: GradMut::overwrite(y), f: |a, b| a * b });
+    }
 }
 
-/// da = b dy and db = a dy.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn mul_backward<T: Real>(
-    isa: Isa,
-    a: &[T],
-    b: &[T],
-    dy: &[T],
-    da: Option<GradMut<'_, T>>,
-    db: Option<GradMut<'_, T>>,
-) {
-    len("mul backward", "a", dy.len(), a.len());
-    len("mul backward", "b", dy.len(), b.len());
-    for (what, other, out) in [("da", b, da), ("db", a, db)] {
-        if let Some(out) = out {
-            len("mul backward", what, dy.len(), out.data.len());
-            isa.run(Map2 { a: other, b: dy, out, f: |other, dy| other * dy });
+crate::compiled::compiled! {
+    /// da = b dy and db = a dy.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn mul_backward<T>(
+        isa: Isa,
+        a: &[T],
+        b: &[T],
+        dy: &[T],
+        da: Option<GradMut<'_, T>>,
+        db: Option<GradMut<'_, T>>,
+    ) as MulBackwardEntry {
+        len("mul backward", "a", dy.len(), a.len());
+        len("mul backward", "b", dy.len(), b.len());
+        for (what, other, out) in [("da", b, da), ("db", a, db)] {
+            if let Some(out) = out {
+                len("mul backward", what, dy.len(), out.data.len());
+                isa.run(Map2 { a: other, b: dy, out, f: |other, dy| other * dy });
+            }
         }
     }
 }
 
-/// y = c x, with c rounded to `T` first.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn scale<T: Real>(isa: Isa, c: f64, x: &[T], y: &mut [T]) {
-    len("scale", "y", x.len(), y.len());
-    let c = T::of(c);
-    isa.run(Map1 { x, out: GradMut::overwrite(y), f: move |x| c * x });
+crate::compiled::compiled! {
+    /// y = c x, with c rounded to `T` first.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn scale<T>(isa: Isa, c: f64, x: &[T], y: &mut [T]) as ScaleEntry {
+        len("scale", "y", x.len(), y.len());
+        let c = T::of(c);
+        isa.run(Map1 { x, out: GradMut::overwrite(y), f: move |x| c * x });
+    }
 }
 
-/// dx = c dy.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn scale_backward<T: Real>(isa: Isa, c: f64, dy: &[T], dx: GradMut<'_, T>) {
-    len("scale backward", "dx", dy.len(), dx.data.len());
-    let c = T::of(c);
-    isa.run(Map1 { x: dy, out: dx, f: move |dy| c * dy });
+crate::compiled::compiled! {
+    /// dx = c dy.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn scale_backward<T>(isa: Isa, c: f64, dy: &[T], dx: GradMut<'_, T>) as ScaleBackwardEntry {
+        len("scale backward", "dx", dy.len(), dx.data.len());
+        let c = T::of(c);
+        isa.run(Map1 { x: dy, out: dx, f: move |dy| c * dy });
+    }
 }
 
 #[cfg(test)]

@@ -120,21 +120,23 @@ pub fn prepared_len<T: Real>(d: Dims, backward: bool) -> usize {
     if backward { 2 * one_way } else { one_way }
 }
 
-/// Packs w1 `[hidden, width]` and w2 `[width, hidden]` for [`forward`] and, with `backward`, for the input gradients of
-/// [`backward`] on the same instruction set; `out`: [`prepared_len`] elements.
-///
-/// # Panics
-/// If a size does not fit.
-#[track_caller]
-pub fn prepare<T: Real>(isa: Isa, d: Dims, w1: &[T], w2: &[T], backward: bool, out: &mut [T]) {
-    let weights = product("feed_forward", &[d.width, d.hidden]);
-    len("feed_forward", "w1", weights, w1.len());
-    len("feed_forward", "w2", weights, w2.len());
-    len("feed_forward", "prepared", prepared_len::<T>(d, backward), out.len());
-    let (there, back) = out.split_at_mut(prepared_len::<T>(d, false));
-    pack_there(isa, d, w1, w2, there);
-    if backward {
-        pack_back(isa, d, w1, w2, back);
+crate::compiled::compiled! {
+    /// Packs w1 `[hidden, width]` and w2 `[width, hidden]` for [`forward`] and, with `backward`, for the input gradients of
+    /// [`backward`] on the same instruction set; `out`: [`prepared_len`] elements.
+    ///
+    /// # Panics
+    /// If a size does not fit.
+    #[track_caller]
+    pub fn prepare<T>(isa: Isa, d: Dims, w1: &[T], w2: &[T], backward: bool, out: &mut [T]) as PrepareEntry {
+        let weights = product("feed_forward", &[d.width, d.hidden]);
+        len("feed_forward", "w1", weights, w1.len());
+        len("feed_forward", "w2", weights, w2.len());
+        len("feed_forward", "prepared", prepared_len::<T>(d, backward), out.len());
+        let (there, back) = out.split_at_mut(prepared_len::<T>(d, false));
+        pack_there(isa, d, w1, w2, there);
+        if backward {
+            pack_back(isa, d, w1, w2, back);
+        }
     }
 }
 
@@ -152,92 +154,94 @@ fn pack_back<T: Real>(isa: Isa, d: Dims, w1: &[T], w2: &[T], out: &mut [T]) {
     gemm::pack_b(isa, d.precision, d.width, d.hidden, w2, (d.hidden, 1), packed2);
 }
 
-/// y = drop(act(x W1^T + b1)) W2^T + b2: x and y `[samples, rows, width]`, w1 `[hidden, width]`, w2 `[width, hidden]`.
-///
-/// `prepared`: the weights as [`prepare`] leaves them, or empty: then they are prepared in scratch. `saved`: [`saved_len`]
-/// elements or empty; `scratch`: [`scratch_len`] elements.
-///
-/// # Panics
-/// If a size does not fit.
-#[track_caller]
-pub fn forward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    act: Activation,
-    dropout: Dropout,
-    key: Key,
-    x: &[T],
-    w1: &[T],
-    b1: &[T],
-    w2: &[T],
-    b2: &[T],
-    prepared: &[T],
-    y: &mut [T],
-    saved: &mut [T],
-    scratch: &mut [T],
-) {
-    check("feed_forward", d, x, w1, b1, w2, y);
-    len("feed_forward", "b2", d.width, b2.len());
-    let (rows, width, hidden, precision) = (d.all_rows(), d.width, d.hidden, d.precision);
-    let keep = !saved.is_empty();
-    if keep {
-        at_least("feed_forward", "saved", saved_len(d), saved.len());
-    }
-    at_least("feed_forward", "scratch", scratch_len::<T>(d), scratch.len());
+crate::compiled::compiled! {
+    /// y = drop(act(x W1^T + b1)) W2^T + b2: x and y `[samples, rows, width]`, w1 `[hidden, width]`, w2 `[width, hidden]`.
+    ///
+    /// `prepared`: the weights as [`prepare`] leaves them, or empty: then they are prepared in scratch. `saved`: [`saved_len`]
+    /// elements or empty; `scratch`: [`scratch_len`] elements.
+    ///
+    /// # Panics
+    /// If a size does not fit.
+    #[track_caller]
+    pub fn forward<T>(
+        isa: Isa,
+        d: Dims,
+        act: Activation,
+        dropout: Dropout,
+        key: Key,
+        x: &[T],
+        w1: &[T],
+        b1: &[T],
+        w2: &[T],
+        b2: &[T],
+        prepared: &[T],
+        y: &mut [T],
+        saved: &mut [T],
+        scratch: &mut [T],
+    ) as ForwardEntry {
+        check("feed_forward", d, x, w1, b1, w2, y);
+        len("feed_forward", "b2", d.width, b2.len());
+        let (rows, width, hidden, precision) = (d.all_rows(), d.width, d.hidden, d.precision);
+        let keep = !saved.is_empty();
+        if keep {
+            at_least("feed_forward", "saved", saved_len(d), saved.len());
+        }
+        at_least("feed_forward", "scratch", scratch_len::<T>(d), scratch.len());
 
-    let tile = rows.min(TILE) * hidden;
-    let (g_tile, scratch) = scratch.split_at_mut(tile);
-    let (z_tile, scratch) = scratch.split_at_mut(tile);
-    let there = prepared_len::<T>(d, false);
-    if !prepared.is_empty() {
-        at_least("feed_forward", "prepared", there, prepared.len());
-    }
-    let pack = |panels: &mut [T]| pack_there(isa, d, w1, w2, panels);
-    let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
-    let (packed1, packed2) = packed.split_at(gemm::packed_len::<T>(width, hidden));
-    let relu = act == Activation::Relu;
-    for r in (0..rows).step_by(TILE) {
-        let n = TILE.min(rows - r);
-        let (xs, hs) = (r * width..(r + n) * width, r * hidden..(r + n) * hidden);
-        let kept = if keep { &mut saved[hs] } else { &mut z_tile[..n * hidden] };
-        let epilogue = Epilogue { bias: Some(b1), relu };
-        let shape = (n, hidden, width);
-        gemm::gemm_packed(
-            isa,
-            precision,
-            shape,
-            &x[xs.clone()],
-            (width, 1),
-            packed1,
-            Beta::Zero,
-            kept,
-            hidden,
-            epilogue,
-            scratch,
-        );
-        let tile = hidden::Tile { d, act, dropout, key, first: r };
-        let g: &[T] = if relu {
-            hidden::drop(isa, tile, kept);
-            kept
-        } else {
-            let g = &mut g_tile[..n * hidden];
-            hidden::activate(isa, tile, kept, g);
-            g
-        };
-        let (shape, epilogue) = ((n, width, hidden), Epilogue { bias: Some(b2), relu: false });
-        gemm::gemm_packed(
-            isa,
-            precision,
-            shape,
-            g,
-            (hidden, 1),
-            packed2,
-            Beta::Zero,
-            &mut y[xs],
-            width,
-            epilogue,
-            scratch,
-        );
+        let tile = rows.min(TILE) * hidden;
+        let (g_tile, scratch) = scratch.split_at_mut(tile);
+        let (z_tile, scratch) = scratch.split_at_mut(tile);
+        let there = prepared_len::<T>(d, false);
+        if !prepared.is_empty() {
+            at_least("feed_forward", "prepared", there, prepared.len());
+        }
+        let pack = |panels: &mut [T]| pack_there(isa, d, w1, w2, panels);
+        let (packed, scratch) = gemm::panels(prepared, there, scratch, pack);
+        let (packed1, packed2) = packed.split_at(gemm::packed_len::<T>(width, hidden));
+        let relu = act == Activation::Relu;
+        for r in (0..rows).step_by(TILE) {
+            let n = TILE.min(rows - r);
+            let (xs, hs) = (r * width..(r + n) * width, r * hidden..(r + n) * hidden);
+            let kept = if keep { &mut saved[hs] } else { &mut z_tile[..n * hidden] };
+            let epilogue = Epilogue { bias: Some(b1), relu };
+            let shape = (n, hidden, width);
+            gemm::gemm_packed(
+                isa,
+                precision,
+                shape,
+                &x[xs.clone()],
+                (width, 1),
+                packed1,
+                Beta::Zero,
+                kept,
+                hidden,
+                epilogue,
+                scratch,
+            );
+            let tile = hidden::Tile { d, act, dropout, key, first: r };
+            let g: &[T] = if relu {
+                hidden::drop(isa, tile, kept);
+                kept
+            } else {
+                let g = &mut g_tile[..n * hidden];
+                hidden::activate(isa, tile, kept, g);
+                g
+            };
+            let (shape, epilogue) = ((n, width, hidden), Epilogue { bias: Some(b2), relu: false });
+            gemm::gemm_packed(
+                isa,
+                precision,
+                shape,
+                g,
+                (hidden, 1),
+                packed2,
+                Beta::Zero,
+                &mut y[xs],
+                width,
+                epilogue,
+                scratch,
+            );
+        }
     }
 }
 
@@ -249,220 +253,231 @@ fn check_row<T: Real>(op: &str, d: Dims, prepared: &[T], scratch: &[T]) {
     at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
 }
 
-/// The first half of [`forward`] without dropout for a single row, for several threads: `g`, h at some `columns` of the
-/// hidden layer, from the weights as [`prepare`] leaves them. Columns begin and end at multiples of
-/// [`gemm::column_grain`] or at the end. A row's time is that of reading the weights, which rows cannot share.
-///
-/// # Panics
-/// If a size does not fit, or columns are cut elsewhere.
-#[track_caller]
-pub fn hidden_of_row<T: Real>(
-    isa: Isa,
-    d: Dims,
-    act: Activation,
-    x: &[T],
-    b1: &[T],
-    prepared: &[T],
-    columns: Range<usize>,
-    g: &mut [T],
-    scratch: &mut [T],
-) {
-    let op = "feed_forward hidden";
-    check_row::<T>(op, d, prepared, scratch);
-    require(op, "columns must end within the hidden layer", columns.end, columns.end <= d.hidden);
-    len(op, "x", d.width, x.len());
-    len(op, "b1", d.hidden, b1.len());
-    len(op, "g", columns.len(), g.len());
-    let (z, scratch) = scratch.split_at_mut(columns.len());
-    let relu = act == Activation::Relu;
-    let epilogue = Epilogue { bias: Some(&b1[columns.clone()]), relu };
-    let (shape, strides) = ((1, d.hidden, d.width), (d.width, 1));
-    let (packed, hidden) = (&prepared[..gemm::packed_len::<T>(d.width, d.hidden)], columns.len());
-    let to = if relu { &mut *g } else { &mut *z };
-    gemm::gemm_packed_columns(
-        isa,
-        d.precision,
-        shape,
-        columns,
-        x,
-        strides,
-        packed,
-        Beta::Zero,
-        to,
-        hidden,
-        epilogue,
-        scratch,
-    );
-    if !relu && hidden > 0 {
-        let (dropout, key) = (Dropout::NONE, Key::default());
-        let tile = hidden::Tile { d: Dims { hidden, ..d }, act, dropout, key, first: 0 };
-        hidden::activate(isa, tile, z, g);
-    }
-}
-
-/// The second half: `y` at some `columns` from all of [`hidden_of_row`].
-///
-/// # Panics
-/// As [`hidden_of_row`].
-#[track_caller]
-pub fn row_of_hidden<T: Real>(
-    isa: Isa,
-    d: Dims,
-    g: &[T],
-    b2: &[T],
-    prepared: &[T],
-    columns: Range<usize>,
-    y: &mut [T],
-    scratch: &mut [T],
-) {
-    let op = "feed_forward of hidden";
-    check_row::<T>(op, d, prepared, scratch);
-    require(op, "columns must end within the width", columns.end, columns.end <= d.width);
-    len(op, "g", d.hidden, g.len());
-    len(op, "b2", d.width, b2.len());
-    len(op, "y", columns.len(), y.len());
-    let epilogue = Epilogue { bias: Some(&b2[columns.clone()]), relu: false };
-    let (shape, strides, width) = ((1, d.width, d.hidden), (d.hidden, 1), columns.len());
-    let packed = &prepared[gemm::packed_len::<T>(d.width, d.hidden)..];
-    gemm::gemm_packed_columns(
-        isa,
-        d.precision,
-        shape,
-        columns,
-        g,
-        strides,
-        packed,
-        Beta::Zero,
-        y,
-        width,
-        epilogue,
-        scratch,
-    );
-}
-
-/// Gradients of [`forward`]; parameter gradients are added to, `None` is not wanted. `prepared`: the weights as [`prepare`]
-/// with `backward` leaves them, or empty.
-///
-/// # Panics
-/// If a size does not fit, or in int8, which has no derivative.
-#[track_caller]
-pub fn backward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    act: Activation,
-    dropout: Dropout,
-    key: Key,
-    x: &[T],
-    w1: &[T],
-    b1: &[T],
-    w2: &[T],
-    prepared: &[T],
-    saved: &[T],
-    dy: &[T],
-    mut dx: Option<GradMut<'_, T>>,
-    mut dw1: Option<&mut [T]>,
-    mut db1: Option<&mut [T]>,
-    mut dw2: Option<&mut [T]>,
-    mut db2: Option<&mut [T]>,
-    scratch: &mut [T],
-) {
-    let op = "feed_forward backward";
-    check(op, d, x, w1, b1, w2, dy);
-    gemm::differentiable::<T>(op, d.precision);
-    at_least(op, "saved", saved_len(d), saved.len());
-    for (what, expected, actual) in [
-        ("dx", x.len(), dx.as_ref().map(|g| g.data.len())),
-        ("dw1", w1.len(), dw1.as_ref().map(|g| g.len())),
-        ("db1", d.hidden, db1.as_ref().map(|g| g.len())),
-        ("dw2", w2.len(), dw2.as_ref().map(|g| g.len())),
-        ("db2", d.width, db2.as_ref().map(|g| g.len())),
-    ] {
-        len(op, what, expected, actual.unwrap_or(expected));
-    }
-    at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
-
-    let (rows, width, hidden, precision) = (d.all_rows(), d.width, d.hidden, d.precision);
-    let tile = rows.min(TILE) * hidden;
-    let relu = act == Activation::Relu;
-    let (dg_tile, scratch) = scratch.split_at_mut(tile);
-    let (g_tile, scratch) = scratch.split_at_mut(tile);
-    let (sums, scratch) = scratch.split_at_mut(hidden);
-    let hidden_wanted = dx.is_some() || dw1.is_some() || db1.is_some();
-    let one_way = prepared_len::<T>(d, false);
-    let prepared = if prepared.is_empty() {
-        prepared
-    } else {
-        at_least(op, "prepared", 2 * one_way, prepared.len());
-        &prepared[one_way..]
-    };
-    let pack = |panels: &mut [T]| pack_back(isa, d, w1, w2, panels);
-    let (packed, scratch) = gemm::panels(prepared, one_way, scratch, pack);
-    let (packed1, packed2) = packed.split_at(gemm::packed_len::<T>(hidden, width));
-    for r in (0..rows).step_by(TILE) {
-        let n = TILE.min(rows - r);
-        let (xs, hs) = (r * width..(r + n) * width, r * hidden..(r + n) * hidden);
-        let (x, dy, kept) = (&x[xs.clone()], &dy[xs.clone()], &saved[hs]);
-        let (g, dg) = (&mut g_tile[..n * hidden], &mut dg_tile[..n * hidden]);
-        let (shape, none) = ((n, hidden, width), Epilogue::NONE);
-        if hidden_wanted {
-            gemm::gemm_packed(
-                isa,
-                precision,
-                shape,
-                dy,
-                (width, 1),
-                packed2,
-                Beta::Zero,
-                dg,
-                hidden,
-                none,
-                scratch,
-            );
+crate::compiled::compiled! {
+    /// The first half of [`forward`] without dropout for a single row, for several threads: `g`, h at some `columns` of the
+    /// hidden layer, from the weights as [`prepare`] leaves them. Columns begin and end at multiples of
+    /// [`gemm::column_grain`] or at the end. A row's time is that of reading the weights, which rows cannot share.
+    ///
+    /// # Panics
+    /// If a size does not fit, or columns are cut elsewhere.
+    #[track_caller]
+    pub fn hidden_of_row<T>(
+        isa: Isa,
+        d: Dims,
+        act: Activation,
+        x: &[T],
+        b1: &[T],
+        prepared: &[T],
+        columns: Range<usize>,
+        g: &mut [T],
+        scratch: &mut [T],
+    ) as HiddenOfRowEntry {
+        let op = "feed_forward hidden";
+        check_row::<T>(op, d, prepared, scratch);
+        require(op, "columns must end within the hidden layer", columns.end, columns.end <= d.hidden);
+        len(op, "x", d.width, x.len());
+        len(op, "b1", d.hidden, b1.len());
+        len(op, "g", columns.len(), g.len());
+        let (z, scratch) = scratch.split_at_mut(columns.len());
+        let relu = act == Activation::Relu;
+        let epilogue = Epilogue { bias: Some(&b1[columns.clone()]), relu };
+        let (shape, strides) = ((1, d.hidden, d.width), (d.width, 1));
+        let (packed, hidden) = (&prepared[..gemm::packed_len::<T>(d.width, d.hidden)], columns.len());
+        let to = if relu { &mut *g } else { &mut *z };
+        gemm::gemm_packed_columns(
+            isa,
+            d.precision,
+            shape,
+            columns,
+            x,
+            strides,
+            packed,
+            Beta::Zero,
+            to,
+            hidden,
+            epilogue,
+            scratch,
+        );
+        if !relu && hidden > 0 {
+            let (dropout, key) = (Dropout::NONE, Key::default());
+            let tile = hidden::Tile { d: Dims { hidden, ..d }, act, dropout, key, first: 0 };
+            hidden::activate(isa, tile, z, g);
         }
-        let tile = hidden::Tile { d, act, dropout, key, first: r };
-        sums.fill(T::ZERO);
-        let g = match (relu, hidden_wanted) {
-            (true, false) => kept,
-            (true, true) => {
-                hidden::gate(isa, tile, kept, dg, sums);
-                kept
-            }
-            (false, false) => {
-                hidden::activate(isa, tile, kept, g);
-                g
-            }
-            (false, true) => {
-                hidden::slope(isa, tile, kept, g, dg, sums);
-                g
-            }
+    }
+}
+
+crate::compiled::compiled! {
+    /// The second half: `y` at some `columns` from all of [`hidden_of_row`].
+    ///
+    /// # Panics
+    /// As [`hidden_of_row`].
+    #[track_caller]
+    pub fn row_of_hidden<T>(
+        isa: Isa,
+        d: Dims,
+        g: &[T],
+        b2: &[T],
+        prepared: &[T],
+        columns: Range<usize>,
+        y: &mut [T],
+        scratch: &mut [T],
+    ) as RowOfHiddenEntry {
+        let op = "feed_forward of hidden";
+        check_row::<T>(op, d, prepared, scratch);
+        require(op, "columns must end within the width", columns.end, columns.end <= d.width);
+        len(op, "g", d.hidden, g.len());
+        len(op, "b2", d.width, b2.len());
+        len(op, "y", columns.len(), y.len());
+        let epilogue = Epilogue { bias: Some(&b2[columns.clone()]), relu: false };
+        let (shape, strides, width) = ((1, d.width, d.hidden), (d.hidden, 1), columns.len());
+        let packed = &prepared[gemm::packed_len::<T>(d.width, d.hidden)..];
+        gemm::gemm_packed_columns(
+            isa,
+            d.precision,
+            shape,
+            columns,
+            g,
+            strides,
+            packed,
+            Beta::Zero,
+            y,
+            width,
+            epilogue,
+            scratch,
+        );
+    }
+}
+
+crate::compiled::compiled! {
+    /// Gradients of [`forward`]; parameter gradients are added to, `None` is not wanted. `prepared`: the weights as [`prepare`]
+    /// with `backward` leaves them, or empty.
+    ///
+    /// # Panics
+    /// If a size does not fit, or in int8, which has no derivative.
+    #[track_caller]
+    pub fn backward<T>(
+        isa: Isa,
+        d: Dims,
+        act: Activation,
+        dropout: Dropout,
+        key: Key,
+        x: &[T],
+        w1: &[T],
+        b1: &[T],
+        w2: &[T],
+        prepared: &[T],
+        saved: &[T],
+        dy: &[T],
+        dx: Option<GradMut<'_, T>>,
+        dw1: Option<&mut [T]>,
+        db1: Option<&mut [T]>,
+        dw2: Option<&mut [T]>,
+        db2: Option<&mut [T]>,
+        scratch: &mut [T],
+    ) as BackwardEntry {
+        let mut dx = dx;
+        let mut dw1 = dw1;
+        let mut db1 = db1;
+        let mut dw2 = dw2;
+        let mut db2 = db2;
+        let op = "feed_forward backward";
+        check(op, d, x, w1, b1, w2, dy);
+        gemm::differentiable::<T>(op, d.precision);
+        at_least(op, "saved", saved_len(d), saved.len());
+        for (what, expected, actual) in [
+            ("dx", x.len(), dx.as_ref().map(|g| g.data.len())),
+            ("dw1", w1.len(), dw1.as_ref().map(|g| g.len())),
+            ("db1", d.hidden, db1.as_ref().map(|g| g.len())),
+            ("dw2", w2.len(), dw2.as_ref().map(|g| g.len())),
+            ("db2", d.width, db2.as_ref().map(|g| g.len())),
+        ] {
+            len(op, what, expected, actual.unwrap_or(expected));
+        }
+        at_least(op, "scratch", scratch_len::<T>(d), scratch.len());
+
+        let (rows, width, hidden, precision) = (d.all_rows(), d.width, d.hidden, d.precision);
+        let tile = rows.min(TILE) * hidden;
+        let relu = act == Activation::Relu;
+        let (dg_tile, scratch) = scratch.split_at_mut(tile);
+        let (g_tile, scratch) = scratch.split_at_mut(tile);
+        let (sums, scratch) = scratch.split_at_mut(hidden);
+        let hidden_wanted = dx.is_some() || dw1.is_some() || db1.is_some();
+        let one_way = prepared_len::<T>(d, false);
+        let prepared = if prepared.is_empty() {
+            prepared
+        } else {
+            at_least(op, "prepared", 2 * one_way, prepared.len());
+            &prepared[one_way..]
         };
-        let dz = &*dg;
-        let layer = linear::Dims { rows: n, inputs: hidden, outputs: width, precision };
-        linear::weight_gradients(isa, layer, g, dy, dw2.as_deref_mut(), db2.as_deref_mut(), scratch);
-        if !hidden_wanted {
-            continue;
-        }
-        if let Some(dx) = &mut dx {
-            let (shape, beta, data) = ((n, width, hidden), dx.beta, &mut dx.data[xs]);
-            gemm::gemm_packed(
-                isa,
-                precision,
-                shape,
-                dz,
-                (hidden, 1),
-                packed1,
-                beta,
-                data,
-                width,
-                none,
-                scratch,
-            );
-        }
-        let layer = linear::Dims { rows: n, inputs: width, outputs: hidden, precision };
-        linear::weight_gradients(isa, layer, x, dz, dw1.as_deref_mut(), None, scratch);
-        if let Some(db1) = &mut db1 {
-            for (db, sum) in db1.iter_mut().zip(&*sums) {
-                *db += *sum;
+        let pack = |panels: &mut [T]| pack_back(isa, d, w1, w2, panels);
+        let (packed, scratch) = gemm::panels(prepared, one_way, scratch, pack);
+        let (packed1, packed2) = packed.split_at(gemm::packed_len::<T>(hidden, width));
+        for r in (0..rows).step_by(TILE) {
+            let n = TILE.min(rows - r);
+            let (xs, hs) = (r * width..(r + n) * width, r * hidden..(r + n) * hidden);
+            let (x, dy, kept) = (&x[xs.clone()], &dy[xs.clone()], &saved[hs]);
+            let (g, dg) = (&mut g_tile[..n * hidden], &mut dg_tile[..n * hidden]);
+            let (shape, none) = ((n, hidden, width), Epilogue::NONE);
+            if hidden_wanted {
+                gemm::gemm_packed(
+                    isa,
+                    precision,
+                    shape,
+                    dy,
+                    (width, 1),
+                    packed2,
+                    Beta::Zero,
+                    dg,
+                    hidden,
+                    none,
+                    scratch,
+                );
+            }
+            let tile = hidden::Tile { d, act, dropout, key, first: r };
+            sums.fill(T::ZERO);
+            let g = match (relu, hidden_wanted) {
+                (true, false) => kept,
+                (true, true) => {
+                    hidden::gate(isa, tile, kept, dg, sums);
+                    kept
+                }
+                (false, false) => {
+                    hidden::activate(isa, tile, kept, g);
+                    g
+                }
+                (false, true) => {
+                    hidden::slope(isa, tile, kept, g, dg, sums);
+                    g
+                }
+            };
+            let dz = &*dg;
+            let layer = linear::Dims { rows: n, inputs: hidden, outputs: width, precision };
+            linear::weight_gradients(isa, layer, g, dy, dw2.as_deref_mut(), db2.as_deref_mut(), scratch);
+            if !hidden_wanted {
+                continue;
+            }
+            if let Some(dx) = &mut dx {
+                let (shape, beta, data) = ((n, width, hidden), dx.beta, &mut dx.data[xs]);
+                gemm::gemm_packed(
+                    isa,
+                    precision,
+                    shape,
+                    dz,
+                    (hidden, 1),
+                    packed1,
+                    beta,
+                    data,
+                    width,
+                    none,
+                    scratch,
+                );
+            }
+            let layer = linear::Dims { rows: n, inputs: width, outputs: hidden, precision };
+            linear::weight_gradients(isa, layer, x, dz, dw1.as_deref_mut(), None, scratch);
+            if let Some(db1) = &mut db1 {
+                for (db, sum) in db1.iter_mut().zip(&*sums) {
+                    *db += *sum;
+                }
             }
         }
     }

@@ -160,59 +160,62 @@ pub fn gemm<T: Real>(
     gemm_with(isa, precision, (m, n, k), a, a_strides, b, b_strides, beta, c, rsc, none, scratch);
 }
 
-/// As [`gemm`], of operands in a `precision`, with bias and ReLU applied while the result is in registers.
-///
-/// # Panics
-/// As [`gemm`], and if the bias has not n elements. In int8, which takes a packed B, unless the operands are read in place
-/// ([`in_place`]).
-#[track_caller]
-pub fn gemm_with<T: Real>(
-    isa: Isa,
-    precision: MatmulPrecision,
-    (m, n, k): (usize, usize, usize),
-    a: &[T],
-    a_strides: Strides,
-    b: &[T],
-    b_strides: Strides,
-    beta: Beta,
-    c: &mut [T],
-    rsc: usize,
-    epilogue: Epilogue<'_, T>,
-    scratch: &mut [T],
-) {
-    check((m, n, k), Some((a, a_strides)), Some((b, b_strides)), c, rsc, epilogue);
-    at_least("gemm", "scratch", scratch_len::<T>(m, n, k), scratch.len());
-    if m == 0 || n == 0 {
-        return;
-    }
-    if T::IS_F32 {
-        let few = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
-        let (shape, af, bf) = ((m, n, k), real::same(a), real::same(b));
-        if small::multiply(
-            isa,
-            precision,
-            shape,
-            af,
-            a_strides,
-            bf,
-            b_strides,
-            beta,
-            real::same_mut(c),
-            rsc,
-            few,
-        ) {
+crate::compiled::compiled! {
+    /// As [`gemm`], of operands in a `precision`, with bias and ReLU applied while the result is in registers.
+    ///
+    /// # Panics
+    /// As [`gemm`], and if the bias has not n elements. In int8, which takes a packed B, unless the operands are read in place
+    /// ([`in_place`]).
+    #[track_caller]
+    pub fn gemm_with<T>(
+        isa: Isa,
+        precision: MatmulPrecision,
+        shape: (usize, usize, usize),
+        a: &[T],
+        a_strides: Strides,
+        b: &[T],
+        b_strides: Strides,
+        beta: Beta,
+        c: &mut [T],
+        rsc: usize,
+        epilogue: Epilogue<'_, T>,
+        scratch: &mut [T],
+    ) as GemmWithEntry {
+        let (m, n, k) = shape;
+        check((m, n, k), Some((a, a_strides)), Some((b, b_strides)), c, rsc, epilogue);
+        at_least("gemm", "scratch", scratch_len::<T>(m, n, k), scratch.len());
+        if m == 0 || n == 0 {
             return;
         }
-        allow("gemm", "a product in int8 needs a packed B", precision != MatmulPrecision::Int8);
-        if precision == MatmulPrecision::Bf16 {
-            let (a, b) = (Strided { data: af, strides: a_strides }, Strided { data: bf, strides: b_strides });
-            let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
-            bf16::multiply(isa, shape, a, b, beta, c, rsc, few, scratch);
-            return;
+        if T::IS_F32 {
+            let few = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
+            let (shape, af, bf) = ((m, n, k), real::same(a), real::same(b));
+            if small::multiply(
+                isa,
+                precision,
+                shape,
+                af,
+                a_strides,
+                bf,
+                b_strides,
+                beta,
+                real::same_mut(c),
+                rsc,
+                few,
+            ) {
+                return;
+            }
+            allow("gemm", "a product in int8 needs a packed B", precision != MatmulPrecision::Int8);
+            if precision == MatmulPrecision::Bf16 {
+                let (a, b) = (Strided { data: af, strides: a_strides }, Strided { data: bf, strides: b_strides });
+                let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
+                bf16::multiply(isa, shape, a, b, beta, c, rsc, few, scratch);
+                return;
+            }
         }
+        let (a, b) = (Strided { data: a, strides: a_strides }, Strided { data: b, strides: b_strides });
+        blocked::multiply(isa, (m, n, k), a, b, beta, c, rsc, epilogue, scratch);
     }
-    let (a, b) = (Strided { data: a, strides: a_strides }, Strided { data: b, strides: b_strides });
-    blocked::multiply(isa, (m, n, k), a, b, beta, c, rsc, epilogue, scratch);
 }
 
 /// Whether [`gemm`] reads the operands of this shape in place: a packed B would not be used.
@@ -220,9 +223,11 @@ pub fn in_place<T: Real>(shape: (usize, usize, usize), a: Strides, b: Strides) -
     T::IS_F32 && small::suits(shape, a, b)
 }
 
-/// Rows of C by multiples of which a product may be cut into several without changing a bit, if no part has fewer.
-pub fn row_grain<T: Real>(isa: Isa) -> usize {
-    (small::FEW_ROWS + 1).next_multiple_of(blocked::tile::<T>(isa).mr)
+crate::compiled::compiled! {
+    /// Rows of C by multiples of which a product may be cut into several without changing a bit, if no part has fewer.
+    pub fn row_grain<T>(isa: Isa) -> usize as RowGrainEntry {
+        (small::FEW_ROWS + 1).next_multiple_of(blocked::tile::<T>(isa).mr)
+    }
 }
 
 /// Columns by multiples of which [`gemm_packed_columns`] may be asked for parts.
@@ -252,34 +257,36 @@ pub(crate) fn panels<'a, T>(
     (panels, scratch)
 }
 
-/// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set and in the same precision; `packed`: [`packed_len`]
-/// elements. A `packed` that begins at a multiple of 64 bytes is read faster (3 % of a product, measured), with the same
-/// bits.
-///
-/// # Panics
-/// If a slice is too short.
-#[track_caller]
-pub fn pack_b<T: Real>(
-    isa: Isa,
-    precision: MatmulPrecision,
-    k: usize,
-    n: usize,
-    b: &[T],
-    strides: Strides,
-    packed: &mut [T],
-) {
-    at_least("gemm", "b", extent(k, n, strides), b.len());
-    at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
-    if T::IS_F32 {
-        let (x, out) = (Strided { data: real::same(b), strides }, real::same_mut(packed));
-        match precision {
-            MatmulPrecision::F32 => blocked::pack(isa, k, n, x, out),
-            MatmulPrecision::Bf16 => bf16::pack(isa, k, n, x, out),
-            MatmulPrecision::Int8 => int8::pack(isa, k, n, x, out),
+crate::compiled::compiled! {
+    /// Packs B `[k, n]` for [`gemm_packed`] on the same instruction set and in the same precision; `packed`: [`packed_len`]
+    /// elements. A `packed` that begins at a multiple of 64 bytes is read faster (3 % of a product, measured), with the same
+    /// bits.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    #[track_caller]
+    pub fn pack_b<T>(
+        isa: Isa,
+        precision: MatmulPrecision,
+        k: usize,
+        n: usize,
+        b: &[T],
+        strides: Strides,
+        packed: &mut [T],
+    ) as PackBEntry {
+        at_least("gemm", "b", extent(k, n, strides), b.len());
+        at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
+        if T::IS_F32 {
+            let (x, out) = (Strided { data: real::same(b), strides }, real::same_mut(packed));
+            match precision {
+                MatmulPrecision::F32 => blocked::pack(isa, k, n, x, out),
+                MatmulPrecision::Bf16 => bf16::pack(isa, k, n, x, out),
+                MatmulPrecision::Int8 => int8::pack(isa, k, n, x, out),
+            }
+            return;
         }
-        return;
+        blocked::pack(isa, k, n, Strided { data: b, strides }, packed);
     }
-    blocked::pack(isa, k, n, Strided { data: b, strides }, packed);
 }
 
 /// As [`gemm_with`] for a B packed by [`pack_b`]; `scratch`: [`packed_scratch_len`] elements.
@@ -304,45 +311,48 @@ pub fn gemm_packed<T: Real>(
     gemm_packed_columns(isa, precision, shape, columns, a, strides, packed, beta, c, rsc, epilogue, scratch);
 }
 
-/// [`gemm_packed`] for some columns alone, with the same bits: C and the bias hold these columns, which begin and end at
-/// multiples of [`column_grain`] or at n.
-///
-/// # Panics
-/// As [`gemm_with`], and if the columns are cut elsewhere.
-#[track_caller]
-pub fn gemm_packed_columns<T: Real>(
-    isa: Isa,
-    precision: MatmulPrecision,
-    (m, n, k): (usize, usize, usize),
-    columns: Range<usize>,
-    a: &[T],
-    strides: Strides,
-    packed: &[T],
-    beta: Beta,
-    c: &mut [T],
-    rsc: usize,
-    epilogue: Epilogue<'_, T>,
-    scratch: &mut [T],
-) {
-    check((m, columns.len(), k), Some((a, strides)), None, c, rsc, epilogue);
-    for cut in [columns.start, columns.end] {
-        let fits = cut <= n && (cut % column_grain() == 0 || cut == n);
-        require("gemm", "columns must be cut at multiples of column_grain", cut, fits);
+crate::compiled::compiled! {
+    /// [`gemm_packed`] for some columns alone, with the same bits: C and the bias hold these columns, which begin and end at
+    /// multiples of [`column_grain`] or at n.
+    ///
+    /// # Panics
+    /// As [`gemm_with`], and if the columns are cut elsewhere.
+    #[track_caller]
+    pub fn gemm_packed_columns<T>(
+        isa: Isa,
+        precision: MatmulPrecision,
+        shape: (usize, usize, usize),
+        columns: Range<usize>,
+        a: &[T],
+        strides: Strides,
+        packed: &[T],
+        beta: Beta,
+        c: &mut [T],
+        rsc: usize,
+        epilogue: Epilogue<'_, T>,
+        scratch: &mut [T],
+    ) as GemmPackedColumnsEntry {
+        let (m, n, k) = shape;
+        check((m, columns.len(), k), Some((a, strides)), None, c, rsc, epilogue);
+        for cut in [columns.start, columns.end] {
+            let fits = cut <= n && (cut % column_grain() == 0 || cut == n);
+            require("gemm", "columns must be cut at multiples of column_grain", cut, fits);
+        }
+        at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
+        at_least("gemm", "scratch", packed_scratch_len::<T>(m), scratch.len());
+        if m == 0 || columns.is_empty() {
+            return;
+        }
+        if precision != MatmulPrecision::F32 && T::IS_F32 {
+            let (a, packed) = (Strided { data: real::same(a), strides }, (real::same(packed), columns));
+            let epilogue = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
+            let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
+            let rounded =
+                if precision == MatmulPrecision::Int8 { int8::multiply_packed } else { bf16::multiply_packed };
+            rounded(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
+            return;
+        }
+        let (a, packed) = (pack::Elements(Strided { data: a, strides }), (packed, columns));
+        blocked::multiply_packed_with(isa, None, (m, n, k), 0, a, packed, beta, c, rsc, epilogue, scratch);
     }
-    at_least("gemm", "packed", packed_len::<T>(k, n), packed.len());
-    at_least("gemm", "scratch", packed_scratch_len::<T>(m), scratch.len());
-    if m == 0 || columns.is_empty() {
-        return;
-    }
-    if precision != MatmulPrecision::F32 && T::IS_F32 {
-        let (a, packed) = (Strided { data: real::same(a), strides }, (real::same(packed), columns));
-        let epilogue = Epilogue { bias: epilogue.bias.map(real::same), relu: epilogue.relu };
-        let (c, scratch) = (real::same_mut(c), real::same_mut(scratch));
-        let rounded =
-            if precision == MatmulPrecision::Int8 { int8::multiply_packed } else { bf16::multiply_packed };
-        rounded(isa, (m, n, k), a, packed, beta, c, rsc, epilogue, scratch);
-        return;
-    }
-    let (a, packed) = (pack::Elements(Strided { data: a, strides }), (packed, columns));
-    blocked::multiply_packed_with(isa, None, (m, n, k), 0, a, packed, beta, c, rsc, epilogue, scratch);
 }

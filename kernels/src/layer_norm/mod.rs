@@ -108,119 +108,123 @@ pub fn scratch_len(d: Dims) -> usize {
     contract::product("layer_norm", &[2, rows, d.cols])
 }
 
-/// y = gamma * normalise(x + dropout(residual)) + beta.
-///
-/// x, y `[samples, rows, cols]`; gamma, beta `[cols]`; `saved` [`saved_len`] elements or empty (inference).
-///
-/// # Panics
-/// If a length does not fit `d`, or `eps` is negative or NaN.
-pub fn forward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    eps: f64,
-    x: &[T],
-    residual: Option<Residual<'_, T>>,
-    gamma: &[T],
-    beta: &[T],
-    y: &mut [T],
-    saved: &mut [T],
-) {
-    const OP: &str = "layer_norm";
-    let (_, n) = d.sizes(OP);
-    contract::len(OP, "x", n, x.len());
-    contract::len(OP, "y", n, y.len());
-    contract::len(OP, "gamma", d.cols, gamma.len());
-    contract::len(OP, "beta", d.cols, beta.len());
-    if let Some(r) = &residual {
-        r.check(OP, d);
-    }
-    if !saved.is_empty() {
-        contract::len(OP, "saved", saved_len(d), saved.len());
-    }
-    assert!(eps >= 0.0, "{OP}: eps must not be negative, got {eps}");
-    if n == 0 {
-        saved.fill(T::ZERO);
-        return;
-    }
-    if T::IS_F32 {
-        simd::Forward {
-            d,
-            eps: eps as f32,
-            x: same(x),
-            residual: residual.map(as_f32_residual),
-            gamma: same(gamma),
-            beta: same(beta),
-            y: same_mut(y),
-            saved: same_mut(saved),
+crate::compiled::compiled! {
+    /// y = gamma * normalise(x + dropout(residual)) + beta.
+    ///
+    /// x, y `[samples, rows, cols]`; gamma, beta `[cols]`; `saved` [`saved_len`] elements or empty (inference).
+    ///
+    /// # Panics
+    /// If a length does not fit `d`, or `eps` is negative or NaN.
+    pub fn forward<T>(
+        isa: Isa,
+        d: Dims,
+        eps: f64,
+        x: &[T],
+        residual: Option<Residual<'_, T>>,
+        gamma: &[T],
+        beta: &[T],
+        y: &mut [T],
+        saved: &mut [T],
+    ) as ForwardEntry {
+        const OP: &str = "layer_norm";
+        let (_, n) = d.sizes(OP);
+        contract::len(OP, "x", n, x.len());
+        contract::len(OP, "y", n, y.len());
+        contract::len(OP, "gamma", d.cols, gamma.len());
+        contract::len(OP, "beta", d.cols, beta.len());
+        if let Some(r) = &residual {
+            r.check(OP, d);
         }
-        .run(isa);
-    } else {
-        reference::forward(d, eps, x, residual, gamma, beta, y, saved);
+        if !saved.is_empty() {
+            contract::len(OP, "saved", saved_len(d), saved.len());
+        }
+        assert!(eps >= 0.0, "{OP}: eps must not be negative, got {eps}");
+        if n == 0 {
+            saved.fill(T::ZERO);
+            return;
+        }
+        if T::IS_F32 {
+            simd::Forward {
+                d,
+                eps: eps as f32,
+                x: same(x),
+                residual: residual.map(as_f32_residual),
+                gamma: same(gamma),
+                beta: same(beta),
+                y: same_mut(y),
+                saved: same_mut(saved),
+            }
+            .run(isa);
+        } else {
+            reference::forward(d, eps, x, residual, gamma, beta, y, saved);
+        }
     }
 }
 
-/// The gradients of [`forward`], from the same x, residual and its `saved`.
-///
-/// `dresidual` has the residual's shape; `dgamma` and `dbeta` `[cols]` accumulate; `scratch` needs [`scratch_len`] elements.
-///
-/// # Panics
-/// If a length does not fit `d`, or `dresidual` is asked for without a `residual`.
-pub fn backward<T: Real>(
-    isa: Isa,
-    d: Dims,
-    x: &[T],
-    residual: Option<Residual<'_, T>>,
-    gamma: &[T],
-    saved: &[T],
-    dy: &[T],
-    dx: Option<GradMut<'_, T>>,
-    dresidual: Option<GradMut<'_, T>>,
-    dgamma: Option<&mut [T]>,
-    dbeta: Option<&mut [T]>,
-    scratch: &mut [T],
-) {
-    const OP: &str = "layer_norm backward";
-    let (_, n) = d.sizes(OP);
-    contract::len(OP, "x", n, x.len());
-    contract::len(OP, "dy", n, dy.len());
-    contract::len(OP, "gamma", d.cols, gamma.len());
-    contract::len(OP, "saved", saved_len(d), saved.len());
-    contract::at_least(OP, "scratch", scratch_len(d), scratch.len());
-    if let Some(r) = &residual {
-        r.check(OP, d);
-    }
-    if let Some(g) = &dx {
-        contract::len(OP, "dx", n, g.data.len());
-    }
-    if let Some(g) = &dresidual {
-        contract::require(OP, "dresidual needs a residual", 0, residual.is_some());
-        contract::len(OP, "dresidual", residual.map_or(0, |r| r.data.len()), g.data.len());
-    }
-    for (what, g) in [("dgamma", &dgamma), ("dbeta", &dbeta)] {
-        if let Some(g) = g {
-            contract::len(OP, what, d.cols, g.len());
+crate::compiled::compiled! {
+    /// The gradients of [`forward`], from the same x, residual and its `saved`.
+    ///
+    /// `dresidual` has the residual's shape; `dgamma` and `dbeta` `[cols]` accumulate; `scratch` needs [`scratch_len`] elements.
+    ///
+    /// # Panics
+    /// If a length does not fit `d`, or `dresidual` is asked for without a `residual`.
+    pub fn backward<T>(
+        isa: Isa,
+        d: Dims,
+        x: &[T],
+        residual: Option<Residual<'_, T>>,
+        gamma: &[T],
+        saved: &[T],
+        dy: &[T],
+        dx: Option<GradMut<'_, T>>,
+        dresidual: Option<GradMut<'_, T>>,
+        dgamma: Option<&mut [T]>,
+        dbeta: Option<&mut [T]>,
+        scratch: &mut [T],
+    ) as BackwardEntry {
+        const OP: &str = "layer_norm backward";
+        let (_, n) = d.sizes(OP);
+        contract::len(OP, "x", n, x.len());
+        contract::len(OP, "dy", n, dy.len());
+        contract::len(OP, "gamma", d.cols, gamma.len());
+        contract::len(OP, "saved", saved_len(d), saved.len());
+        contract::at_least(OP, "scratch", scratch_len(d), scratch.len());
+        if let Some(r) = &residual {
+            r.check(OP, d);
         }
-    }
-    if n == 0 {
-        return;
-    }
-    if T::IS_F32 {
-        simd::Backward {
-            d,
-            x: same(x),
-            residual: residual.map(as_f32_residual),
-            gamma: same(gamma),
-            saved: same(saved),
-            dy: same(dy),
-            dx: dx.map(as_f32_grad),
-            dresidual: dresidual.map(as_f32_grad),
-            dgamma: dgamma.map(same_mut),
-            dbeta: dbeta.map(same_mut),
-            scratch: same_mut(scratch),
+        if let Some(g) = &dx {
+            contract::len(OP, "dx", n, g.data.len());
         }
-        .run(isa);
-    } else {
-        reference::backward(d, x, residual, gamma, saved, dy, dx, dresidual, dgamma, dbeta);
+        if let Some(g) = &dresidual {
+            contract::require(OP, "dresidual needs a residual", 0, residual.is_some());
+            contract::len(OP, "dresidual", residual.map_or(0, |r| r.data.len()), g.data.len());
+        }
+        for (what, g) in [("dgamma", &dgamma), ("dbeta", &dbeta)] {
+            if let Some(g) = g {
+                contract::len(OP, what, d.cols, g.len());
+            }
+        }
+        if n == 0 {
+            return;
+        }
+        if T::IS_F32 {
+            simd::Backward {
+                d,
+                x: same(x),
+                residual: residual.map(as_f32_residual),
+                gamma: same(gamma),
+                saved: same(saved),
+                dy: same(dy),
+                dx: dx.map(as_f32_grad),
+                dresidual: dresidual.map(as_f32_grad),
+                dgamma: dgamma.map(same_mut),
+                dbeta: dbeta.map(same_mut),
+                scratch: same_mut(scratch),
+            }
+            .run(isa);
+        } else {
+            reference::backward(d, x, residual, gamma, saved, dy, dx, dresidual, dgamma, dbeta);
+        }
     }
 }
 

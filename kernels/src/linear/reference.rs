@@ -42,7 +42,7 @@ pub fn backward<T: Real>(
 ) {
     let mut dx = dx;
     if let Some(dx) = &mut dx {
-        dx.settle();
+        dx.zero_unless_accumulating();
     }
     for r in 0..d.rows {
         for o in 0..d.outputs {

@@ -18,58 +18,63 @@ use super::Reduction;
 use crate::contract::len;
 use crate::{GradMut, Isa, Real};
 
-/// y\[0\] = the loss; logits, targets and mask have one length.
-///
-/// # Panics
-/// If sizes do not fit.
-pub fn forward<T: Real>(
-    isa: Isa,
-    red: Reduction,
-    pos_weight: f64,
-    logits: &[T],
-    targets: &[T],
-    mask: Option<&[T]>,
-    y: &mut [T],
-) {
-    check("bce_logits", logits, targets, mask);
-    len("bce_logits", "y", 1, y.len());
-    let mut sum = 0.0;
-    for i in 0..logits.len() {
-        let m = mask.map_or(1.0, |m| m[i].f64());
-        if m != 0.0 {
-            let (x, t) = (logits[i].f64(), targets[i].f64());
-            sum += m * (weighted(1.0 - t, softplus(x)) + weighted(pos_weight * t, softplus(-x)));
+crate::compiled::compiled! {
+    /// y\[0\] = the loss; logits, targets and mask have one length.
+    ///
+    /// # Panics
+    /// If sizes do not fit.
+    pub fn forward<T>(
+        isa: Isa,
+        red: Reduction,
+        pos_weight: f64,
+        logits: &[T],
+        targets: &[T],
+        mask: Option<&[T]>,
+        y: &mut [T],
+    ) as ForwardEntry {
+        check("bce_logits", logits, targets, mask);
+        len("bce_logits", "y", 1, y.len());
+        let mut sum = 0.0;
+        for i in 0..logits.len() {
+            let m = mask.map_or(1.0, |m| m[i].f64());
+            if m != 0.0 {
+                let (x, t) = (logits[i].f64(), targets[i].f64());
+                sum += m * (weighted(1.0 - t, softplus(x)) + weighted(pos_weight * t, softplus(-x)));
+            }
         }
+        y[0] = T::of(sum * red.factor_of(isa, mask, logits.len()));
     }
-    y[0] = T::of(sum * red.factor_of(isa, mask, logits.len()));
 }
 
-/// The gradient of the logits for the gradient `dy` of the loss.
-///
-/// # Panics
-/// If sizes do not fit.
-pub fn backward<T: Real>(
-    isa: Isa,
-    red: Reduction,
-    pos_weight: f64,
-    logits: &[T],
-    targets: &[T],
-    mask: Option<&[T]>,
-    dy: T,
-    mut dlogits: GradMut<'_, T>,
-) {
-    check("bce_logits backward", logits, targets, mask);
-    len("bce_logits backward", "dlogits", logits.len(), dlogits.data.len());
-    let c = red.factor_of(isa, mask, logits.len()) * dy.f64();
-    for i in 0..logits.len() {
-        let m = mask.map_or(1.0, |m| m[i].f64());
-        let slope = if m == 0.0 {
-            0.0
-        } else {
-            let (x, t) = (logits[i].f64(), targets[i].f64());
-            c * m * ((1.0 - t) * sigmoid(x) - pos_weight * t * sigmoid(-x))
-        };
-        dlogits.put(i, T::of(slope));
+crate::compiled::compiled! {
+    /// The gradient of the logits for the gradient `dy` of the loss.
+    ///
+    /// # Panics
+    /// If sizes do not fit.
+    pub fn backward<T>(
+        isa: Isa,
+        red: Reduction,
+        pos_weight: f64,
+        logits: &[T],
+        targets: &[T],
+        mask: Option<&[T]>,
+        dy: T,
+        dlogits: GradMut<'_, T>,
+    ) as BackwardEntry {
+        let mut dlogits = dlogits;
+        check("bce_logits backward", logits, targets, mask);
+        len("bce_logits backward", "dlogits", logits.len(), dlogits.data.len());
+        let c = red.factor_of(isa, mask, logits.len()) * dy.f64();
+        for i in 0..logits.len() {
+            let m = mask.map_or(1.0, |m| m[i].f64());
+            let slope = if m == 0.0 {
+                0.0
+            } else {
+                let (x, t) = (logits[i].f64(), targets[i].f64());
+                c * m * ((1.0 - t) * sigmoid(x) - pos_weight * t * sigmoid(-x))
+            };
+            dlogits.put(i, T::of(slope));
+        }
     }
 }
 

@@ -25,51 +25,56 @@ pub struct Dims {
     pub classes: usize,
 }
 
-/// y\[0\] = the loss.
-///
-/// # Panics
-/// If sizes do not fit, or a label is not below `classes` (row and label are printed).
-pub fn forward<T: Real>(_isa: Isa, d: Dims, red: Reduction, logits: &[T], labels: &[u32], y: &mut [T]) {
-    check("cross_entropy", d, logits, labels);
-    len("cross_entropy", "y", 1, y.len());
-    let mut sum = 0.0;
-    for r in 0..d.rows {
-        let row = &logits[r * d.classes..][..d.classes];
-        let (max, total) = normaliser(row);
-        let label = row[labels[r] as usize].f64();
-        // -inf - -inf of an empty row would be NaN: its label has probability 0.
-        sum += if label == f64::NEG_INFINITY && !total.is_nan() {
-            f64::INFINITY
-        } else {
-            total.ln() + (max - label)
-        };
+crate::compiled::compiled! {
+    /// y\[0\] = the loss.
+    ///
+    /// # Panics
+    /// If sizes do not fit, or a label is not below `classes` (row and label are printed).
+    pub fn forward<T>(_isa: Isa, d: Dims, red: Reduction, logits: &[T], labels: &[u32], y: &mut [T]) as ForwardEntry {
+        check("cross_entropy", d, logits, labels);
+        len("cross_entropy", "y", 1, y.len());
+        let mut sum = 0.0;
+        for r in 0..d.rows {
+            let row = &logits[r * d.classes..][..d.classes];
+            let (max, total) = normaliser(row);
+            let label = row[labels[r] as usize].f64();
+            // -inf - -inf of an empty row would be NaN: its label has probability 0.
+            sum += if label == f64::NEG_INFINITY && !total.is_nan() {
+                f64::INFINITY
+            } else {
+                total.ln() + (max - label)
+            };
+        }
+        y[0] = T::of(sum * red.factor(d.rows as f64));
     }
-    y[0] = T::of(sum * red.factor(d.rows as f64));
 }
 
-/// dlogits: \[rows, classes\] for the gradient `dy` of the loss.
-///
-/// # Panics
-/// As [`forward`].
-pub fn backward<T: Real>(
-    _isa: Isa,
-    d: Dims,
-    red: Reduction,
-    logits: &[T],
-    labels: &[u32],
-    dy: T,
-    mut dlogits: GradMut<'_, T>,
-) {
-    check("cross_entropy backward", d, logits, labels);
-    len("cross_entropy backward", "dlogits", logits.len(), dlogits.data.len());
-    let f = red.factor(d.rows as f64) * dy.f64();
-    for r in 0..d.rows {
-        let row = &logits[r * d.classes..][..d.classes];
-        let (max, total) = normaliser(row);
-        for c in 0..d.classes {
-            let p = if total == 0.0 { 0.0 } else { (row[c].f64() - max).exp() / total };
-            let hit = if c == labels[r] as usize { 1.0 } else { 0.0 };
-            dlogits.put(r * d.classes + c, T::of(f * (p - hit)));
+crate::compiled::compiled! {
+    /// dlogits: \[rows, classes\] for the gradient `dy` of the loss.
+    ///
+    /// # Panics
+    /// As [`forward`].
+    pub fn backward<T>(
+        _isa: Isa,
+        d: Dims,
+        red: Reduction,
+        logits: &[T],
+        labels: &[u32],
+        dy: T,
+        dlogits: GradMut<'_, T>,
+    ) as BackwardEntry {
+        let mut dlogits = dlogits;
+        check("cross_entropy backward", d, logits, labels);
+        len("cross_entropy backward", "dlogits", logits.len(), dlogits.data.len());
+        let f = red.factor(d.rows as f64) * dy.f64();
+        for r in 0..d.rows {
+            let row = &logits[r * d.classes..][..d.classes];
+            let (max, total) = normaliser(row);
+            for c in 0..d.classes {
+                let p = if total == 0.0 { 0.0 } else { (row[c].f64() - max).exp() / total };
+                let hit = if c == labels[r] as usize { 1.0 } else { 0.0 };
+                dlogits.put(r * d.classes + c, T::of(f * (p - hit)));
+            }
         }
     }
 }

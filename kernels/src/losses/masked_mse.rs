@@ -13,42 +13,46 @@ use crate::isa::{Simd, Task};
 use crate::reduce::lanes::Lanes;
 use crate::{GradMut, Isa, Real};
 
-/// y\[0\] = the loss; pred, target and mask have one length.
-///
-/// # Panics
-/// If sizes do not fit.
-pub fn forward<T: Real>(isa: Isa, red: Reduction, pred: &[T], target: &[T], mask: Option<&[T]>, y: &mut [T]) {
-    check("masked_mse", pred, target, mask);
-    len("masked_mse", "y", 1, y.len());
-    let f = red.factor_of(isa, mask, pred.len());
-    y[0] = T::of(isa.run(SquaredError { pred, target, mask }) * f);
+crate::compiled::compiled! {
+    /// y\[0\] = the loss; pred, target and mask have one length.
+    ///
+    /// # Panics
+    /// If sizes do not fit.
+    pub fn forward<T>(isa: Isa, red: Reduction, pred: &[T], target: &[T], mask: Option<&[T]>, y: &mut [T]) as ForwardEntry {
+        check("masked_mse", pred, target, mask);
+        len("masked_mse", "y", 1, y.len());
+        let f = red.factor_of(isa, mask, pred.len());
+        y[0] = T::of(isa.run(SquaredError { pred, target, mask }) * f);
+    }
 }
 
-/// The gradients of prediction and target for the gradient `dy` of the loss.
-///
-/// # Panics
-/// If sizes do not fit.
-pub fn backward<T: Real>(
-    isa: Isa,
-    red: Reduction,
-    pred: &[T],
-    target: &[T],
-    mask: Option<&[T]>,
-    dy: T,
-    dpred: Option<GradMut<'_, T>>,
-    dtarget: Option<GradMut<'_, T>>,
-) {
-    check("masked_mse backward", pred, target, mask);
-    let c = 2.0 * red.factor_of(isa, mask, pred.len()) * dy.f64();
-    for (what, out, c) in [("dpred", dpred, T::of(c)), ("dtarget", dtarget, T::of(-c))] {
-        let Some(out) = out else { continue };
-        len("masked_mse backward", what, pred.len(), out.data.len());
-        match mask {
-            None => isa.run(Map2 { a: pred, b: target, out, f: move |p, t| c * (p - t) }),
-            Some(mask) => {
-                // A selection, not a product: 0 * NaN is NaN.
-                let f = move |p: T, t: T, m: T| if m == T::ZERO { T::ZERO } else { c * m * (p - t) };
-                isa.run(Map3 { a: pred, b: target, c: mask, out, f });
+crate::compiled::compiled! {
+    /// The gradients of prediction and target for the gradient `dy` of the loss.
+    ///
+    /// # Panics
+    /// If sizes do not fit.
+    pub fn backward<T>(
+        isa: Isa,
+        red: Reduction,
+        pred: &[T],
+        target: &[T],
+        mask: Option<&[T]>,
+        dy: T,
+        dpred: Option<GradMut<'_, T>>,
+        dtarget: Option<GradMut<'_, T>>,
+    ) as BackwardEntry {
+        check("masked_mse backward", pred, target, mask);
+        let c = 2.0 * red.factor_of(isa, mask, pred.len()) * dy.f64();
+        for (what, out, c) in [("dpred", dpred, T::of(c)), ("dtarget", dtarget, T::of(-c))] {
+            let Some(out) = out else { continue };
+            len("masked_mse backward", what, pred.len(), out.data.len());
+            match mask {
+                None => isa.run(Map2 { a: pred, b: target, out, f: move |p, t| c * (p - t) }),
+                Some(mask) => {
+                    // A selection, not a product: 0 * NaN is NaN.
+                    let f = move |p: T, t: T, m: T| if m == T::ZERO { T::ZERO } else { c * m * (p - t) };
+                    isa.run(Map3 { a: pred, b: target, c: mask, out, f });
+                }
             }
         }
     }

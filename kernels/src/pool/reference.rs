@@ -1,6 +1,6 @@
 //! The pooling loops: blocks of columns, row after row, so that memory is read in order and sums stay in registers.
 
-use super::{Dims, Pool};
+use super::{DEVIATION_EPS, Dims, Pool};
 use crate::isa::{Simd, Task};
 use crate::{Beta, GradMut, Real};
 
@@ -21,7 +21,7 @@ impl<T: Real> Task for Forward<'_, T> {
         let Self { kind, d, x, y } = self;
         for b in 0..d.batch {
             let x = &x[b * d.rows * d.cols..][..d.rows * d.cols];
-            let y = &mut y[b * d.cols..][..d.cols];
+            let y = &mut y[b * kind.columns(d.cols)..][..kind.columns(d.cols)];
             match kind {
                 Pool::Mean => mean(d, x, y),
                 Pool::Max => {
@@ -33,6 +33,15 @@ impl<T: Real> Task for Forward<'_, T> {
                 }
                 Pool::First => y.copy_from_slice(&x[..d.cols]),
                 Pool::Last => y.copy_from_slice(&x[(d.rows - 1) * d.cols..]),
+                Pool::MeanDeviation => {
+                    let (mean, deviation) = y.split_at_mut(d.cols);
+                    for first in (0..d.cols).step_by(BLOCK) {
+                        let (m, s) = moments(d, x, first);
+                        let block = first..d.cols.min(first + BLOCK);
+                        mean[block.clone()].iter_mut().zip(m).for_each(|(y, m)| *y = T::of(m));
+                        deviation[block].iter_mut().zip(s).for_each(|(y, s)| *y = T::of(s));
+                    }
+                }
             }
         }
     }
@@ -52,12 +61,12 @@ impl<T: Real> Task for Backward<'_, T> {
     fn run<S: Simd>(self, _: S) {
         let Self { kind, d, x, dy, mut dx } = self;
         if kind != Pool::Mean {
-            dx.settle();
+            dx.zero_unless_accumulating();
         }
         let share = T::ONE / T::of_usize(d.rows);
         let sample = d.rows * d.cols;
         for b in 0..d.batch {
-            let dy = &dy[b * d.cols..][..d.cols];
+            let dy = &dy[b * kind.columns(d.cols)..][..kind.columns(d.cols)];
             let into = &mut dx.data[b * sample..][..sample];
             match kind {
                 Pool::Mean => {
@@ -79,6 +88,20 @@ impl<T: Real> Task for Backward<'_, T> {
                 }
                 Pool::First => add(&mut into[..d.cols], dy),
                 Pool::Last => add(&mut into[sample - d.cols..], dy),
+                Pool::MeanDeviation => {
+                    let x = &x[b * sample..][..sample];
+                    let share = 1.0 / d.rows as f64;
+                    for first in (0..d.cols).step_by(BLOCK) {
+                        let (m, s) = moments(d, x, first);
+                        for r in 0..d.rows {
+                            for c in first..d.cols.min(first + BLOCK) {
+                                let slope = (x[r * d.cols + c].f64() - m[c - first]) / s[c - first];
+                                let g = dy[c].f64() + dy[d.cols + c].f64() * slope;
+                                into[r * d.cols + c] += T::of(g * share);
+                            }
+                        }
+                    }
+                }
             }
         }
     }
@@ -97,6 +120,25 @@ fn mean<T: Real>(d: Dims, x: &[T], y: &mut [T]) {
         }
         y.iter_mut().zip(sum).for_each(|(y, sum)| *y = T::of(sum * share));
     }
+}
+
+/// Mean and deviation of the columns from `first` on (up to a block of them), in f64: two passes over the rows.
+#[inline(always)]
+fn moments<T: Real>(d: Dims, x: &[T], first: usize) -> ([f64; BLOCK], [f64; BLOCK]) {
+    let width = BLOCK.min(d.cols - first);
+    let share = 1.0 / d.rows as f64;
+    let (mut m, mut s) = ([0.0f64; BLOCK], [0.0f64; BLOCK]);
+    for r in 0..d.rows {
+        let x = &x[r * d.cols + first..][..width];
+        m.iter_mut().zip(x).for_each(|(m, &x)| *m += x.f64());
+    }
+    m.iter_mut().for_each(|m| *m *= share);
+    for r in 0..d.rows {
+        let x = &x[r * d.cols + first..][..width];
+        s.iter_mut().zip(m).zip(x).for_each(|((s, m), &x)| *s += (x.f64() - m) * (x.f64() - m));
+    }
+    s.iter_mut().for_each(|s| *s = (*s * share + DEVIATION_EPS).sqrt());
+    (m, s)
 }
 
 /// The maxima of the columns from `first` on (up to a block of them), and the first row that has each.

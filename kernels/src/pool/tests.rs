@@ -2,7 +2,7 @@ use super::*;
 use crate::proofs::{assert_gradient, assert_output, bits, dot};
 use crate::testing::{Rng, assert_close, each_isa, to_f32};
 
-const KINDS: [Pool; 4] = [Pool::Mean, Pool::Max, Pool::First, Pool::Last];
+const KINDS: [Pool; 5] = [Pool::Mean, Pool::Max, Pool::First, Pool::Last, Pool::MeanDeviation];
 
 fn shapes() -> Vec<Dims> {
     let mut shapes = vec![Dims { batch: 0, rows: 2, cols: 3 }, Dims { batch: 2, rows: 2, cols: 0 }];
@@ -16,6 +16,21 @@ fn shapes() -> Vec<Dims> {
 /// Value and gradient by the definition, column by column.
 fn definition(kind: Pool, d: Dims, x: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let (mut y, mut dx) = (vec![0.0; dy.len()], vec![0.0; x.len()]);
+    if kind == Pool::MeanDeviation {
+        for (b, c) in (0..d.batch).flat_map(|b| (0..d.cols).map(move |c| (b, c))) {
+            let at = |r: usize| (b * d.rows + r) * d.cols + c;
+            let (to_mean, to_deviation) = (2 * b * d.cols + c, (2 * b + 1) * d.cols + c);
+            let mean = (0..d.rows).map(|r| x[at(r)]).sum::<f64>() / d.rows as f64;
+            let square = (0..d.rows).map(|r| (x[at(r)] - mean).powi(2)).sum::<f64>();
+            let deviation = (square / d.rows as f64 + DEVIATION_EPS).sqrt();
+            (y[to_mean], y[to_deviation]) = (mean, deviation);
+            for r in 0..d.rows {
+                let slope = (x[at(r)] - mean) / deviation;
+                dx[at(r)] = (dy[to_mean] + dy[to_deviation] * slope) / d.rows as f64;
+            }
+        }
+        return (y, dx);
+    }
     for i in 0..d.batch * d.cols {
         let (b, c) = (i / d.cols, i % d.cols);
         let at = |r: usize| (b * d.rows + r) * d.cols + c;
@@ -32,6 +47,7 @@ fn definition(kind: Pool, d: Dims, x: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>
             }
             Pool::First => 0,
             Pool::Last => d.rows - 1,
+            Pool::MeanDeviation => unreachable!("handled above"),
         };
         y[i] = column[row];
         dx[at(row)] = dy[i];
@@ -46,10 +62,12 @@ fn values_and_gradients_are_the_definitions() {
         // Few distinct values, so that maxima tie.
         let x: Vec<f64> =
             rng.vec(d.batch * d.rows * d.cols).iter().map(|x| (x * 2.0).round() / 2.0).collect();
-        let dy = rng.vec(d.batch * d.cols);
-        let (x32, dy32) = (to_f32(&x), to_f32(&dy));
+        let both = rng.vec(d.batch * 2 * d.cols);
+        let x32 = to_f32(&x);
         for kind in KINDS {
-            let (want, dx) = definition(kind, d, &x, &dy);
+            let dy = &both[..d.batch * kind.columns(d.cols)];
+            let dy32 = to_f32(dy);
+            let (want, dx) = definition(kind, d, &x, dy);
             let mut y64 = vec![f64::NAN; want.len()];
             forward(Isa::PORTABLE, kind, d, &x, &mut y64);
             assert_close(&format!("{kind:?} {d:?}"), &y64, &want, 1e-15, 1e-15);
@@ -58,7 +76,9 @@ fn values_and_gradients_are_the_definitions() {
                 let mut y = vec![f32::NAN; want.len()];
                 forward(isa, kind, d, &x32, &mut y);
                 assert_eq!(bits(&y), bits(&to_f32(&y64)), "{name}");
-                assert_output(&name, &dx, 0.0, 3e-7, |g| backward(isa, kind, d, &x32, &dy32, g));
+                assert_output(&name, &dx, if kind == Pool::MeanDeviation { 3e-7 } else { 0.0 }, 3e-7, |g| {
+                    backward(isa, kind, d, &x32, &dy32, g)
+                });
             });
         }
     }
@@ -68,13 +88,14 @@ fn values_and_gradients_are_the_definitions() {
 fn gradients_match_central_differences() {
     let d = Dims { batch: 2, rows: 4, cols: 3 };
     let mut rng = Rng(5);
-    let (x, dy) = (rng.vec(24), rng.vec(6));
+    let (x, both) = (rng.vec(24), rng.vec(12));
     for kind in KINDS {
-        let (mut y, mut dx) = (vec![0.0; 6], vec![f64::NAN; 24]);
-        backward(Isa::PORTABLE, kind, d, &x, &dy, GradMut::overwrite(&mut dx));
+        let dy = &both[..2 * kind.columns(3)];
+        let (mut y, mut dx) = (vec![0.0; dy.len()], vec![f64::NAN; 24]);
+        backward(Isa::PORTABLE, kind, d, &x, dy, GradMut::overwrite(&mut dx));
         assert_gradient(&format!("{kind:?}"), &x, &dx, |x| {
             forward(Isa::PORTABLE, kind, d, x, &mut y);
-            dot(&y, &dy)
+            dot(&y, dy)
         });
     }
 }

@@ -15,7 +15,7 @@
 
 use crate::contract::{len, require};
 use crate::elementwise::map::Map1;
-use crate::{GradMut, Isa, Real};
+use crate::{GradMut, Isa};
 
 pub(crate) mod lanes;
 pub(crate) mod reference;
@@ -31,38 +31,42 @@ pub enum Reduce {
     Norm,
 }
 
-/// y\[0\] = the reduction of x (any length).
-///
-/// # Panics
-/// If `y` is not one element long, or the mean of no elements is asked for.
-pub fn forward<T: Real>(isa: Isa, kind: Reduce, x: &[T], y: &mut [T]) {
-    len("reduce", "y", 1, y.len());
-    check(kind, x.len());
-    y[0] = T::of(match kind {
-        Reduce::Sum => isa.run(reference::Sum(x)),
-        Reduce::Mean => isa.run(reference::Sum(x)) / x.len() as f64,
-        Reduce::Norm => isa.run(reference::SumOfSquares(x)).sqrt(),
-    });
+crate::compiled::compiled! {
+    /// y\[0\] = the reduction of x (any length).
+    ///
+    /// # Panics
+    /// If `y` is not one element long, or the mean of no elements is asked for.
+    pub fn forward<T>(isa: Isa, kind: Reduce, x: &[T], y: &mut [T]) as ForwardEntry {
+        len("reduce", "y", 1, y.len());
+        check(kind, x.len());
+        y[0] = T::of(match kind {
+            Reduce::Sum => isa.run(reference::Sum(x)),
+            Reduce::Mean => isa.run(reference::Sum(x)) / x.len() as f64,
+            Reduce::Norm => isa.run(reference::SumOfSquares(x)).sqrt(),
+        });
+    }
 }
 
-/// The gradient of x for the gradient `dy` of the reduced number; `y` is what [`forward`] gave.
-///
-/// # Panics
-/// If sizes do not fit, or the mean of no elements is asked for.
-pub fn backward<T: Real>(isa: Isa, kind: Reduce, x: &[T], y: &[T], dy: T, dx: GradMut<'_, T>) {
-    len("reduce backward", "y", 1, y.len());
-    len("reduce backward", "dx", x.len(), dx.data.len());
-    check(kind, x.len());
-    let y = y[0];
-    match kind {
-        Reduce::Sum => isa.run(Map1 { x, out: dx, f: move |_| dy }),
-        Reduce::Mean => {
-            let share = dy / T::of_usize(x.len());
-            isa.run(Map1 { x, out: dx, f: move |_| share });
+crate::compiled::compiled! {
+    /// The gradient of x for the gradient `dy` of the reduced number; `y` is what [`forward`] gave.
+    ///
+    /// # Panics
+    /// If sizes do not fit, or the mean of no elements is asked for.
+    pub fn backward<T>(isa: Isa, kind: Reduce, x: &[T], y: &[T], dy: T, dx: GradMut<'_, T>) as BackwardEntry {
+        len("reduce backward", "y", 1, y.len());
+        len("reduce backward", "dx", x.len(), dx.data.len());
+        check(kind, x.len());
+        let y = y[0];
+        match kind {
+            Reduce::Sum => isa.run(Map1 { x, out: dx, f: move |_| dy }),
+            Reduce::Mean => {
+                let share = dy / T::of_usize(x.len());
+                isa.run(Map1 { x, out: dx, f: move |_| share });
+            }
+            Reduce::Norm if y == T::ZERO => isa.run(Map1 { x, out: dx, f: |_| T::ZERO }),
+            // x / y first: it is at most 1, while dy / y may overflow for a tiny norm.
+            Reduce::Norm => isa.run(Map1 { x, out: dx, f: move |x| x / y * dy }),
         }
-        Reduce::Norm if y == T::ZERO => isa.run(Map1 { x, out: dx, f: |_| T::ZERO }),
-        // x / y first: it is at most 1, while dy / y may overflow for a tiny norm.
-        Reduce::Norm => isa.run(Map1 { x, out: dx, f: move |x| x / y * dy }),
     }
 }
 

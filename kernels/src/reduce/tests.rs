@@ -1,4 +1,5 @@
 use super::*;
+use crate::Real;
 use crate::proofs::{LENGTHS, assert_gradient, assert_output, bits};
 use crate::testing::{Rng, each_isa, to_f32};
 

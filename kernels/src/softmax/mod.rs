@@ -42,18 +42,20 @@ pub struct Dims {
     pub cols: usize,
 }
 
-/// y = softmax(x) row by row; x and y `[rows, cols]`.
-///
-/// # Panics
-/// If a length does not fit `d`.
-pub fn forward<T: Real>(isa: Isa, d: Dims, x: &[T], y: &mut [T]) {
-    let n = contract::product("softmax", &[d.rows, d.cols]);
-    contract::len("softmax", "x", n, x.len());
-    contract::len("softmax", "y", n, y.len());
-    if T::IS_F32 {
-        isa.run(simd::Forward { d, x: same(x), y: same_mut(y) });
-    } else {
-        reference::forward(d, x, y);
+crate::compiled::compiled! {
+    /// y = softmax(x) row by row; x and y `[rows, cols]`.
+    ///
+    /// # Panics
+    /// If a length does not fit `d`.
+    pub fn forward<T>(isa: Isa, d: Dims, x: &[T], y: &mut [T]) as ForwardEntry {
+        let n = contract::product("softmax", &[d.rows, d.cols]);
+        contract::len("softmax", "x", n, x.len());
+        contract::len("softmax", "y", n, y.len());
+        if T::IS_F32 {
+            isa.run(simd::Forward { d, x: same(x), y: same_mut(y) });
+        } else {
+            reference::forward(d, x, y);
+        }
     }
 }
 
@@ -68,19 +70,21 @@ pub fn forward_reference<T: Real>(d: Dims, x: &[T], y: &mut [T]) {
     reference::forward(d, x, y);
 }
 
-/// dx = y * (dy - dot(y, dy)) row by row; y, dy and dx `[rows, cols]`.
-///
-/// # Panics
-/// If a length does not fit `d`.
-pub fn backward<T: Real>(isa: Isa, d: Dims, y: &[T], dy: &[T], dx: GradMut<'_, T>) {
-    let n = contract::product("softmax backward", &[d.rows, d.cols]);
-    contract::len("softmax backward", "y", n, y.len());
-    contract::len("softmax backward", "dy", n, dy.len());
-    contract::len("softmax backward", "dx", n, dx.data.len());
-    if T::IS_F32 {
-        let dx = GradMut { beta: dx.beta, data: same_mut(dx.data) };
-        isa.run(simd::Backward { d, y: same(y), dy: same(dy), dx });
-    } else {
-        reference::backward(d, y, dy, dx);
+crate::compiled::compiled! {
+    /// dx = y * (dy - dot(y, dy)) row by row; y, dy and dx `[rows, cols]`.
+    ///
+    /// # Panics
+    /// If a length does not fit `d`.
+    pub fn backward<T>(isa: Isa, d: Dims, y: &[T], dy: &[T], dx: GradMut<'_, T>) as BackwardEntry {
+        let n = contract::product("softmax backward", &[d.rows, d.cols]);
+        contract::len("softmax backward", "y", n, y.len());
+        contract::len("softmax backward", "dy", n, dy.len());
+        contract::len("softmax backward", "dx", n, dx.data.len());
+        if T::IS_F32 {
+            let dx = GradMut { beta: dx.beta, data: same_mut(dx.data) };
+            isa.run(simd::Backward { d, y: same(y), dy: same(dy), dx });
+        } else {
+            reference::backward(d, y, dy, dx);
+        }
     }
 }

@@ -3,8 +3,10 @@
 mod atomic;
 mod container;
 mod damage;
+pub(crate) mod faults;
 mod json;
 mod kill;
+mod lock;
 
 use super::state::{Data, State, Stored};
 

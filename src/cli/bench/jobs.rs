@@ -116,7 +116,7 @@ pub(super) fn pretrain_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
         validation: Vec::new(),
         fingerprint: "bench".into(),
     };
-    let augment = Augment { shift: 0, noise: 0.0, scale: 0.0 };
+    let augment = Augment::default();
     let settings = PretrainSettings { model: model.clone(), run: run.clone(), augment };
     let scratch = Scratch::new()?;
     let mut clock = Clock::new(limit);
@@ -175,7 +175,7 @@ pub(super) fn finetune_steps(model: &ModelConfig, run: &Run, limit: Duration) ->
     let settings = FinetuneSettings {
         model: model.clone(),
         run: run.clone(),
-        augment: Augment { shift: 0, noise: 0.0, scale: 0.0 },
+        augment: Augment::default(),
         balance: true,
         patience: None,
         encoder_rate: 1.0,
@@ -252,7 +252,7 @@ pub(super) fn growth(model: &ModelConfig, precision: Precision, limit: Duration)
 fn total_flops(graph: &Graph, precision: MatmulPrecision, train: bool) -> Flops {
     let of = |id| {
         let (forward, backward) = graph.executed_flops(id);
-        Flops::of(graph.node(id).op.kind(), precision, forward + if train { backward } else { 0 })
+        Flops::of(&graph.node(id).op, precision, forward + if train { backward } else { 0 })
     };
     graph.ids().map(of).sum()
 }
@@ -284,8 +284,8 @@ pub(super) fn operations(
     exec.set_index(p.rows, &rows)?;
     let params = p.graph.layout().init(1);
     // Once per step of many windows, as in training: not timed.
-    prepared.update(&params);
-    let aids = ExecContext::prepared(&prepared);
+    let packed = prepared.update(&params);
+    let aids = ExecContext::packed(packed);
     let mut grads = vec![0.0f32; params.len()];
     let n = p.graph.nodes().len();
     let mut times = vec![[const { Vec::new() }; 2]; n];
@@ -320,7 +320,7 @@ pub(super) fn operations(
                 name: node.label.clone(),
                 kind: node.op.kind(),
                 seconds,
-                flops: [forward, backward].map(|n| Flops::of(node.op.kind(), precision.0, n)),
+                flops: [forward, backward].map(|n| Flops::of(&node.op, precision.0, n)),
                 bytes: (elements * size_of::<f32>()) as f64,
             });
         }

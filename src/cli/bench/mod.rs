@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use super::options::{List, Precision};
 use crate::cli::{Context, bad_flag};
-use crate::error::{Error, Result};
-use crate::graph::{MatmulPrecision, OpKind};
+use crate::error::Result;
+use crate::graph::{MatmulPrecision, Op, OpKind};
 use crate::model::Task;
 use crate::nn::{ModelConfig, PRESETS};
 use crate::optim::Schedule;
@@ -103,12 +103,15 @@ struct Flops {
 }
 
 impl Flops {
-    /// `n` FLOPs of an operation of this kind in a program of this precision.
-    fn of(kind: OpKind, precision: MatmulPrecision, n: u64) -> Self {
+    /// `n` FLOPs of an operation in a program of this precision.
+    fn of(op: &Op, precision: MatmulPrecision, n: u64) -> Self {
         let (n, none) = (n as f64, Self::default());
         match precision {
-            MatmulPrecision::Int8 if kind.takes_int8() => Self { int8: n, ..none },
-            MatmulPrecision::Bf16 | MatmulPrecision::Int8 if kind.takes_bf16() => Self { bf16: n, ..none },
+            MatmulPrecision::Int8 if op.rounds_to(precision) => Self { int8: n, ..none },
+            // What is not rounded to 8 bits in such a plan is rounded to bf16.
+            MatmulPrecision::Bf16 | MatmulPrecision::Int8 if op.rounds_to(MatmulPrecision::Bf16) => {
+                Self { bf16: n, ..none }
+            }
             _ => Self { f32: n, ..none },
         }
     }
@@ -271,9 +274,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut json = as_json(&figures);
     json["settings"] = context.settings();
     if let Some(out) = &args.out {
-        std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
-        super::rundir::write_bytes(&out.join("bench.json"), format!("{json:#}\n").as_bytes())?;
-        super::rundir::write_bytes(&out.join("roofline.svg"), plot(&figures).into_string().as_bytes())?;
+        super::windows::create_dir(out)?;
+        crate::checkpoint::write_bytes(&out.join("bench.json"), format!("{json:#}\n").as_bytes())?;
+        crate::checkpoint::write_bytes(&out.join("roofline.svg"), plot(&figures).into_string().as_bytes())?;
         report(&figures, &context.command_line).save(out.join("report.html"))?;
     }
     context.result(&as_text(&figures), || json)
@@ -401,12 +404,23 @@ mod tests {
         assert_eq!(machine(Isa::PORTABLE, None).share(flops, 1, 0.0), 0.0);
         let flops = Flops { f32: 50e9, bf16: 0.0, int8: 200e9 };
         assert!((machine(Isa::PORTABLE, None).share(flops, 1, 2.0) - 50.0).abs() < 1e-9);
-        let of = |kind, precision| Flops::of(kind, precision, 3).bf16;
-        assert_eq!(of(OpKind::Attention, MatmulPrecision::Bf16), 3.0);
-        assert_eq!(of(OpKind::Attention, MatmulPrecision::F32), 0.0);
-        assert_eq!(of(OpKind::Conv1d, MatmulPrecision::Bf16), 0.0);
-        assert_eq!(of(OpKind::Attention, MatmulPrecision::Int8), 3.0);
-        let of = |kind| Flops::of(kind, MatmulPrecision::Int8, 3).int8;
-        assert_eq!([OpKind::Linear, OpKind::FeedForward, OpKind::Conv1d].map(of), [3.0, 3.0, 0.0]);
+        let config = crate::nn::ModelConfig::preset("tiny").unwrap();
+        let program = crate::nn::pretrain(&config, 1, 4).unwrap();
+        let of = |kind: OpKind, precision| {
+            let node = program.graph.nodes().iter().find(|n| n.op.kind() == kind).unwrap();
+            let Flops { f32, bf16, int8 } = Flops::of(&node.op, precision, 3);
+            [f32, bf16, int8]
+        };
+        let (f32, bf16, int8) = ([3.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 3.0]);
+        for (kind, in_bf16, in_int8) in [
+            (OpKind::Attention, bf16, bf16),
+            (OpKind::Linear, bf16, int8),
+            (OpKind::FeedForward, bf16, int8),
+            (OpKind::Conv1d, f32, f32),
+        ] {
+            assert_eq!(of(kind, MatmulPrecision::F32), f32, "{kind:?}");
+            assert_eq!(of(kind, MatmulPrecision::Bf16), in_bf16, "{kind:?}");
+            assert_eq!(of(kind, MatmulPrecision::Int8), in_int8, "{kind:?}");
+        }
     }
 }

@@ -8,11 +8,10 @@ use super::jobs::{Scratch, timed};
 use super::{Start, WANTED, classifier};
 use crate::cli::options::Precision;
 use crate::cli::simulate::write_recording;
-use crate::cli::windows::{self, RecordingArgs};
 use crate::data::prepare::PrepareSettings;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::model::{BandPass, Preprocessing};
+use crate::model::{BandPass, Preprocessing, QualityGate, RecordingOptions};
 use crate::nn::ModelConfig;
 use crate::signal::simulate::SimulatedStudy;
 use heartlore_kernels::measure::Timing;
@@ -43,8 +42,7 @@ pub(super) fn start(
         ..SimulatedStudy::default()
     };
     write_recording(&file, RATE_HZ, &study.trial(0, 0)?.ecg.signal_mv)?;
-    let nothing = RecordingArgs { channel: None, unit: None, fs_hz: None, record: None };
-    let values = windows::of_recording(&model, &file, &nothing, None)?.values;
+    let values = model.prepare_recording(&file, &RecordingOptions::default())?.values;
     let program =
         std::env::current_exe().map_err(|e| Error::usage(format!("this program has no path: {e}")))?;
 
@@ -102,5 +100,6 @@ fn preprocessing(config: &ModelConfig) -> Preprocessing {
         }),
         normalisation: usual.normalisation,
         unit: "z-score".into(),
+        quality_gate: usual.quality.map_or(QualityGate::Off, QualityGate::On),
     }
 }

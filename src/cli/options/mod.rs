@@ -4,13 +4,16 @@ pub mod labels;
 pub mod model;
 pub mod preparation;
 pub mod protocol;
+pub mod reading;
 pub mod selection;
+pub mod text;
 pub mod training;
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::graph::MatmulPrecision;
+use crate::train::shard::MOST_THREADS;
 
 /// Whole numbers as `16,32,64`, or `none` for an empty list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,14 @@ impl fmt::Display for List {
             return f.write_str("none");
         }
         f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// A number of threads, as every command takes it.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n <= MOST_THREADS => Ok(n),
+        Ok(_) | Err(_) => Err(format!("a whole number from 0 (all cores) to {MOST_THREADS} is expected")),
     }
 }
 

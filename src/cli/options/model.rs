@@ -10,8 +10,13 @@ const NORMS: Choices<EncoderNorm> =
 const ORDERS: Choices<NormOrder> = &[("post", NormOrder::Post), ("pre", NormOrder::Pre)];
 const POSITIONS: Choices<Positions> =
     &[("sinusoidal", Positions::Sinusoidal), ("learned", Positions::Learned), ("none", Positions::None)];
-const POOLINGS: Choices<Pooling> =
-    &[("cls", Pooling::Cls), ("mean", Pooling::Mean), ("max", Pooling::Max), ("last", Pooling::Last)];
+pub(crate) const POOLINGS: Choices<Pooling> = &[
+    ("cls", Pooling::Cls),
+    ("mean", Pooling::Mean),
+    ("max", Pooling::Max),
+    ("last", Pooling::Last),
+    ("mean-deviation", Pooling::MeanDeviation),
+];
 const ACTIVATIONS: Choices<Activation> =
     &[("relu", Activation::Relu), ("gelu", Activation::Gelu), ("gelu-tanh", Activation::GeluTanh)];
 
@@ -62,7 +67,7 @@ pub struct ModelArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub cls: Option<bool>,
     /// What stands for the window: CLS, mean, maximum or last token
-    #[arg(long, value_parser = ["cls", "mean", "max", "last"])]
+    #[arg(long, value_parser = ["cls", "mean", "max", "last", "mean-deviation", "mean-deviation"])]
     pub pooling: Option<String>,
     /// Dropout in the transformer
     #[arg(long)]

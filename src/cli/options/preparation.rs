@@ -1,5 +1,6 @@
 //! Flags of the preparation: filter, rate, windows, normalisation, quality gate.
 
+use super::text::TextArgs;
 use crate::data::manifest::Filter;
 use crate::data::prepare::PrepareSettings;
 use crate::data::recording::Unit;
@@ -78,7 +79,7 @@ pub struct PreparationArgs {
     /// Gate: smallest kurtosis in the QRS band
     #[arg(long, default_value_t = QualitySettings::default().min_kurtosis)]
     pub min_kurtosis: f64,
-    /// Gate: largest share of the variance that is hum from the mains (50 or 60 Hz)
+    /// Gate: largest share of the variance that is power-line interference (50 or 60 Hz)
     #[arg(long, default_value_t = QualitySettings::default().max_powerline_share)]
     pub max_powerline_share: f64,
     /// Channel to use, by label or as #1, #2, ... [default: the one that looks like an ECG]
@@ -90,6 +91,9 @@ pub struct PreparationArgs {
     /// Sampling rate of files that give none, in Hz
     #[arg(long)]
     pub fs_hz: Option<f64>,
+    /// Record to read of files that hold several: a variable of a MATLAB, HDF5 or .npz file
+    #[arg(long, value_name = "NAME")]
+    pub record: Option<String>,
     /// Most windows of one person
     #[arg(long)]
     pub max_per_subject: Option<usize>,
@@ -108,6 +112,9 @@ pub struct PreparationArgs {
     /// Licence or attribution to keep in the manifest; may be repeated
     #[arg(long = "note", value_name = "TEXT")]
     pub notes: Vec<String>,
+    /// How text tables are written
+    #[command(flatten)]
+    pub text: TextArgs,
 }
 
 fn parse_unit(text: &str) -> Result<Unit, String> {
@@ -155,6 +162,9 @@ impl PreparationArgs {
             channel: self.channel.clone(),
             unit: self.unit.clone(),
             fs_hz: self.fs_hz,
+            record: self.record.clone(),
+            time_column: self.text.time_column.clone(),
+            text: self.text.options(),
             max_per_subject: self.max_per_subject,
             max_per_dataset: self.max_per_dataset,
             skip_bad: self.skip_bad,

@@ -9,8 +9,9 @@ pub struct ProtocolArgs {
     /// kfold, loo (leave one out), single (one split), subject-stimulus (both held out), or windows, which leaks
     #[arg(long, default_value = "kfold", value_parser = ["kfold", "loo", "single", "subject-stimulus", "windows"])]
     pub protocol: String,
-    /// What never lies on both sides; with trial or stimulus people are known in the test part
-    #[arg(long, default_value = "subject", value_parser = ["subject", "trial", "stimulus"])]
+    /// What never lies on both sides; with all but subject people are known in the test part. elicitor is the kind of
+    /// stimulus, from a label column of that name: the test part shows a kind that was never seen (across elicitor)
+    #[arg(long, default_value = "subject", value_parser = ["subject", "trial", "stimulus", "elicitor"])]
     pub by: String,
     /// Number of folds (over people, with subject-stimulus)
     #[arg(long, default_value_t = 5)]
@@ -27,11 +28,16 @@ pub struct ProtocolArgs {
 }
 
 impl ProtocolArgs {
+    /// The label column whose values are the stimuli.
+    pub fn stimulus_column(&self) -> &'static str {
+        if self.by == "elicitor" { "elicitor" } else { "stimulus" }
+    }
+
     /// As the data room wants it.
     pub fn resolve(&self) -> Protocol {
         let group = match self.by.as_str() {
             "trial" => Group::Trial,
-            "stimulus" => Group::Stimulus,
+            "stimulus" | "elicitor" => Group::Stimulus,
             _ => Group::Subject,
         };
         match self.protocol.as_str() {

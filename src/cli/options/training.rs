@@ -48,7 +48,7 @@ pub struct TrainingArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Threads, 0 for all cores; the result does not depend on it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::threads)]
     pub threads: usize,
     /// Parts a batch is cut into for the threads; the result's last bits depend on it
     #[arg(long, default_value_t = 8)]
@@ -102,6 +102,12 @@ pub struct TrainingArgs {
     /// Augmentation: amplitude varies by up to this share
     #[arg(long, default_value_t = 0.0)]
     pub augment_scale: f64,
+    /// Augmentation: slow baseline drift, up to this amplitude in units of the window's standard deviation
+    #[arg(long, default_value_t = 0.0)]
+    pub augment_drift: f64,
+    /// Augmentation: probability that a window is turned upside down
+    #[arg(long, default_value_t = 0.0)]
+    pub augment_flip: f64,
 }
 
 impl TrainingArgs {
@@ -132,8 +138,13 @@ impl TrainingArgs {
             isa: self.isa.clone(),
         };
         run.validate()?;
-        let augment =
-            Augment { shift: self.augment_shift, noise: self.augment_noise, scale: self.augment_scale };
+        let augment = Augment {
+            shift: self.augment_shift,
+            noise: self.augment_noise,
+            scale: self.augment_scale,
+            drift: self.augment_drift,
+            flip: self.augment_flip,
+        };
         Ok((run, augment))
     }
 }
@@ -143,7 +154,7 @@ impl TrainingArgs {
 /// # Errors
 /// A command without these flags.
 pub fn echo(run: &Run, config: &mut Config) -> Result<()> {
-    config.set("epochs", run.epochs as i64)?;
+    config.set("epochs", crate::cli::config::count(run.epochs))?;
     config.set("schedule", run.schedule.to_string())?;
     config.set("weight-decay", run.adam.weight_decay)
 }

@@ -58,7 +58,7 @@ impl Reader for Interpolated {
                     .map_err(|_| Error::usage(format!("'{r}' is no number of a video")).in_file(path))?,
             ),
         };
-        options.agree_fs(RATE_HZ)?;
+        options.rate_near(RATE_HZ)?;
         let file = File::open(path).with_file(path)?;
         let mut table = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(BufReader::new(file));
         let mut row = csv::StringRecord::new();

@@ -13,13 +13,17 @@
 //! | `case` | ECG of every video of the interpolated data; mean joystick valence and arousal |
 //! | `yaad` | ECG of every video; self-annotation, once saved as CSV |
 //! | `mitdb`, `ecgid`, `cinc2017` | WFDB records, people where known, rhythm |
+//! | `ludb` | lead II of every record; rhythm |
+//! | `drivedb` | the ECG of every drive; no labels |
+//! | `gudb` | chest strap of every task |
+//! | `maus` | ECG of every trial; n of the n-back task |
 //! | `wesad` | chest ECG of every condition, from `.npz` files made from the pickles |
 //!
 //! How to obtain and cite each is in [`Dataset::obtain`] and [`Dataset::citation`], and printed by `heartlore prepare
 //! --list-datasets`; the layout and its quirks are described in the module of each.
 //!
-//! The layouts of AMIGOS, DREAMER, ASCERTAIN, PsPM, CASE, YAAD and WESAD were taken from public programs that read them
-//! and tested on files made alike, not on the data themselves, which need a signed agreement. [`Dataset::checked`] says
+//! The layouts of AMIGOS, DREAMER, ASCERTAIN, PsPM, CASE, YAAD, WESAD, DriveDB, GUDB and MAUS were taken from public programs that read them
+//! and tested on files made alike, not on the data themselves. [`Dataset::checked`] says
 //! which.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +38,9 @@ pub mod ascertain;
 pub mod case;
 pub mod dreamer;
 pub mod eegmat;
+pub mod gudb;
+pub mod ludb;
+pub mod maus;
 pub mod physionet;
 pub mod pspm;
 pub mod wesad;
@@ -82,8 +89,12 @@ pub static DATASETS: &[&Dataset] = &[
     &case::CASE,
     &physionet::CINC2017,
     &dreamer::DREAMER,
+    &physionet::DRIVEDB,
     &physionet::ECGID,
     &eegmat::EEGMAT,
+    &gudb::GUDB,
+    &ludb::LUDB,
+    &maus::MAUS,
     &physionet::MITDB,
     &pspm::FR,
     &pspm::HRM5,

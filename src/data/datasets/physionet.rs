@@ -54,7 +54,37 @@ pub(super) static CINC2017: Dataset = Dataset {
     read: cinc2017,
 };
 
-fn headers(
+pub(super) static DRIVEDB: Dataset = Dataset {
+    name: "drivedb",
+    what: "Stress recognition in automobile drivers: 18 drives of 25 to 93 minutes, ECG at 496 Hz",
+    citation: "Healey, Picard. Detecting stress during real-world driving tasks using physiological sensors. IEEE \
+               Transactions on Intelligent Transportation Systems 6(2), 2005; PhysioNet, doi:10.13026/C2SG6B, ODC-By 1.0",
+    obtain: "download from physionet.org/content/drivedb",
+    licence: "ODC-By 1.0",
+    quirks: "Signals of different rates share a frame. Who drove is not published for each record, so each counts as a \
+             person although some are of one driver; no labels: rest, city and highway are told by a marker only",
+    layout: "drive01.hea and drive01.dat to drive17b",
+    labels: "none",
+    checked: false,
+    read: drivedb,
+};
+
+fn drivedb(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
+    let fits = |n: &str| n.strip_prefix("drive").is_some_and(|k| k.starts_with(|c: char| c.is_ascii_digit()));
+    let mut found = Found::default();
+    let list = headers(set, path, "drive01.hea", fits)?;
+    found.warnings.push(format!(
+        "{} drives count as one person each, although some are of one driver: a split by person is not honest",
+        list.len()
+    ));
+    for (name, file) in list {
+        let (subject, trial, channel) = (name.clone(), Some(name), Some("ECG".into()));
+        found.items.items.push(Item { file, subject, trial, channel, ..Item::default() });
+    }
+    Ok(found)
+}
+
+pub(super) fn headers(
     set: &Dataset,
     path: &Path,
     expected: &str,
@@ -95,7 +125,8 @@ fn ecgid(set: &Dataset, path: &Path, _strict: bool) -> Result<Found> {
             continue;
         }
         people.insert(subject.clone());
-        found.items.items.push(Item { file, subject, trial: Some(name), ..Item::default() });
+        let channel = Some("#1".into());
+        found.items.items.push(Item { file, subject, trial: Some(name), channel, ..Item::default() });
     }
     if people.len() != 90 {
         found.warnings.push(format!("{} people where 90 are expected", people.len()));

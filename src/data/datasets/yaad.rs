@@ -47,7 +47,7 @@ impl Reader for Samples {
         parts(&name_of(path)).is_some()
     }
     fn read(&self, path: &Path, options: &ReadOptions) -> Result<Recording> {
-        options.agree_fs(RATE_HZ)?;
+        options.rate_near(RATE_HZ)?;
         let bytes = read_whole(path)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::format("not text").in_file(path))?;
         let mut samples = Vec::new();

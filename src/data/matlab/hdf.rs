@@ -42,14 +42,32 @@ fn bad(e: impl std::error::Error) -> Error {
 }
 
 impl Hdf {
-    /// Opens the file and lists its variables.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Variable>)> {
+    /// Opens the file and lists its variables. The crate cannot list a group with a soft link (in HDF5's older form of
+    /// groups, which h5py writes by default): such a group is a warning, and its members are still found by name.
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Variable>, Vec<String>)> {
         let length = std::fs::metadata(path).with_file(path)?.len();
         let file = Self { file: File::open_streaming(path).map_err(bad)?, length };
         let root = file.file.root();
-        let mut variables = Vec::new();
-        for (name, place) in members(&root)? {
-            let info = info_of(&place).map_err(|e| e.at(format!("variable '{name}'")))?;
+        let (mut variables, mut warnings) = (Vec::new(), Vec::new());
+        let unlisted = |group: &str| {
+            format!(
+                "the group '{group}' holds a link that cannot be followed, so its members are not listed; each is read when \
+                 it is named in full"
+            )
+        };
+        let listed = members(&root).unwrap_or_else(|_| {
+            warnings.push(unlisted("/"));
+            Vec::new()
+        });
+        for (name, place) in listed {
+            let info = match (info_of(&place), &place) {
+                (Ok(info), _) => info,
+                (Err(_), Place::Group(_)) => {
+                    warnings.push(unlisted(&name));
+                    Info { class: Class::Struct, dims: vec![1, 1], fields: Vec::new() }
+                }
+                (Err(e), _) => return Err(e.at(format!("variable '{name}'"))),
+            };
             let complex = matches!(&place, Place::Dataset(d) if matches!(d.dtype(), Ok(DType::Compound(_))));
             variables.push(Variable {
                 name,
@@ -60,7 +78,7 @@ impl Hdf {
                 compressed: matches!(&place, Place::Dataset(d) if !d.filters().is_empty()),
             });
         }
-        Ok((file, variables))
+        Ok((file, variables, warnings))
     }
 
     /// A number that the file keeps beside the top member `name`, as an attribute of it.
@@ -180,8 +198,11 @@ fn member(group: &Group, name: &str) -> Result<Place> {
     if let Ok(g) = group.group(name) {
         return Ok(Place::Group(g));
     }
-    let names: Vec<String> = members(group)?.into_iter().map(|(n, _)| n).collect();
-    Err(Error::data(format!("there is no field '{name}'; the fields are {}", names.join(", "))))
+    let names = match members(group) {
+        Ok(list) => list.into_iter().map(|(n, _)| n).collect::<Vec<_>>().join(", "),
+        Err(_) => "not listed, because of a link that cannot be followed".to_string(),
+    };
+    Err(Error::data(format!("there is no field '{name}'; the fields are {names}")))
 }
 
 /// The attribute `name` as text.
@@ -232,7 +253,9 @@ fn dims_of(d: &Dataset) -> Result<Vec<usize>> {
 
 /// Dimensions of a struct array; None for a struct that holds its values itself.
 fn array_dims(group: &Group) -> Result<Option<Vec<usize>>> {
-    if !group.groups().map_err(bad)?.is_empty() {
+    // A group that cannot be listed is no struct array of MATLAB, which makes no links.
+    let Ok(groups) = group.groups() else { return Ok(None) };
+    if !groups.is_empty() {
         return Ok(None);
     }
     let mut dims = None;

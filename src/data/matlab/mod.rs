@@ -156,6 +156,7 @@ pub fn open_mat(path: &Path, options: &MatOptions) -> Result<MatFile> {
         let mut file = File::open(path).with_file(path)?;
         let mut head = Vec::new();
         (&mut file).take(1024).read_to_end(&mut head).with_file(path)?;
+        crate::checkpoint::placeholder::refuse(&head)?;
         if is_hdf5(&head) {
             return hdf_file(path, options);
         }
@@ -168,12 +169,12 @@ pub fn open_mat(path: &Path, options: &MatOptions) -> Result<MatFile> {
 
 #[cfg(feature = "mat73")]
 fn hdf_file(path: &Path, options: &MatOptions) -> Result<MatFile> {
-    let (content, variables) = hdf::Hdf::open(path)?;
+    let (content, variables, warnings) = hdf::Hdf::open(path)?;
     Ok(MatFile {
         path: PathBuf::new(),
         version: Version::V73,
         variables,
-        warnings: Mutex::default(),
+        warnings: Mutex::new(warnings),
         options: options.clone(),
         content: Content::Hdf(content),
     })
@@ -385,7 +386,12 @@ impl MatFile {
     ) -> Result<T> {
         let run = || {
             let value = ValuePath::parse(path)?;
-            let number = self.find(&value.variable)?;
+            let number = match (&self.content, self.find(&value.variable)) {
+                // A group that cannot be listed still gives its members by name.
+                #[cfg(feature = "mat73")]
+                (Content::Hdf(_), Err(_)) => 0,
+                (_, found) => found?,
+            };
             match &self.content {
                 Content::Elements { input, big, entries } => {
                     let index = self.index(input, *big, &entries[number], &value.variable)?;

@@ -3,11 +3,7 @@
 //! Order of the steps, and why:
 //!
 //! 1. The part from `start_s` to `end_s` is taken first, so that a zero-phase filter cannot carry one trial into the next.
-//! 2. Stretches without missing samples are treated apart. Nothing is interpolated.
-//! 3. Band-pass at the recording's own rate, then resampling.
-//! 4. The quality gate looks at the samples as recorded under each window: filtering and resampling round off clipped and
-//!    flat stretches.
-//! 5. Normalisation last.
+//! 2. Then the steps of [`Preparation`]: finite stretches, band-pass, resampling, windows, quality gate, normalisation.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,10 +16,7 @@ use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
 use crate::error::{Error, Result};
-use crate::signal::sos::zero_phase;
-use crate::signal::{
-    Band, Normalisation, Resampler, Scaler, SosFilter, Window, Windows, butterworth, finite_runs, windows,
-};
+use crate::signal::{Filtered, Judgement, MAX_BRIDGE_S, Normalisation, Preparation, Scaler};
 
 /// What one recording gave.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +27,10 @@ pub struct Cut {
     pub windows: Vec<(f64, &'static str, Vec<f32>)>,
     /// Windows not kept. One that fails several checks counts under the first.
     pub dropped: BTreeMap<String, usize>,
-    /// Missing samples, at the recording's rate.
+    /// Missing samples, at the recording's rate; without those that were filled in.
     pub missing: usize,
+    /// Samples in short losses that were filled in.
+    pub bridged: usize,
     /// Samples that fill no window, at the store's rate.
     pub left_over: usize,
     /// Whether amplitudes are in mV.
@@ -68,23 +63,15 @@ impl Cut {
     }
 }
 
-/// A stretch without missing samples.
-struct Stretch {
-    /// The samples as recorded, in [`Ready::mv`]; counted from the start of the part, at the recording's rate.
-    raw: Range<usize>,
-    /// Filtered and resampled.
-    ready: Vec<f64>,
-}
-
 /// A recording read and filtered, not yet cut.
 struct Ready {
     cut: Cut,
-    fs_hz: f64,
+    preparation: Preparation,
     /// Samples of the recording, in mV if calibrated.
     mv: Vec<f64>,
     /// The part of them that was asked for.
     part: Range<usize>,
-    stretches: Vec<Stretch>,
+    filtered: Filtered,
 }
 
 /// Reads the one channel of a recording that is to be used.
@@ -93,10 +80,11 @@ pub(super) fn open(item: &Item, settings: &PrepareSettings) -> Result<Recording>
     let options = ReadOptions {
         fs_hz: item.fs_hz.or(settings.fs_hz),
         unit: item.unit.clone().or_else(|| settings.unit.clone()),
-        time_column: None,
-        record: item.record.clone(),
+        time_column: item.time_column.clone().or_else(|| settings.time_column.clone()),
+        record: item.record.clone().or_else(|| settings.record.clone()),
         only: Some(wanted.map_or(Only::Ecg, |label| Only::Label(label.clone()))),
         strict: settings.strict,
+        text: item.text.or(&settings.text),
     };
     readers::open(&item.file, &options)
 }
@@ -169,41 +157,19 @@ fn ready(item: &Item, settings: &PrepareSettings) -> Result<Ready> {
     let part = part(item, total, fs_hz)?;
     let samples = &mv[part.clone()];
     cut.duration_s = samples.len() as f64 / fs_hz;
-    let runs = finite_runs(samples);
-    cut.missing = samples.len() - runs.iter().map(Range::len).sum::<usize>();
-    let filter = match &settings.filter {
-        Some(f) => {
-            let band = Band::Bandpass { low_hz: f.low_hz, high_hz: f.high_hz };
-            Some((butterworth(f.order, band, fs_hz)?, f.zero_phase))
-        }
-        None => None,
-    };
-    let resampler = Resampler::between(fs_hz, settings.rate_hz)?;
-    let mut stretches = Vec::new();
-    for run in runs {
-        let length = resampler.output_len(run.len());
-        let padding =
-            filter.as_ref().map_or(0, |(sos, zero_phase)| if *zero_phase { sos.default_padlen() } else { 0 });
-        if length < settings.window || run.len() <= padding {
-            cut.left_over += length;
-            continue;
-        }
-        let raw = &samples[run.clone()];
-        let ready = match &filter {
-            Some((sos, true)) => {
-                let y = zero_phase(sos, raw, padding)?;
-                resampler.apply_finite(&y[padding..padding + raw.len()])
-            }
-            Some((sos, false)) => {
-                let mut y = raw.to_vec();
-                SosFilter::settled_at(sos.clone(), raw[0])?.process(&mut y)?;
-                resampler.apply_finite(&y)
-            }
-            None => resampler.apply_finite(raw),
-        };
-        stretches.push(Stretch { raw: run, ready });
+    let preparation = settings.preparation();
+    let filtered = preparation.filter(samples, fs_hz)?;
+    cut.missing = filtered.missing;
+    cut.bridged = filtered.bridged.iter().map(Range::len).sum();
+    if cut.bridged > 0 {
+        cut.warnings.push(format!(
+            "{} missing samples were filled in, in {} losses of at most {:.0} ms",
+            cut.bridged,
+            filtered.bridged.len(),
+            1000.0 * MAX_BRIDGE_S
+        ));
     }
-    Ok(Ready { cut, fs_hz, mv, part, stretches })
+    Ok(Ready { cut, preparation, mv, part, filtered })
 }
 
 /// Cuts one recording. `subject` is the person's scaler, if windows are normalised by person; `quota` the most windows to
@@ -231,52 +197,22 @@ fn cut_or_flag(
     quota: usize,
     keep_flagged: bool,
 ) -> Result<Cut> {
-    let Ready { mut cut, fs_hz, mv, part, stretches } = ready(item, settings)?;
-    let offset_s = part.start as f64 / fs_hz;
+    let Ready { mut cut, preparation, mv, part, filtered } = ready(item, settings)?;
+    let offset_s = part.start as f64 / filtered.fs_hz;
     let samples = &mv[part];
     if !keep_flagged {
-        cut.content = (sha256_samples(samples), Sketch::of(samples, fs_hz));
+        cut.content = (sha256_samples(samples), Sketch::of(samples, filtered.fs_hz));
     }
-    let mut places: Vec<(&Stretch, Window)> = Vec::new();
-    for stretch in &stretches {
-        let Windows { windows, left_over, non_finite } =
-            windows(&stretch.ready, settings.window, settings.hop)?;
-        if non_finite > 0 {
-            return Err(Error::numeric("filtering overflows: the samples are too large")
-                .remedy("check the unit and the gain in the file's header"));
-        }
-        cut.left_over += left_over;
-        places.extend(windows.into_iter().map(|w| (stretch, w)));
-    }
+    let (candidates, left_over) =
+        preparation.candidates(samples, &filtered, cut.calibrated.then_some(1.0))?;
+    cut.left_over = left_over;
     let mut drop = |reason: String| *cut.dropped.entry(reason).or_insert(0usize) += 1;
-    let verdicts = match &settings.quality {
-        Some(gate) => {
-            let as_recorded = |(stretch, place): &(&Stretch, Window)| {
-                let raw = &samples[stretch.raw.clone()];
-                let first = (place.start_s(settings.rate_hz) * fs_hz).round() as usize;
-                let last = ((place.end_s(settings.rate_hz) * fs_hz).round() as usize).min(raw.len());
-                &raw[first.min(last)..last]
-            };
-            let windows: Vec<&[f64]> = places.iter().map(as_recorded).collect();
-            Some(gate.judge_all(&windows, fs_hz, cut.calibrated.then_some(1.0))?)
+    let mut kept = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        match candidate.quality {
+            Judgement::Failed(reason) if !keep_flagged => drop(reason.to_string()),
+            _ => kept.push(candidate),
         }
-        None => None,
-    };
-    // Seconds from the recording's start, quality and samples.
-    let mut kept: Vec<(f64, &'static str, &[f64])> = Vec::with_capacity(places.len());
-    for (i, (stretch, place)) in places.into_iter().enumerate() {
-        let reason = verdicts.as_ref().map(|v| v[i].reasons.first());
-        let quality = match reason {
-            None => "unchecked",
-            Some(None) => "ok",
-            Some(Some(reason)) if keep_flagged => reason.name(),
-            Some(Some(reason)) => {
-                drop(reason.to_string());
-                continue;
-            }
-        };
-        let start_s = offset_s + stretch.raw.start as f64 / fs_hz + place.start_s(settings.rate_hz);
-        kept.push((start_s, quality, &stretch.ready[place.range()]));
     }
     if kept.len() > quota {
         // Evenly spaced: of n windows those numbered floor(i n / quota).
@@ -292,28 +228,17 @@ fn cut_or_flag(
         }
     }
     let whole = match settings.normalisation {
-        Normalisation::Recording if !stretches.is_empty() => {
-            let parts: Vec<&[f64]> = stretches.iter().map(|s| s.ready.as_slice()).collect();
-            Some(Scaler::z_score_over(&parts)?)
-        }
+        Normalisation::Recording if !filtered.stretches.is_empty() => Some(filtered.scaler()?),
         Normalisation::Subject => subject.copied(),
         _ => None,
     };
-    for (start_s, quality, window) in kept {
-        let scaler = match settings.normalisation {
-            Normalisation::None => None,
-            Normalisation::Window => Some(Scaler::z_score(window)?),
-            _ => whole,
-        };
-        if scaler.is_some_and(|s| s.flat) {
-            drop("no variation to normalise by".into());
-            continue;
+    for candidate in kept {
+        match preparation.normalised(candidate.samples, whole.as_ref())? {
+            Some(scaled) => {
+                cut.windows.push((offset_s + candidate.start_s, candidate.quality.name(), scaled));
+            }
+            None => drop("no variation to normalise by".into()),
         }
-        let scaled = match scaler {
-            Some(scaler) => scaler.applied(window),
-            None => window.iter().map(|x| *x as f32).collect(),
-        };
-        cut.windows.push((start_s, quality, scaled));
     }
     Ok(cut)
 }
@@ -353,7 +278,7 @@ impl Moments {
 /// As [`cut`].
 pub fn moments(item: &Item, settings: &PrepareSettings) -> Result<Moments> {
     let mut all = Moments::default();
-    for stretch in ready(item, settings)?.stretches {
+    for stretch in ready(item, settings)?.filtered.stretches {
         let n = stretch.ready.len() as f64;
         let mean = stretch.ready.iter().sum::<f64>() / n;
         let squares = stretch.ready.iter().map(|x| (x - mean) * (x - mean)).sum();

@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::checkpoint::NewDir;
 use crate::data::content::thinning;
 use crate::data::index::Row;
 use crate::data::manifest::{
     Counts, Filter, Manifest, Processing, RecordingContent, Skipped, Source, sha256_file,
 };
+use crate::data::readers::text::TextOptions;
 use crate::data::recording::Unit;
-use crate::data::store::StoreWriter;
+use crate::data::store::{Store, StoreWriter};
 use crate::data::table::{Item, Items};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::signal::{Normalisation, QualitySettings, Scaler};
+use crate::signal::{BandPass, Normalisation, Preparation, QualitySettings, Scaler};
 
 pub mod cut;
 mod duplicates;
@@ -48,6 +50,12 @@ pub struct PrepareSettings {
     pub unit: Option<Unit>,
     /// Sampling rate of all files that give none, Hz.
     pub fs_hz: Option<f64>,
+    /// Record to read of files that hold several, for items that name none.
+    pub record: Option<String>,
+    /// Column of time stamps of text tables, for items that name none.
+    pub time_column: Option<String>,
+    /// How text tables are written, for items that do not say.
+    pub text: TextOptions,
     /// Most windows of one subject.
     pub max_per_subject: Option<usize>,
     /// Most windows of one data set.
@@ -74,6 +82,9 @@ impl Default for PrepareSettings {
             channel: None,
             unit: None,
             fs_hz: None,
+            record: None,
+            time_column: None,
+            text: TextOptions::default(),
             max_per_subject: None,
             max_per_dataset: None,
             skip_bad: false,
@@ -93,6 +104,23 @@ impl PrepareSettings {
             hop: self.hop,
             filter: self.filter.clone(),
             normalisation: self.normalisation.to_string(),
+        }
+    }
+
+    /// The same in the signal room's words.
+    pub fn preparation(&self) -> Preparation {
+        Preparation {
+            rate_hz: self.rate_hz,
+            filter: self.filter.as_ref().map(|f| BandPass {
+                order: f.order,
+                low_hz: f.low_hz,
+                high_hz: f.high_hz,
+                zero_phase: f.zero_phase,
+            }),
+            window: self.window,
+            hop: self.hop,
+            normalisation: self.normalisation,
+            quality: self.quality,
         }
     }
 
@@ -185,12 +213,28 @@ pub fn prepare(
     progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<Report> {
     settings.check()?;
+    prepare_into(StoreWriter::lock(target, settings.overwrite)?, items, settings, progress, |_, _, _| Ok(()))
+}
+
+/// [`prepare`] into a place that is locked already ([`StoreWriter::lock`]). `more` is called with the finished store before
+/// it takes its place, to write further files into its directory.
+///
+/// # Errors
+/// As [`prepare`], and what `more` returns.
+pub fn prepare_into(
+    place: NewDir,
+    items: &Items,
+    settings: &PrepareSettings,
+    progress: &mut dyn FnMut(Progress<'_>) -> bool,
+    more: impl FnOnce(&Report, &Store, &NewDir) -> Result<()>,
+) -> Result<Report> {
+    settings.check()?;
     if items.items.is_empty() {
         return Err(Error::data("there are no recordings to prepare"));
     }
     let doubts = checked(items, settings)?;
     let items_in_all = items.items.len();
-    let mut writer = StoreWriter::create(target, settings.window, &items.label_names, settings.overwrite)?;
+    let mut writer = StoreWriter::create_in(place, settings.window, &items.label_names, settings.overwrite)?;
     let scalers = subject_scalers(&items.items, settings)?;
     let quotas = quotas(&items.items, settings);
     let mut report = Report::default();
@@ -330,7 +374,7 @@ pub fn prepare(
             samples_sha256: k.samples,
             sketch: if step > 1 { k.sketch.thinned(step) } else { k.sketch },
         });
-    writer.finish(Manifest {
+    let manifest = Manifest {
         recordings: Some(recordings.collect()),
         format: String::new(),
         format_version: 0,
@@ -349,7 +393,8 @@ pub fn prepare(
         sources,
         notes,
         sha256: BTreeMap::new(),
-    })?;
+    };
+    writer.finish_with(manifest, |store, place| more(&report, store, place))?;
     Ok(report)
 }
 
@@ -374,7 +419,8 @@ fn strictly(doubts: Vec<String>, settings: &PrepareSettings) -> Result<Vec<Strin
 /// few enough that their windows, judged by these, take no more than some tens of MiB.
 fn batches(cuts: &[Result<cut::Cut>], window: usize) -> usize {
     let largest = cuts.iter().flatten().map(|c| c.windows.len()).max().unwrap_or(0).max(1);
-    (BATCH_BYTES / (largest * window * size_of::<f32>())).clamp(1, 4)
+    let bytes = largest.saturating_mul(window).saturating_mul(size_of::<f32>());
+    (BATCH_BYTES / bytes).clamp(1, 4)
 }
 
 /// Windows of one thread's share of a batch, in bytes.
@@ -448,9 +494,10 @@ fn quotas(items: &[Item], settings: &PrepareSettings) -> Vec<usize> {
         }
         for members in groups.values() {
             for (j, &i) in members.iter().enumerate() {
-                // Evenly spread remainder: the shares add up to the cap.
+                // Evenly spread remainder: the shares add up to the cap. No product of the cap, which may be any number.
                 let n = members.len();
-                let own = (j + 1) * cap / n - j * cap / n;
+                let (each, rest) = (cap / n, cap % n);
+                let own = each + (j + 1) * rest / n - j * rest / n;
                 quota[i] = quota[i].min(own);
             }
         }
@@ -486,22 +533,12 @@ fn subject_scalers<'a>(
 }
 
 fn gate_json(gate: Option<&QualitySettings>) -> serde_json::Value {
-    gate.map_or(serde_json::Value::Null, |q| {
-        serde_json::json!({
-            "min_length_s": q.min_length_s,
-            "flat_run_s": q.flat_run_s,
-            "max_flat_share": q.max_flat_share,
-            "clip_run_s": q.clip_run_s,
-            "max_clip_share": q.max_clip_share,
-            "min_peak_to_peak_mv": q.min_peak_to_peak_mv,
-            "max_peak_to_peak_mv": q.max_peak_to_peak_mv,
-            "max_spike_ratio": q.max_spike_ratio,
-            "min_beats": q.min_beats,
-            "min_heart_rate_bpm": q.min_heart_rate_bpm,
-            "max_heart_rate_bpm": q.max_heart_rate_bpm,
-            "min_template_correlation": q.min_template_correlation,
-            "min_kurtosis": q.min_kurtosis,
-            "max_powerline_share": q.max_powerline_share,
-        })
-    })
+    let object = |q: &QualitySettings| {
+        let value = |(name, v): (&str, f64)| {
+            let whole = name == "min_beats";
+            (name.to_string(), if whole { serde_json::json!(v as u64) } else { serde_json::json!(v) })
+        };
+        q.named().into_iter().map(value).collect::<serde_json::Map<_, _>>().into()
+    };
+    gate.map_or(serde_json::Value::Null, object)
 }

@@ -96,10 +96,13 @@ impl Kind {
     }
 }
 
-/// A text field of the header, trimmed; bytes that are no ASCII (Latin-1 occurs) become their Latin-1 character.
+/// A text field of the header, trimmed. Bytes that are no ASCII are UTF-8 if they are valid, else their Latin-1 character.
 fn field(bytes: &[u8], start: usize, len: usize) -> String {
     let raw = bytes.get(start..start.saturating_add(len)).unwrap_or(&[]);
-    let text: String = raw.iter().map(|b| char::from(*b)).collect();
+    let text = match std::str::from_utf8(raw) {
+        Ok(text) => text.to_string(),
+        Err(_) => raw.iter().map(|b| char::from(*b)).collect(),
+    };
     text.trim_matches([' ', '\0']).to_string()
 }
 
@@ -147,124 +150,176 @@ struct Signal {
     scale: std::result::Result<(f64, f64), String>,
 }
 
-fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> {
-    if bytes.len() < 256 {
-        return Err(Error::format(format!("{} bytes are less than an EDF header (256)", bytes.len())));
-    }
-    let kind = Kind::of(bytes).ok_or_else(|| {
-        Error::format("neither EDF (it does not begin with '0') nor BDF (255, 'BIOSEMI')").at("byte 0")
-    })?;
-    let count = integer(bytes, 252, 4, "the number of signals")?;
-    let count = usize::try_from(count).ok().filter(|c| (1..=MAX_SIGNALS).contains(c));
-    let count =
-        count.ok_or_else(|| Error::format("the number of signals is not in 1..9999").at("byte 252"))?;
-    let header_len = 256 * (count + 1);
-    if bytes.len() < header_len {
-        return Err(Error::format(format!(
-            "{count} signals need a header of {header_len} bytes, the file has {}",
-            bytes.len()
-        ))
-        .at("byte 252")
-        .remedy("the file is cut off or damaged"));
-    }
-    let claimed = integer(bytes, 184, 8, "the header's length")?;
-    if claimed != header_len as i64 {
-        return Err(Error::format(format!(
-            "the header claims {claimed} bytes, {count} signals make {header_len}"
-        ))
-        .at("byte 184"));
-    }
-    let duration_s = number(bytes, 244, "the duration of a record")?;
-    let reserved = field(bytes, 192, 44);
-    let signals = read_signals(bytes, count)?;
-    let mut warnings = Vec::new();
+/// The fixed part of the header and the signals' own.
+struct Header {
+    kind: Kind,
+    len: usize,
+    /// Records that the header claims; negative while recording.
+    claimed: i64,
+    duration_s: f64,
+    reserved: String,
+    signals: Vec<Signal>,
+    record_bytes: usize,
+}
 
-    let record_samples = signals.iter().try_fold(0usize, |a, s| a.checked_add(s.per_record));
-    let record_bytes = record_samples.and_then(|n| n.checked_mul(kind.width())).filter(|n| *n > 0);
-    let record_bytes = record_bytes.ok_or_else(|| Error::format("a record holds no samples"))?;
-    let data = &bytes[header_len..];
-    let present = data.len() / record_bytes;
-    let claimed = integer(bytes, 236, 8, "the number of records")?;
-    let records = match usize::try_from(claimed) {
-        Ok(claimed) => {
-            if present < claimed {
-                warnings.push(format!(
-                    "the header claims {claimed} records, the file holds {present}: it is cut off"
-                ));
-            }
-            claimed.min(present)
+impl Header {
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        if bytes.len() < 256 {
+            return Err(Error::format(format!("{} bytes are less than an EDF header (256)", bytes.len())));
         }
-        // -1 stands for "still recording".
-        Err(_) => {
-            warnings.push(format!("the header does not say how many records there are; {present} are read"));
-            present
+        let kind = Kind::of(bytes).ok_or_else(|| {
+            Error::format("neither EDF (it does not begin with '0') nor BDF (255, 'BIOSEMI')").at("byte 0")
+        })?;
+        let count = integer(bytes, 252, 4, "the number of signals")?;
+        if count == 0 {
+            return Err(Error::data("the file has no signals").at("byte 252"));
         }
-    };
-    let left = data.len() - records * record_bytes;
-    if left > 0 {
-        warnings.push(format!("{left} bytes after the last whole record were ignored"));
+        let count = usize::try_from(count).ok().filter(|c| (1..=MAX_SIGNALS).contains(c));
+        let count =
+            count.ok_or_else(|| Error::format("the number of signals is not in 1..9999").at("byte 252"))?;
+        let len = 256 * (count + 1);
+        if bytes.len() < len {
+            return Err(Error::format(format!(
+                "{count} signals need a header of {len} bytes, the file has {}",
+                bytes.len()
+            ))
+            .at("byte 252")
+            .remedy("the file is cut off or damaged"));
+        }
+        let claimed = integer(bytes, 184, 8, "the header's length")?;
+        if claimed != len as i64 {
+            return Err(Error::format(format!(
+                "the header claims {claimed} bytes, {count} signals make {len}"
+            ))
+            .at("byte 184"));
+        }
+        let signals = read_signals(bytes, count)?;
+        let record_samples = signals.iter().try_fold(0usize, |a, s| a.checked_add(s.per_record));
+        let record_bytes = record_samples.and_then(|n| n.checked_mul(kind.width())).filter(|n| *n > 0);
+        Ok(Self {
+            kind,
+            len,
+            claimed: integer(bytes, 236, 8, "the number of records")?,
+            duration_s: number(bytes, 244, "the duration of a record")?,
+            reserved: field(bytes, 192, 44),
+            signals,
+            record_bytes: record_bytes.ok_or_else(|| Error::format("a record holds no samples"))?,
+        })
     }
-    if records == 0 {
-        return Err(Error::data("the file holds no whole record").at(format!("byte {header_len}")));
-    }
-    let data = &data[..records * record_bytes];
 
-    let (annotations, onsets) = read_annotations(kind, data, record_bytes, &signals, &mut warnings);
-    let is_signal = |s: &&Signal| s.label != kind.annotations();
-    let labels: Vec<&str> = signals.iter().filter(is_signal).map(|s| s.label.as_str()).collect();
-    let only = options.pick(&labels)?;
-    if duration_s <= 0.0 {
-        return Err(Error::format(format!("a record lasts {duration_s} s")).at("byte 244"));
+    /// The signals that are no annotations.
+    fn recorded(&self) -> Vec<&Signal> {
+        self.signals.iter().filter(|s| s.label != self.kind.annotations()).collect()
     }
-    let gaps = if kind.discontinuous(&reserved) {
-        gap_records(&onsets, duration_s, records, &mut warnings)?
-    } else {
-        Vec::new()
-    };
-    let mut channels = Vec::new();
-    for (i, signal) in signals.iter().filter(is_signal).enumerate() {
-        if only.is_some_and(|o| o != i) {
-            continue;
+
+    /// The whole records in `data`, whatever the header claims: its number is wrong in files that were not closed
+    /// properly (0, -1, or the number at the last save). MNE goes by the size of the file as well.
+    fn records<'a>(&self, data: &'a [u8], warnings: &mut Vec<String>) -> Result<&'a [u8]> {
+        let present = data.len() / self.record_bytes;
+        if present == 0 {
+            return Err(Error::data("the file holds no whole record").at(format!("byte {}", self.len)));
         }
-        let (gain, offset) = match &signal.scale {
-            Ok(scale) => *scale,
-            Err(why) if only.is_some() => {
-                return Err(Error::format(format!("signal '{}': {why}", signal.label)));
-            }
-            Err(why) => {
-                warnings.push(format!("signal '{}' is left out: {why}", signal.label));
-                continue;
-            }
-        };
-        let fs_hz = signal.per_record as f64 / duration_s;
+        let seconds = |records: usize| records as f64 * self.duration_s;
+        match usize::try_from(self.claimed) {
+            Ok(claimed) if present < claimed => warnings.push(format!(
+                "the header claims {claimed} records, the file holds {present}: it is cut off"
+            )),
+            Ok(claimed) if present > claimed => warnings.push(format!(
+                "the header claims {claimed} records ({} s), the file holds {present} ({} s): all are read",
+                seconds(claimed),
+                seconds(present)
+            )),
+            Ok(_) => {}
+            // -1 stands for "still recording".
+            Err(_) => warnings
+                .push(format!("the header does not say how many records there are; {present} are read")),
+        }
+        let left = data.len() - present * self.record_bytes;
+        if left > 0 {
+            warnings.push(format!("{left} bytes after the last whole record were ignored"));
+        }
+        Ok(&data[..present * self.record_bytes])
+    }
+
+    /// The samples of `signal`, NaN in gaps.
+    fn channel(
+        &self,
+        signal: &Signal,
+        data: &[u8],
+        gaps: &[(usize, f64)],
+        options: &ReadOptions,
+    ) -> Result<Channel> {
+        let named = |why: String| Error::format(format!("signal '{}': {why}", signal.label));
+        let (gain, offset) = signal.scale.clone().map_err(named)?;
+        let fs_hz = signal.per_record as f64 / self.duration_s;
         if !(fs_hz > 0.0 && fs_hz <= MAX_FS_HZ) {
-            warnings.push(format!("signal '{}' is left out: its rate is {fs_hz} Hz", signal.label));
-            continue;
+            return Err(named(format!("its rate is {fs_hz} Hz")));
         }
+        let records = data.len() / self.record_bytes;
         let mut samples = Vec::with_capacity(records * signal.per_record);
         let mut due = gaps.iter().peekable();
-        for (r, record) in data.chunks_exact(record_bytes).enumerate() {
+        for (r, record) in data.chunks_exact(self.record_bytes).enumerate() {
             if let Some((_, start_s)) = due.next_if(|(at, _)| *at == r) {
                 // From the first sample, so that roundings do not add up.
                 let start = (start_s * fs_hz).round() as usize;
                 samples.resize(start.max(samples.len()), f64::NAN);
             }
-            let digital = kind.samples(signal.bytes(record, kind));
+            let digital = self.kind.samples(signal.bytes(record, self.kind));
             samples.extend(digital.map(|d| gain * (offset + f64::from(d))));
         }
         let own = Unit::parse(&signal.unit);
         let unit = if matches!(own, Unit::Unknown(_)) { options.unit.clone().unwrap_or(own) } else { own };
-        if i == only.unwrap_or(i) && only.is_some() {
-            options.agree_fs(fs_hz)?;
-        }
-        channels.push(Channel { label: signal.label.clone(), unit, fs_hz, samples });
+        Ok(Channel { label: signal.label.clone(), unit, fs_hz, samples })
     }
+}
+
+fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> {
+    let header = Header::parse(bytes)?;
+    let recorded = header.recorded();
+    if recorded.is_empty() {
+        return Err(Error::data("the file holds annotations only, no signal")
+            .remedy("give the file with the signals; a hypnogram lies beside its recording"));
+    }
+    if header.duration_s <= 0.0 {
+        return Err(Error::format(format!("a record lasts {} s", header.duration_s)).at("byte 244"));
+    }
+    let mut warnings = Vec::new();
+    let data = header.records(&bytes[header.len..], &mut warnings)?;
+    let records = data.len() / header.record_bytes;
+    let (annotations, onsets) =
+        read_annotations(header.kind, data, header.record_bytes, &header.signals, &mut warnings);
+    let gaps = if header.kind.discontinuous(&header.reserved) {
+        gap_records(&onsets, header.duration_s, records, &mut warnings)?
+    } else {
+        Vec::new()
+    };
+    let channels = match options.only {
+        None => {
+            let mut out = Vec::new();
+            for signal in recorded {
+                match header.channel(signal, data, &gaps, options) {
+                    Ok(channel) => out.push(channel),
+                    Err(e) => warnings.push(format!("{} is left out", e.what())),
+                }
+            }
+            out
+        }
+        Some(_) => {
+            let labels: Vec<&str> = recorded.iter().map(|s| s.label.as_str()).collect();
+            let mut channels = options
+                .choose(&labels, &mut warnings, |i| header.channel(recorded[i], data, &gaps, options))?;
+            for channel in &mut channels {
+                channel.fs_hz = options.rate_near(channel.fs_hz)?;
+            }
+            channels
+        }
+    };
     if channels.is_empty() {
         return Err(Error::data("the file holds no usable signal").remedy(warnings.join("; ")));
     }
     let patient = field(bytes, 8, 80);
     // EDF+ gives "code sex birthdate name"; plain EDF gives free text. X stands for "not known".
-    let subject = match ["EDF+", "BDF+"].iter().any(|p| reserved.starts_with(p)) {
+    let subject = match ["EDF+", "BDF+"].iter().any(|p| header.reserved.starts_with(p)) {
         true => patient.split(' ').next().map(str::to_string),
         false => Some(patient),
     };
@@ -277,6 +332,7 @@ fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Recording> 
         start: start_time(bytes),
         annotations,
         warnings,
+        ..Recording::default()
     })
 }
 

@@ -1,8 +1,10 @@
 //! A matrix in a MATLAB file as a recording.
 //!
 //! Which matrix is said by the record: a path as one would write it in MATLAB, `DREAMER.Data{1,2}.ECG.stimuli{3}` (see
-//! [`crate::data::matlab`]). Samples run along the longer dimension; the other holds channels, named `channel 1`, `channel
-//! 2`, ... (choose with `#2`). The rate must be given; the unit is unknown unless given.
+//! [`crate::data::matlab`]); without one it is the only matrix of the file. Samples run along the longer dimension; the
+//! other holds channels, named `channel 1`, `channel 2`, ... (choose with `#2`). Dimensions of length 1 are left out. The
+//! rate is that of a variable `fs` (`Fs`, `sfreq`, `srate`, `sampling_rate`, ...), or must be given; the unit is unknown
+//! unless given.
 //!
 //! Plain HDF5 reads the same way. Files of OpenSignals and biosignalsnotebooks keep a device's channels at
 //! `ADDRESS.raw.channel_1` (the address is the group's name, such as `00:07:80:3B:46:61`) and its rate as the attribute
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use super::{ReadOptions, Reader, stem};
+use super::{MAX_FS_HZ, ReadOptions, Reader, stem};
 use crate::data::matlab::{MatFile, MatOptions, is_hdf5, is_mat, open_mat};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::error::{Error, IoContext, Result};
@@ -67,66 +69,144 @@ impl Reader for Mat {
     }
     fn read(&self, path: &Path, options: &ReadOptions) -> Result<Recording> {
         let file = open_shared(path, options.strict)?;
-        let Some(record) = &options.record else {
-            let list: Vec<String> =
-                file.variables().iter().take(20).map(|v| format!("{} ({})", v.name, v.class)).collect();
-            return Err(Error::usage("which matrix of the file is the recording?").in_file(path).remedy(
-                format!(
-                    "name it as the record, for example x or x{{3}}; the variables are {}",
-                    list.join(", ")
-                ),
-            ));
-        };
-        let variable = record.split(['.', '{', '(']).next().unwrap_or(record);
-        let own = file.attribute(variable, "sampling rate").filter(|r| r.is_finite() && *r > 0.0);
-        if let Some(rate) = own {
-            options.agree_fs(rate).map_err(|e| e.in_file(path))?;
+        read(&file, path, options).map_err(|e| e.in_file(path))
+    }
+}
+
+/// Names of variables that hold a sampling rate, in lower case.
+const RATES: [&str; 10] = [
+    "fs",
+    "fs_hz",
+    "sfreq",
+    "srate",
+    "samplerate",
+    "sample_rate",
+    "samplingrate",
+    "sampling_rate",
+    "samplefreq",
+    "freq",
+];
+
+/// A matrix of numbers: where its samples run, and how many channels there are.
+struct Matrix {
+    channels: usize,
+    samples: usize,
+    /// Whether the channels are the first of the two dimensions.
+    by_row: bool,
+    /// Whether it has more than two dimensions, of which all but two are 1.
+    squeezed: bool,
+}
+
+impl Matrix {
+    /// The dimensions `dims` of `record` as samples and channels.
+    fn of(dims: &[usize], record: &str) -> Result<Self> {
+        let long: Vec<usize> = dims.iter().copied().filter(|d| *d != 1).collect();
+        let by = |d: &[usize]| d.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+        if dims.contains(&0) {
+            return Err(Error::data(format!("'{record}' is empty ({})", by(dims))));
         }
-        let fs_hz = own.or(options.checked_fs()?).ok_or_else(|| {
-            Error::usage("a matrix in a MATLAB file does not carry a sampling rate")
-                .in_file(path)
-                .remedy("give it: fs_hz = 256")
-        })?;
-        let info = file.info(record)?;
-        let ([rows, columns], true) = (&info.dims[..], info.class.is_numeric()) else {
-            return Err(
-                Error::data(format!("'{record}' is no matrix of numbers but {}", info.class)).in_file(path)
-            );
-        };
-        let (rows, columns) = (*rows, *columns);
-        if rows == 0 || columns == 0 {
-            return Err(Error::data(format!("'{record}' is empty ({rows}x{columns})")).in_file(path));
+        if long.len() > 2 {
+            return Err(Error::data(format!(
+                "'{record}' has {} dimensions ({}); a recording has samples and channels",
+                dims.len(),
+                by(dims)
+            ))
+            .remedy(format!("save one page as a matrix of its own: in MATLAB page = {record}(:,:,1)")));
         }
+        let squeezed = dims.len() > 2;
+        let (rows, columns) = match (&dims[..], &long[..]) {
+            ([rows, columns], _) => (*rows, *columns),
+            (_, [a, b]) => (*a, *b),
+            (_, [a]) => (*a, 1),
+            _ => (1, 1),
+        };
         let by_row = columns > rows;
-        let channels = rows.min(columns);
-        let labels: Vec<String> = (1..=channels).map(|c| format!("channel {c}")).collect();
-        let only = options.pick(&labels)?;
-        let unit = options.unit.clone().unwrap_or(Unit::Unknown(String::new()));
-        let wanted: Vec<usize> = (0..channels).filter(|c| only.is_none_or(|o| o == *c)).collect();
-        let samples: Vec<Vec<f64>> = if by_row && channels > 1 {
-            let all = file.value(record)?.into_numbers()?;
-            wanted.iter().map(|c| all.iter().skip(*c).step_by(channels).copied().collect()).collect()
-        } else if by_row {
-            vec![file.value(record)?.into_numbers()?]
-        } else {
-            wanted.iter().map(|c| file.column(record, *c)).collect::<Result<_>>()?
-        };
-        // Damage of this variable only: others may lie in the same file.
-        let mut warnings = file.warnings();
-        warnings.retain(|w| w.contains(&format!("'{variable}'")));
-        let channels = wanted.iter().zip(samples).map(|(c, samples)| Channel {
-            label: labels[*c].clone(),
-            unit: unit.clone(),
-            fs_hz,
-            samples,
-        });
-        Ok(Recording {
-            path: path.into(),
-            files: vec![path.into()],
-            record: format!("{}:{record}", stem(path)),
-            channels: channels.collect(),
-            warnings,
-            ..Recording::default()
+        Ok(Self { channels: rows.min(columns), samples: rows.max(columns), by_row, squeezed })
+    }
+
+    /// One channel.
+    fn channel(&self, file: &MatFile, record: &str, c: usize) -> Result<Vec<f64>> {
+        if !self.by_row && !self.squeezed {
+            return file.column(record, c);
+        }
+        let all = file.value(record)?.into_numbers()?;
+        Ok(match self.by_row {
+            true => all.iter().skip(c).step_by(self.channels).copied().collect(),
+            false => all[c * self.samples..(c + 1) * self.samples].to_vec(),
         })
     }
+}
+
+/// The variable that is the recording when none is named: the only one with more than one number.
+fn only_matrix(file: &MatFile) -> Result<String> {
+    let is_matrix = |v: &&crate::data::matlab::Variable| {
+        v.class.is_numeric()
+            && v.dims.iter().product::<usize>() > 1
+            && !RATES.contains(&v.name.to_lowercase().as_str())
+    };
+    let found: Vec<&crate::data::matlab::Variable> = file.variables().iter().filter(is_matrix).collect();
+    if let [one] = found[..] {
+        return Ok(one.name.clone());
+    }
+    let list: Vec<String> =
+        file.variables().iter().take(20).map(|v| format!("{} ({})", v.name, v.class)).collect();
+    let example = found.first().map_or("x", |v| &v.name);
+    Err(Error::usage("which matrix of the file is the recording?").remedy(format!(
+        "name it with --record (in a table column record), for example --record {example}, or x{{3}} for a cell; the \
+         variables are {}",
+        list.join(", ")
+    )))
+}
+
+fn read(file: &MatFile, path: &Path, options: &ReadOptions) -> Result<Recording> {
+    let record = match &options.record {
+        Some(record) => record.clone(),
+        None => only_matrix(file)?,
+    };
+    let variable = record.split(['.', '{', '(']).next().unwrap_or(&record);
+    let own = file.attribute(variable, "sampling rate").filter(|r| r.is_finite() && *r > 0.0);
+    let own = own.or_else(|| stored_rate(file));
+    let fs_hz = match own {
+        Some(rate) => options.rate_near(rate)?,
+        None => options.checked_fs()?.ok_or_else(|| {
+            Error::usage("a matrix in a MATLAB file does not carry a sampling rate")
+                .remedy("give it: --fs-hz 256, in a table column fs_hz")
+        })?,
+    };
+    let info = file.info(&record)?;
+    if !info.class.is_numeric() {
+        return Err(Error::data(format!("'{record}' is no matrix of numbers but {}", info.class)));
+    }
+    let matrix = Matrix::of(&info.dims, &record)?;
+    let labels: Vec<String> = (1..=matrix.channels).map(|c| format!("channel {c}")).collect();
+    let unit = options.unit.clone().unwrap_or(Unit::Unknown(String::new()));
+    let mut doubts = Vec::new();
+    let channels = options.choose(&labels, &mut doubts, |c| {
+        let samples = matrix.channel(file, &record, c)?;
+        Ok(Channel { label: labels[c].clone(), unit: unit.clone(), fs_hz, samples })
+    })?;
+    // Damage of this variable only: others may lie in the same file.
+    let mut warnings = file.warnings();
+    warnings.retain(|w| w.contains(&format!("'{variable}'")) || w.contains("cannot be followed"));
+    warnings.extend(doubts);
+    Ok(Recording {
+        path: path.into(),
+        files: vec![path.into()],
+        record: format!("{}:{record}", stem(path)),
+        channels,
+        warnings,
+        ..Recording::default()
+    })
+}
+
+/// The sampling rate that a variable of its own holds.
+fn stored_rate(file: &MatFile) -> Option<f64> {
+    let is_rate = |v: &&crate::data::matlab::Variable| {
+        RATES.contains(&v.name.to_lowercase().as_str())
+            && v.class.is_numeric()
+            && v.dims.iter().product::<usize>() == 1
+    };
+    let found = file.variables().iter().find(is_rate)?;
+    let value = file.value(&found.name).ok()?.into_numbers().ok()?;
+    value.first().copied().filter(|fs| *fs > 0.0 && *fs <= MAX_FS_HZ)
 }

@@ -8,16 +8,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::data::recording::{Recording, Unit};
+use crate::checkpoint::placeholder;
+use crate::data::recording::{self, Channel, Recording, Unit};
 use crate::error::{Error, IoContext, Result};
 
-pub mod csv;
 pub mod edf;
 pub mod mat;
 pub mod npy;
 pub mod npz;
 mod opensignals;
 pub mod packed;
+mod source;
+pub mod text;
 pub mod wfdb;
 
 /// What the user says about a file beyond what it says itself.
@@ -28,15 +30,17 @@ pub struct ReadOptions {
     pub fs_hz: Option<f64>,
     /// Unit of all channels that have none.
     pub unit: Option<Unit>,
-    /// Name (or `#number`) of the column with time stamps in a CSV.
+    /// Name (or `#number`) of the column with time stamps in a text table; `none` to ignore time stamps.
     pub time_column: Option<String>,
     /// Which record of a file that holds several (the packed format).
     pub record: Option<String>,
-    /// Read one channel only: the ECG by [`crate::data::recording::pick_ecg`], or this channel. Spares the memory of
-    /// the 20 others in an EEG file.
+    /// Read one channel only: the ECG (by [`crate::data::recording::pick_ecg`], but never a channel that cannot be one by
+    /// its samples while another can), or this channel. Spares the memory of the 20 others in an EEG file.
     pub only: Option<Only>,
     /// Whether damage that leaves the samples usable is an error, in formats that can tell (MATLAB).
     pub strict: bool,
+    /// How a text table is written, where that is not to be found out.
+    pub text: text::TextOptions,
 }
 
 /// Which single channel to read.
@@ -49,12 +53,45 @@ pub enum Only {
 }
 
 impl ReadOptions {
-    /// Index of the only channel to be read; None when all are wanted.
-    pub(crate) fn pick<S: AsRef<str>>(&self, labels: &[S]) -> Result<Option<usize>> {
+    /// Reads the channels that are wanted, each by `read`: all, the one named, or the one that is the ECG by name and
+    /// content. What is doubtful about the choice goes to `warnings`.
+    ///
+    /// # Errors
+    /// No such channel; whatever `read` meets.
+    pub(crate) fn choose<S: AsRef<str>>(
+        &self,
+        labels: &[S],
+        warnings: &mut Vec<String>,
+        mut read: impl FnMut(usize) -> Result<Channel>,
+    ) -> Result<Vec<Channel>> {
+        let labels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
         match &self.only {
-            None => Ok(None),
-            Some(Only::Ecg) => crate::data::recording::pick_ecg(labels, None).map(Some),
-            Some(Only::Label(label)) => crate::data::recording::pick_ecg(labels, Some(label)).map(Some),
+            None => (0..labels.len()).map(read).collect(),
+            Some(Only::Label(label)) => {
+                let i = recording::pick_ecg(&labels, Some(label))?;
+                let same = labels.iter().filter(|l| **l == labels[i]).count();
+                if same > 1 && !label.starts_with('#') {
+                    let number = i + 1;
+                    warnings.push(format!("{same} channels are called '{label}': #{number} is taken"));
+                }
+                Ok(vec![read(i)?])
+            }
+            Some(Only::Ecg) => {
+                let mut kept: Vec<(usize, Channel)> = Vec::new();
+                let i = recording::choose_ecg(&labels, warnings, |i| {
+                    let channel = read(i)?;
+                    let why_not = channel.no_ecg();
+                    // The first that can be one, and the first of all in case that none can, are held.
+                    if kept.is_empty()
+                        || (why_not.is_none() && kept.iter().all(|(_, c)| c.no_ecg().is_some()))
+                    {
+                        kept.push((i, channel));
+                    }
+                    Ok(why_not)
+                })?;
+                let found = kept.into_iter().find(|(k, _)| *k == i);
+                found.map(|(_, c)| vec![c]).ok_or_else(|| Error::data("no channel was read"))
+            }
         }
     }
 
@@ -69,14 +106,18 @@ impl ReadOptions {
         }
     }
 
-    /// `error` if the rate given by the user differs from the file's by more than 0.5 %.
-    pub(crate) fn agree_fs(&self, file_fs_hz: f64) -> Result<()> {
+    /// The rate to use for a file that says `file_fs_hz`: the user's where it agrees within 0.5 %, else the file's.
+    ///
+    /// # Errors
+    /// The two differ by more.
+    pub(crate) fn rate_near(&self, file_fs_hz: f64) -> Result<f64> {
         match self.checked_fs()? {
             Some(given) if (given - file_fs_hz).abs() > 0.005 * file_fs_hz => Err(Error::data(format!(
                 "the sampling rate given is {given} Hz, but the file says {file_fs_hz} Hz"
             ))
             .remedy("leave the rate out, or correct the file")),
-            _ => Ok(()),
+            Some(given) => Ok(given),
+            None => Ok(file_fs_hz),
         }
     }
 }
@@ -109,7 +150,7 @@ pub const READERS: [&dyn Reader; 9] = [
     &packed::Packed,
     &crate::data::datasets::case::Interpolated,
     &crate::data::datasets::yaad::Samples,
-    &csv::Csv,
+    &text::Csv,
 ];
 
 /// Finds the reader for a file, by content, then by extension.
@@ -123,6 +164,7 @@ pub fn find(path: &Path) -> Result<&'static dyn Reader> {
         if head.is_empty() {
             return Err(Error::format("the file is empty").in_file(path));
         }
+        placeholder::refuse(&head).map_err(|e| e.in_file(path))?;
     }
     if let Some(reader) = READERS.iter().find(|r| r.sniff(path, &head)) {
         return Ok(*reader);
@@ -143,7 +185,25 @@ pub fn find(path: &Path) -> Result<&'static dyn Reader> {
 /// # Errors
 /// As [`find`] and the format's [`Reader::read`].
 pub fn open(path: &Path, options: &ReadOptions) -> Result<Recording> {
-    find(path)?.read(path, options).map_err(|e| e.in_file(path))
+    open_named(path, options).map(|(recording, _)| recording)
+}
+
+/// [`open`], with the name of the format. `-` is standard input; of compressed files (`.gz`, and `.zip` that holds one
+/// recording) the content is read.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_named(path: &Path, options: &ReadOptions) -> Result<(Recording, String)> {
+    let Some(inner) = source::unpack(path)? else {
+        let reader = find(path)?;
+        return Ok((reader.read(path, options).map_err(|e| e.in_file(path))?, reader.name().to_string()));
+    };
+    // Messages and the list of files name what the user gave, not where it was unpacked.
+    let reader = find(inner.path()).map_err(|e| inner.renamed(e, path))?;
+    let mut recording = reader.read(inner.path(), options).map_err(|e| inner.renamed(e, path))?;
+    recording.path = path.to_path_buf();
+    recording.files = if source::is_stdin(path) { Vec::new() } else { vec![path.to_path_buf()] };
+    Ok((recording, format!("{} in {}", reader.name(), inner.what())))
 }
 
 /// Largest file that is read as a whole: 4 GiB.
@@ -160,7 +220,9 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>> {
             .in_file(path)
             .remedy("cut the recording into parts"));
     }
-    std::fs::read(path).with_file(path)
+    let bytes = std::fs::read(path).with_file(path)?;
+    placeholder::refuse(&bytes).map_err(|e| e.in_file(path))?;
+    Ok(bytes)
 }
 
 /// The file's name without directory and extension.

@@ -36,7 +36,9 @@ pub(super) fn recording(
     options: &ReadOptions,
 ) -> Result<Recording> {
     let fs_hz = options.checked_fs()?.ok_or_else(|| {
-        Error::usage("an array does not carry a sampling rate").in_file(path).remedy("give it: fs_hz = 256")
+        Error::usage("an array does not carry a sampling rate")
+            .in_file(path)
+            .remedy("give it: --fs-hz 256, in a table column fs_hz")
     })?;
     let mut warnings = Vec::new();
     if array.trailing_bytes > 0 {
@@ -52,20 +54,20 @@ pub(super) fn recording(
         return Err(Error::data(format!("shape {:?} holds no samples", array.shape)).in_file(path));
     }
     let labels: Vec<String> = (1..=channels).map(|c| format!("channel {c}")).collect();
-    let only = options.pick(&labels)?;
     let unit = options.unit.clone().unwrap_or(Unit::Unknown(String::new()));
-    let wanted = (0..channels).filter(|c| only.is_none_or(|o| o == *c));
-    let channels = wanted
-        .map(|c| Channel {
-            label: labels[c].clone(),
-            unit: unit.clone(),
-            fs_hz,
-            samples: match by_row {
-                true => array.values[c * samples..(c + 1) * samples].to_vec(),
-                false => array.values.iter().skip(c).step_by(columns).copied().collect(),
-            },
+    let channels = options
+        .choose(&labels, &mut warnings, |c| {
+            Ok(Channel {
+                label: labels[c].clone(),
+                unit: unit.clone(),
+                fs_hz,
+                samples: match by_row {
+                    true => array.values[c * samples..(c + 1) * samples].to_vec(),
+                    false => array.values.iter().skip(c).step_by(columns).copied().collect(),
+                },
+            })
         })
-        .collect();
+        .map_err(|e| e.in_file(path))?;
     Ok(Recording {
         path: path.into(),
         files: vec![path.into()],

@@ -8,6 +8,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::{ReadOptions, Reader, npy, stem};
+use crate::checkpoint::placeholder;
 use crate::data::npy::{Array, parse};
 use crate::data::recording::Recording;
 use crate::error::{Error, IoContext, Result};
@@ -31,7 +32,10 @@ pub fn array(path: &Path, name: &str) -> Result<Option<Array>> {
 type Archive = zip::ZipArchive<BufReader<File>>;
 
 fn open(path: &Path) -> Result<Archive> {
-    let file = File::open(path).with_file(path)?;
+    let mut file = File::open(path).with_file(path)?;
+    let mut head = Vec::new();
+    (&mut file).take(placeholder::HEAD as u64).read_to_end(&mut head).with_file(path)?;
+    placeholder::refuse(&head).map_err(|e| e.in_file(path))?;
     zip::ZipArchive::new(BufReader::new(file)).map_err(|e| Error::format(format!("zip: {e}")).in_file(path))
 }
 
@@ -77,7 +81,9 @@ impl Reader for Npz {
             _ => {
                 return Err(Error::usage("which array of the archive is the recording?")
                     .in_file(path)
-                    .remedy(format!("name it as the record; the arrays are: {list}")));
+                    .remedy(format!(
+                        "name it with --record (in a table column record); the arrays are: {list}"
+                    )));
             }
         };
         let array = entry(&mut archive, &name).map_err(|e| e.in_file(path))?.ok_or_else(|| {
@@ -88,8 +94,7 @@ impl Reader for Npz {
             let [rate] = rate.values[..] else {
                 return Err(Error::format("more than one value").at("array 'fs_hz'").in_file(path));
             };
-            options.agree_fs(rate).map_err(|e| e.in_file(path))?;
-            options.fs_hz = Some(rate);
+            options.fs_hz = Some(options.rate_near(rate).map_err(|e| e.in_file(path))?);
         }
         npy::recording(array, path, format!("{}:{name}", stem(path)), &options)
     }

@@ -10,6 +10,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::{ReadOptions, Reader};
+use crate::checkpoint::placeholder;
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::error::{Error, IoContext, Result};
 
@@ -50,7 +51,7 @@ impl Reader for Packed {
             };
             Error::usage(what).in_file(path).remedy(format!("name one, such as {}", shown.join(", ")))
         })?;
-        options.agree_fs(FS_HZ)?;
+        options.rate_near(FS_HZ)?;
         manifest.read(entry)
     }
 }
@@ -89,6 +90,16 @@ pub struct Manifest {
     path: PathBuf,
     /// The records in the order of the file.
     pub entries: Vec<Entry>,
+}
+
+/// The samples of a source, and how many there are.
+fn open_samples(path: &Path) -> Result<(File, u64)> {
+    let mut file = File::open(path).with_file(path)?;
+    let mut head = Vec::new();
+    (&mut file).take(placeholder::HEAD as u64).read_to_end(&mut head).with_file(path)?;
+    placeholder::refuse(&head).map_err(|e| e.in_file(path))?;
+    let have = file.metadata().with_file(path)?.len() / 2;
+    Ok((file, have))
 }
 
 impl Manifest {
@@ -163,7 +174,7 @@ impl Manifest {
             let have = match sizes.get(&entry.source) {
                 Some(have) => *have,
                 None => {
-                    let have = std::fs::metadata(&file).with_file(&file)?.len() / 2;
+                    let have = open_samples(&file)?.1;
                     sizes.insert(entry.source.clone(), have);
                     have
                 }
@@ -204,8 +215,7 @@ impl Manifest {
                 Error::data(format!("record '{}' holds no samples", entry.record)).in_file(&self.path)
             );
         }
-        let mut handle = File::open(&file).with_file(&file)?;
-        let have = handle.metadata().with_file(&file)?.len() / 2;
+        let (mut handle, have) = open_samples(&file)?;
         if entry.offset.checked_add(entry.samples).is_none_or(|end| end > have) {
             return Err(
                 Error::format(format!("record '{}' lies beyond the end", entry.record)).in_file(&file)

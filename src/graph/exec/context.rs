@@ -1,32 +1,29 @@
 //! [`ExecContext`]: what may help a pass beside the parameters.
 
-use super::Precision;
-use crate::graph::builder::Graph;
-use crate::graph::op::Id;
-use crate::graph::packed::{PackedWeights, Weights};
+use crate::graph::operation::{Precision, Site};
+use crate::graph::packed::{Packed, Weights};
 use crate::graph::plan::Plan;
 use crate::graph::pool::ThreadPool;
-use heartlore_kernels::Isa;
 
 /// What may help a pass beside the parameters. Neither changes a bit of the result.
 #[derive(Debug)]
 pub struct ExecContext<'a, T> {
-    /// Weights prepared from the same parameters; what is not there is packed in scratch, pass by pass.
-    pub prepared: Option<&'a PackedWeights<T>>,
+    /// Weights packed from the same parameters; what is not there is packed in scratch, pass by pass.
+    pub packed: Option<Packed<'a, T>>,
     /// Threads to share the operations of a forward pass that keeps nothing for a backward pass. To be called on one of
-    /// them ([`ThreadPool::lead`]).
-    pub team: Option<&'a ThreadPool>,
+    /// them ([`ThreadPool::run`]).
+    pub pool: Option<&'a ThreadPool>,
 }
 
 impl<T> ExecContext<'_, T> {
     /// No help.
-    pub const NONE: Self = Self { prepared: None, team: None };
+    pub const NONE: Self = Self { packed: None, pool: None };
 }
 
 impl<'a, T> ExecContext<'a, T> {
-    /// Prepared weights.
-    pub fn prepared(prepared: &'a PackedWeights<T>) -> Self {
-        Self { prepared: Some(prepared), team: None }
+    /// Packed weights.
+    pub fn packed(packed: Packed<'a, T>) -> Self {
+        Self { packed: Some(packed), pool: None }
     }
 }
 
@@ -37,20 +34,16 @@ impl<T> Clone for ExecContext<'_, T> {
 }
 impl<T> Copy for ExecContext<'_, T> {}
 
-/// The prepared weights of an operation; empty if there are none.
-pub(in crate::graph) fn panels<'a, T: Precision>(
-    aids: ExecContext<'a, T>,
-    graph: &Graph,
+/// The packed weights of an operation; empty if there are none.
+pub(super) fn packed_weights<'a, T: Precision>(
+    context: ExecContext<'a, T>,
+    site: Site<'_>,
     plan: &Plan,
-    isa: Isa,
-    id: Id,
     backward: bool,
-    params: &[T],
 ) -> &'a [T] {
-    match aids.prepared {
-        Some(prepared) => {
-            Weights::of(graph, plan, id).map_or(&[], |w| prepared.find(isa, &w, backward, params))
-        }
+    match context.packed {
+        Some(packed) => Weights::of(site.nodes, plan, site.id)
+            .map_or(&[], |weights| packed.find(site.isa, &weights, backward)),
         None => &[],
     }
 }

@@ -90,7 +90,7 @@ pub(super) fn open<'a, T: Real, const R: usize>(
 /// A gradient as an accumulator: cleared first if it was to be overwritten.
 pub(super) fn settled<T: Real>(gradient: Option<GradMut<'_, T>>) -> Option<&mut [T]> {
     gradient.map(|mut g| {
-        g.settle();
+        g.zero_unless_accumulating();
         g.data
     })
 }
@@ -113,7 +113,7 @@ pub(super) fn attention_gradients<'a, T: Real>(
         let disjoint =
             (0..3).filter(mine).all(|s| (0..s).filter(mine).all(|o| offset[s].abs_diff(offset[o]) >= width));
         if !(disjoint && blocks * width == stride[slot]) {
-            g.settle();
+            g.zero_unless_accumulating();
         }
         betas[slot] = g.beta;
         buffers[slot] = g.data;

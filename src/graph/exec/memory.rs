@@ -1,10 +1,11 @@
 //! What goes into a program's memory and comes out of it: inputs, kept values, wanted gradients.
 
-use super::{Exec, Precision};
+use super::Exec;
 use crate::error::{Error, Result};
 use crate::graph::aligned::Aligned;
-use crate::graph::op::{Id, Op};
-use crate::graph::plan::Step;
+use crate::graph::id::Id;
+use crate::graph::operation::{Precision, Role};
+use crate::graph::step::Step;
 use crate::graph::views::Location;
 
 impl<T: Precision> Exec<T> {
@@ -14,7 +15,7 @@ impl<T: Precision> Exec<T> {
         let mut filled = Aligned::zeros(self.arena.len());
         filled.fill(T::NAN);
         for (node, step) in self.graph.nodes().iter().zip(&self.plan.steps) {
-            if let (Op::Input | Op::Sinusoid, Location::Arena(r)) = (&node.op, &step.value) {
+            if let (Role::Input | Role::Constant, Location::Arena(r)) = (node.op.role(), &step.value) {
                 filled[r.clone()].copy_from_slice(&self.arena[r.clone()]);
             }
         }
@@ -26,9 +27,13 @@ impl<T: Precision> Exec<T> {
     /// # Errors
     /// If `id` is not an input of this program or the plan leaves it out.
     pub fn input_mut(&mut self, id: Id) -> Result<&mut [T]> {
-        match (self.graph.nodes().get(id.index()).map(|n| &n.op), self.plan.steps.get(id.index())) {
-            (Some(Op::Input), Some(Step { value: Location::Arena(r), .. })) => Ok(&mut self.arena[r.clone()]),
-            (Some(Op::Input), _) => Err(Error::usage(format!("exec: input {id} is not needed by this plan"))),
+        match (self.graph.nodes().get(id.index()).map(|n| n.op.role()), self.plan.steps.get(id.index())) {
+            (Some(Role::Input), Some(Step { value: Location::Arena(r), .. })) => {
+                Ok(&mut self.arena[r.clone()])
+            }
+            (Some(Role::Input), _) => {
+                Err(Error::usage(format!("exec: input {id} is not needed by this plan")))
+            }
             _ => Err(Error::usage(format!("exec: {id} is not an input"))),
         }
     }
@@ -53,7 +58,7 @@ impl<T: Precision> Exec<T> {
     /// # Errors
     /// If `id` is not an index input, the lengths differ, or a value reaches the bound.
     pub fn set_index(&mut self, id: Id, values: &[u32]) -> Result<()> {
-        let Some(Op::Index { bound }) = self.graph.nodes().get(id.index()).map(|n| &n.op) else {
+        let Some(bound) = self.graph.nodes().get(id.index()).and_then(|n| n.op.index_bound()) else {
             return Err(Error::usage(format!("exec: {id} is not an index input")));
         };
         let slot = &mut self.indices[self.plan.steps[id.index()].index.clone()];
@@ -64,7 +69,7 @@ impl<T: Precision> Exec<T> {
                 values.len()
             )));
         }
-        if let Some(i) = values.iter().position(|&v| v as usize >= *bound) {
+        if let Some(i) = values.iter().position(|&v| v as usize >= bound) {
             return Err(Error::data(format!(
                 "exec: index {id} element {i} is {}, the bound is {bound}",
                 values[i]
@@ -74,21 +79,26 @@ impl<T: Precision> Exec<T> {
         Ok(())
     }
 
-    /// A kept value after [`Exec::forward`].
+    /// A kept value after [`Exec::forward`]; of a parameter, the numbers of that pass.
     ///
     /// # Panics
-    /// If the plan was not asked to keep it (its memory may hold something else), or it is a parameter.
+    /// If the plan was not asked to keep it: its memory may hold something else.
     pub fn value(&self, id: Id) -> &[T] {
         let w = &self.plan.want;
         let kept = w.keep.contains(&id) || w.root == Some(id) || w.gradients.contains(&id);
-        let input = matches!(self.graph.node(id).op, Op::Input | Op::Sinusoid);
+        let constant = matches!(self.graph.node(id).op.role(), Role::Input | Role::Constant);
         match &self.plan.steps[id.index()].value {
-            Location::Arena(r) if kept || input => &self.arena[r.clone()],
+            Location::Arena(r) if kept || constant => &self.arena[r.clone()],
+            Location::Param(_) if kept => {
+                let of = self.plan.storage(id);
+                self.plan.copies.iter().find(|c| c.id == of).map_or(&[], |c| &self.arena[c.to.clone()])
+            }
             _ => panic!("exec: {id} is not kept by this plan; name it in OutputRequest::keep"),
         }
     }
 
-    /// A wanted gradient after [`Exec::backward`].
+    /// A wanted gradient after [`Exec::backward`]. Of a parameter it is that of this pass alone, while the pass adds to the
+    /// parameters' gradients that it is given.
     ///
     /// # Panics
     /// If the plan was not asked for it.

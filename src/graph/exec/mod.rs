@@ -1,30 +1,30 @@
-//! [`Exec`]: runs a planned program. One arm per operation fetches slices and calls one kernel; it computes nothing.
+//! [`Exec`]: runs a planned program. It walks the list and calls each operation's rule; it computes nothing.
 //!
 //! Everything is allocated in [`Exec::new`]; `forward` and `backward` allocate nothing.
 //!
-//! [`forward`] and [`backward`] hold the arms, [`gradients`] the slices a backward kernel writes, [`memory`] what is set and
-//! read between passes, [`aids`] what may help a pass, [`precision`] the number types.
+//! [`forward`] and [`backward`] hold the passes, [`memory`] what is set and read between them, [`context`] what may help a
+//! pass, [`speed`] what is worth doing on several threads.
 
 mod backward;
 mod context;
+mod fault;
 mod forward;
-mod gradients;
 mod memory;
-mod precision;
+mod speed;
 
 pub use context::ExecContext;
-pub(super) use context::panels;
-pub use precision::Precision;
+use context::packed_weights;
+pub(super) use fault::{Fault, FaultKind};
 
 use super::aligned::Aligned;
 use super::builder::Graph;
-use super::op::Op;
+use super::id::Id;
+use super::operation::{Forward, Precision, Role, Site};
+use super::parts::ThreadScratch;
 use super::plan::Plan;
-use super::split::{self, Benches};
-use super::views::Location;
 use crate::tensor::Shape;
-use heartlore_kernels::rng::{Dropout, Key};
-use heartlore_kernels::{Isa, embed};
+use heartlore_kernels::Isa;
+use heartlore_kernels::rng::Key;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -34,22 +34,43 @@ pub type ParamGrads<'a, T> = &'a mut [T];
 /// A program, its plan and its memory. Cheap to run, costly to make: keep one per worker.
 #[derive(Debug)]
 pub struct Exec<T> {
-    pub(super) graph: Arc<Graph>,
-    pub(super) plan: Arc<Plan>,
-    pub(super) isa: Isa,
-    pub(super) arena: Aligned<T>,
-    pub(super) indices: Vec<u32>,
+    graph: Arc<Graph>,
+    plan: Arc<Plan>,
+    settings: Settings,
+    arena: Aligned<T>,
+    indices: Vec<u32>,
+    /// Scratch of the threads of a pool, made when it first helps.
+    thread_scratch: ThreadScratch<T>,
+    /// What these threads share: packed keys and values.
+    shared: Aligned<T>,
+}
+
+/// How passes are run.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    isa: Isa,
     key: Key,
-    pub(super) dropout: bool,
-    /// Scratch of the threads of a team, made when it first helps.
-    pub(super) benches: Benches<T>,
-    /// What a team's threads share: packed keys and values.
-    pub(super) shared: Aligned<T>,
+    dropout: bool,
+}
+
+impl Settings {
+    /// Operation `i` under these settings.
+    fn site<'a>(self, graph: &'a Graph, plan: &'a Plan, i: usize) -> Site<'a> {
+        Site {
+            nodes: graph.nodes(),
+            steps: &plan.steps,
+            id: Id(i as u32),
+            isa: self.isa,
+            precision: plan.precision(),
+            key: Key { op: i as u32, ..self.key },
+            dropout: self.dropout,
+        }
+    }
 }
 
 impl<T: Precision> Clone for Exec<T> {
     fn clone(&self) -> Self {
-        Self { arena: self.arena.clone(), indices: self.indices.clone(), ..self.another() }
+        Self { arena: self.arena.clone(), indices: self.indices.clone(), ..self.clone_workspace() }
     }
 }
 
@@ -66,12 +87,10 @@ impl<T: Precision> Exec<T> {
     pub fn with_isa(graph: Arc<Graph>, plan: Arc<Plan>, isa: Isa) -> Self {
         assert_eq!(plan.steps.len(), graph.nodes().len(), "exec: the plan belongs to another program");
         let mut exec = Self {
-            isa,
+            settings: Settings { isa, key: Key::default(), dropout: false },
             arena: Aligned::zeros(plan.arena),
             indices: vec![0; plan.indices],
-            key: Key::default(),
-            dropout: false,
-            benches: Vec::new(),
+            thread_scratch: Vec::new(),
             shared: Aligned::zeros(0),
             graph,
             plan,
@@ -82,27 +101,28 @@ impl<T: Precision> Exec<T> {
 
     /// An executor of the same program with memory of its own: constants are there, inputs must be set.
     #[must_use]
-    pub fn another(&self) -> Self {
+    pub fn clone_workspace(&self) -> Self {
         let mut arena = Aligned::zeros(self.plan.arena);
-        for (_, range) in constants(&self.graph, &self.plan) {
+        for (_, _, range) in constants(&self.graph, &self.plan) {
             arena[range.clone()].copy_from_slice(&self.arena[range]);
         }
         Self {
             graph: Arc::clone(&self.graph),
             plan: Arc::clone(&self.plan),
-            isa: self.isa,
+            settings: self.settings,
             arena,
             indices: vec![0; self.plan.indices],
-            key: self.key,
-            dropout: self.dropout,
-            benches: Vec::new(),
+            thread_scratch: Vec::new(),
             shared: Aligned::zeros(0),
         }
     }
 
     fn fill_constants(&mut self) {
-        for (shape, range) in constants(&self.graph, &self.plan) {
-            embed::sinusoidal_table(shape.rows(), shape.last(), &mut self.arena[range]);
+        for (id, _, _) in constants(&self.graph, &self.plan) {
+            let site = self.settings.site(&self.graph, &self.plan, id.index());
+            let (arena, indices) = (&mut self.arena[..], &self.indices[..]);
+            let run = Forward { site, arena, indices, params: &[], panels: &[] };
+            site.node().op.rules::<T>().run_forward(run);
         }
     }
 
@@ -116,9 +136,16 @@ impl<T: Precision> Exec<T> {
             return;
         }
         assert_eq!(plan.steps.len(), graph.nodes().len(), "exec: the plan belongs to another program");
-        let same = constants(&self.graph, &self.plan).eq(constants(graph, plan));
+        let same = {
+            let what = |(id, shape, range): (Id, _, _)| (id, shape, range);
+            let before = constants(&self.graph, &self.plan).map(what);
+            let op = |graph: &Graph, id: Id| graph.node(id).op.clone();
+            before
+                .map(|(id, shape, range)| (op(&self.graph, id), shape, range))
+                .eq(constants(graph, plan).map(|(id, shape, range)| (op(graph, id), shape, range)))
+        };
         self.arena.grow(plan.arena);
-        self.benches.clear();
+        self.thread_scratch.clear();
         if self.indices.len() < plan.indices {
             self.indices.resize(plan.indices, 0);
         }
@@ -138,51 +165,25 @@ impl<T: Precision> Exec<T> {
     }
     /// The instruction set.
     pub fn isa(&self) -> Isa {
-        self.isa
+        self.settings.isa
     }
     /// Bytes of the arena and the indices.
     pub fn bytes(&self) -> usize {
         self.arena.len() * size_of::<T>() + self.indices.len() * size_of::<u32>()
     }
-    /// About how long a forward pass takes on a team of `threads`, as a part of its time on one thread: 1 if its operations
-    /// are too small to be shared.
-    pub fn share_of_time(&self, threads: usize) -> f64 {
-        split::share_of_time::<T>(&self.graph, &self.plan, self.isa, threads)
-    }
-
-    /// The time that a team takes to wake for a forward pass, as a part of that of the pass on one thread.
-    pub fn waking_time(&self) -> f64 {
-        split::waking_time(&self.graph, &self.plan)
-    }
     /// Names the random numbers of the passes to come: seed, step, and the batch number of the program's first sample.
     pub fn set_key(&mut self, seed: u64, step: u64, first_sample: u32) {
-        self.key = Key { seed, step, sample: first_sample, op: 0 };
+        self.settings.key = Key { seed, step, sample: first_sample, op: 0 };
     }
     /// Switches dropout on (training) or off (evaluation; the initial state).
     pub fn set_dropout(&mut self, on: bool) {
-        self.dropout = on;
-    }
-
-    fn dropout_of(&self, p: f64) -> Dropout {
-        if self.dropout && p > 0.0 { Dropout::new(p) } else { Dropout::NONE }
-    }
-
-    pub(super) fn key_of(&self, i: usize) -> Key {
-        Key { op: i as u32, ..self.key }
+        self.settings.dropout = on;
     }
 }
 
 /// The constants of a program: shape and place.
-fn constants<'a>(graph: &'a Graph, plan: &'a Plan) -> impl Iterator<Item = (&'a Shape, Range<usize>)> {
-    graph.nodes().iter().zip(&plan.steps).filter_map(|(node, step)| match (&node.op, &step.value) {
-        (Op::Sinusoid, Location::Arena(range)) => Some((&node.shape, range.clone())),
-        _ => None,
+fn constants<'a>(graph: &'a Graph, plan: &'a Plan) -> impl Iterator<Item = (Id, &'a Shape, Range<usize>)> {
+    graph.ids().zip(graph.nodes().iter().zip(&plan.steps)).filter_map(|(id, (node, step))| {
+        (node.op.role() == Role::Constant && step.live).then(|| (id, &node.shape, step.value.arena()))
     })
-}
-
-pub(super) fn arena_range(place: &Location) -> Range<usize> {
-    match place {
-        Location::Arena(r) => r.clone(),
-        Location::Param(_) | Location::Absent => 0..0,
-    }
 }

@@ -82,7 +82,7 @@ pub fn prediction_timeline(p: &PredictionTimeline<'_>) -> Svg {
         remarks.push(format!("{lost} windows without a finite probability or a valid time not drawn."));
     }
     windows.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
-    let above = windows.iter().filter(|w| w.probability >= p.threshold).count();
+    let above = windows.iter().filter(|w| crate::metrics::is_positive(w.probability, p.threshold)).count();
     let desc = format!(
         "Probability of {} for {} windows; {above} at or above the threshold {}.",
         p.positive,

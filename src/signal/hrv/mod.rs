@@ -9,7 +9,8 @@
 //! ```
 //!
 //! NN means normal to normal: [`NnSettings`] says which intervals are kept out as artefacts. What is left out is counted,
-//! never replaced; differences of successive intervals are taken only where both are there and one follows the other.
+//! never replaced; differences of successive intervals are taken only where both are there and one follows the other. A
+//! spectrum is `None` where intervals cover less than half of the series (Lomb-Scargle) or four fifths of it (Welch).
 //!
 //! Agreement with NeuroKit2 0.2.13 on the same beats is tested (`tests/hrv.rs`). Deliberate differences:
 //!

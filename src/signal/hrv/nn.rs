@@ -123,6 +123,11 @@ impl NnSeries {
             _ => 0.0,
         }
     }
+    /// Share of [`span_s`](Self::span_s) that intervals cover: 1 without gaps and without artefacts, 0 without intervals.
+    pub fn covered_share(&self) -> f64 {
+        let span_s = self.span_s();
+        if span_s > 0.0 { (self.intervals_ms.iter().sum::<f64>() / 1000.0 / span_s).min(1.0) } else { 0.0 }
+    }
     /// Pairs of intervals of which one follows the other.
     pub fn successive(&self) -> impl Iterator<Item = (f64, f64)> {
         let pairs = self.intervals_ms.windows(2).zip(self.follows.iter().skip(1));

@@ -16,6 +16,11 @@ const HF_SPAN_S: f64 = 60.0;
 const LF_SPAN_S: f64 = 120.0;
 const VLF_SPAN_S: f64 = 298.0;
 
+/// Least share of the series that intervals must cover. Welch's method draws a spline over what is missing, Lomb-Scargle
+/// leaves it out.
+const LOMB_COVERED: f64 = 0.5;
+const WELCH_COVERED: f64 = 0.8;
+
 /// Rate at which intervals are resampled for Welch's method, in Hz.
 const RESAMPLED_HZ: f64 = 4.0;
 /// Longest segment of Welch's method and longest stretch of one Lomb-Scargle spectrum: five minutes, the Task Force's
@@ -95,10 +100,15 @@ impl FrequencyDomain {
     }
 }
 
-/// The spectrum of a series up to 0.5 Hz; `None` if it is shorter than 60 s or has fewer than 16 intervals.
+/// The spectrum of a series up to 0.5 Hz; `None` if it is shorter than 60 s, has fewer than 16 intervals, or these cover less
+/// than half of it (for Welch's method, which needs even samples, four fifths).
 pub fn spectrum(nn: &NnSeries, method: SpectrumMethod) -> Option<Spectrum> {
     let (t, x) = (nn.ends_s(), nn.intervals_ms());
-    if nn.span_s() < HF_SPAN_S || x.len() < 16 {
+    let covered = match method {
+        SpectrumMethod::LombScargle => LOMB_COVERED,
+        SpectrumMethod::Welch => WELCH_COVERED,
+    };
+    if nn.span_s() < HF_SPAN_S || x.len() < 16 || nn.covered_share() < covered {
         return None;
     }
     match method {

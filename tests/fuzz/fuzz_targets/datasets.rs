@@ -1,5 +1,5 @@
 #![no_main]
-//! The text files of single data sets: CASE, YAAD and its labels.
+//! The text files of single data sets: CASE, YAAD and its labels, the columns of MAUS, the headers of LUDB.
 mod place;
 
 use std::fs;
@@ -17,7 +17,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     fs::write(&signal, bytes).expect("a temporary file");
     fs::write(&labels, bytes).expect("a temporary file");
     let _ = open(&signal, &ReadOptions::default());
-    if let Ok(set) = find("yaad") {
-        let _ = set.open(&folder, false);
+    fs::write(folder.join("inf_ecg.csv"), bytes).expect("a temporary file");
+    fs::write(folder.join("1.hea"), bytes).expect("a temporary file");
+    for name in ["yaad", "maus", "ludb"] {
+        if let Ok(set) = find(name) {
+            let _ = set.open(&folder, false);
+        }
     }
 });

@@ -1,9 +1,11 @@
 //! FLAC streams (RFC 9639), in which WFDB's formats 508, 516 and 524 hold their samples: as many channels as the file has
 //! signals, whole numbers of at most 8, 16 and 24 bits.
 //!
-//! Written by hand, although there are crates: `claxon` 0.4.3 is of 2020, allocates what a metadata block claims, up to
-//! 10 MiB, and fills it through `set_len`; the decoder of `symphonia` comes with the packet and format layers of an audio
-//! player. What a signal file needs is one loop over frames:
+//! Written by hand, although there are crates, judged again for 0.2: `claxon` 0.4.3 is of 2020, allocates what a metadata
+//! block claims, up to 10 MiB, and fills it through `set_len`, so the rule of these readers (nothing is allocated because a
+//! header says so) could not be kept; `symphonia-bundle-flac` brings the packet and format layers of an audio player, and
+//! hands out samples scaled to 32 bits from which the stored ones must be shifted back. What a signal file needs is one loop
+//! over frames, which the fuzzer and files of libFLAC (through wfdb-python) hold:
 //!
 //! * A **frame** holds a block of samples of every channel. Its header has a CRC-8, the whole frame a CRC-16; both are
 //!   checked, so changed bytes are noticed.

@@ -60,7 +60,8 @@ pub(super) struct Signal {
     pub(super) label: String,
 }
 
-pub(super) fn parse(text: &str) -> Result<Header> {
+/// Parses a header whose file is called `stem`.hea.
+pub(super) fn parse(text: &str, stem: &str) -> Result<Header> {
     // Comments and blank lines may stand anywhere, even between signal lines.
     let mut lines = text
         .lines()
@@ -70,9 +71,16 @@ pub(super) fn parse(text: &str) -> Result<Header> {
     let (number, line) = lines.next().ok_or_else(|| Error::format("the header holds no record line"))?;
     let bad = |what: String| Error::format(what).at(format!("line {number}"));
     let mut words = line.split_whitespace();
-    let record = words.next().unwrap_or("").to_string();
-    let count = words.next().and_then(|w| w.parse::<usize>().ok()).filter(|c| (1..=MAX_SIGNALS).contains(c));
+    let record = words.next().unwrap_or("");
+    // PTB-XL+ names its records with the folder that they came from, in which the last part is the file's own name.
+    let last = record.rsplit(['/', '\\']).next().unwrap_or("");
+    let is_path = last.len() < record.len() && (last == stem || !last.bytes().all(|b| b.is_ascii_digit()));
+    let record = if is_path { last } else { record }.to_string();
+    let count = words.next().and_then(|w| w.parse::<usize>().ok()).filter(|c| *c <= MAX_SIGNALS);
     let count = count.ok_or_else(|| bad("the second field is no number of signals".into()))?;
+    if count == 0 {
+        return Err(Error::data("the record holds annotations only, no signal").at(format!("line {number}")));
+    }
     let fs_hz = match words.next() {
         // rate[/counter frequency[(base counter)]]
         Some(word) => match word.split(['/', '(']).next().unwrap_or("").parse::<f64>() {
@@ -162,8 +170,9 @@ fn parse_signal(line: &str) -> Result<Signal> {
             number.parse().ok().filter(|v: &f64| v.is_finite()).ok_or_else(|| bad("gain", word))?;
         gain = if value == 0.0 { DEFAULT_GAIN } else { value };
         if let Some(base) = base {
-            let value = base.trim_end_matches(')').parse::<i32>();
-            baseline = Some(f64::from(value.map_err(|_| bad("baseline", word))?));
+            // Beyond 32 bits in some converted records; every whole number up to 2^53 is exact.
+            let value = base.trim_end_matches(')').parse::<i64>();
+            baseline = Some(value.map_err(|_| bad("baseline", word))? as f64);
         }
         if let Some(name) = name {
             unit = name.to_string();
@@ -171,13 +180,15 @@ fn parse_signal(line: &str) -> Result<Signal> {
     }
     let _adc_resolution = next();
     let zero = match next() {
-        Some(word) => word.parse::<i32>().map_err(|_| bad("ADC zero", word))?,
+        Some(word) => word.parse::<i64>().map_err(|_| bad("ADC zero", word))?,
         None => 0,
     };
     let initial = match next() {
-        Some(word) => word.parse::<i32>().map_err(|_| bad("initial value", word))?,
+        Some(word) => word.parse::<i64>().map_err(|_| bad("initial value", word))?,
         None => zero,
     };
+    // Only the differences of format 8 begin with it, and they wrap as the WFDB library's int does.
+    let initial = initial as i32;
     let checksum = match next() {
         Some(word) => Some(word.parse::<i64>().map_err(|_| bad("checksum", word))?),
         None => None,
@@ -185,7 +196,7 @@ fn parse_signal(line: &str) -> Result<Signal> {
     let _block_size = next();
     let label = rest.trim();
     let label = if label.is_empty() { file.clone() } else { label.to_string() };
-    let baseline = baseline.unwrap_or(f64::from(zero));
+    let baseline = baseline.unwrap_or(zero as f64);
     Ok(Signal { file, format, per_frame, skew, byte_offset, gain, baseline, unit, initial, checksum, label })
 }
 

@@ -71,22 +71,20 @@ struct Parts {
 
 fn read_header(hea: &Path) -> Result<Header> {
     let text: String = read_whole(hea)?.iter().map(|b| char::from(*b)).collect();
-    header::parse(&text).map_err(|e| e.in_file(hea))
+    header::parse(&text, &stem(hea)).map_err(|e| e.in_file(hea))
 }
 
 fn read_record(header: &Header, hea: &Path, options: &ReadOptions) -> Result<Recording> {
-    options.agree_fs(header.fs_hz)?;
     let mut parts = match &header.body {
         Body::Segments { signals, list } => segments::read(header, *signals, list, hea, options)?,
-        Body::Signals(list) => {
-            let labels: Vec<&str> = list.iter().map(|s| s.label.as_str()).collect();
-            let only = options.pick(&labels)?;
-            let wanted = |m: usize| only.is_none_or(|o| o == m);
-            let decoded = signals::decode(list, wanted, header.samples, header.fs_hz, hea, options)?;
-            let channels = decoded.channels.into_iter().map(|(_, c)| c).collect();
-            Parts { channels, files: decoded.files, warnings: decoded.warnings }
-        }
+        Body::Signals(list) => of_signals(header, list, hea, options)?,
     };
+    if options.only.is_some() || options.fs_hz.is_some() {
+        for channel in &mut parts.channels {
+            // The channel's own rate, which several samples in a frame multiply.
+            channel.fs_hz = options.rate_near(channel.fs_hz)?;
+        }
+    }
     if parts.channels.is_empty() {
         return Err(Error::data("the record holds no readable signal"));
     }
@@ -108,7 +106,32 @@ fn read_record(header: &Header, hea: &Path, options: &ReadOptions) -> Result<Rec
         start: header.start.clone(),
         annotations,
         warnings: parts.warnings,
+        ..Recording::default()
     })
+}
+
+/// The signals of a record of one segment.
+fn of_signals(header: &Header, list: &[header::Signal], hea: &Path, options: &ReadOptions) -> Result<Parts> {
+    if options.only.is_none() {
+        let decoded = signals::decode(list, |_| true, header.samples, header.fs_hz, hea, options)?;
+        let channels = decoded.channels.into_iter().map(|(_, c)| c).collect();
+        return Ok(Parts { channels, files: decoded.files, warnings: decoded.warnings });
+    }
+    let labels: Vec<&str> = list.iter().map(|s| s.label.as_str()).collect();
+    let mut doubts = Vec::new();
+    let mut read: Vec<(String, Vec<PathBuf>, Vec<String>)> = Vec::new();
+    let channels = options.choose(&labels, &mut doubts, |i| {
+        let decoded = signals::decode(list, |m| m == i, header.samples, header.fs_hz, hea, options)?;
+        let channel = decoded.channels.into_iter().next().map(|(_, c)| c);
+        let channel = channel.ok_or_else(|| Error::data("the record holds no readable signal"))?;
+        read.push((channel.label.clone(), decoded.files, decoded.warnings));
+        Ok(channel)
+    })?;
+    // Only what was met in the channel that is taken concerns it.
+    let own = read.into_iter().find(|r| channels.first().is_some_and(|c| c.label == r.0));
+    let (_, files, mut warnings) = own.unwrap_or_default();
+    warnings.extend(doubts);
+    Ok(Parts { channels, files, warnings })
 }
 
 fn in_seconds(a: &annotations::WfdbAnnotation, fs_hz: f64) -> Annotation {

@@ -35,8 +35,32 @@ pub(super) fn read(
     hea: &Path,
     options: &ReadOptions,
 ) -> Result<Parts> {
-    let mut parts = Parts::default();
-    let variable = list.first().is_some_and(|s| s.frames == 0);
+    let layout = checked_layout(header, count, list, hea)?;
+    if options.only.is_none() {
+        return gather(header, list, &layout, &(0..count).collect::<Vec<_>>(), hea, options);
+    }
+    let labels: Vec<&str> = layout.iter().map(|s| s.label.as_str()).collect();
+    let mut doubts = Vec::new();
+    let mut read: Vec<Parts> = Vec::new();
+    let channels = options.choose(&labels, &mut doubts, |i| {
+        let mut parts = gather(header, list, &layout, &[i], hea, options)?;
+        let channel = parts.channels.pop();
+        let channel = channel.ok_or_else(|| Error::data("the record holds no readable signal"))?;
+        parts.warnings.insert(0, channel.label.clone());
+        read.push(parts);
+        Ok(channel)
+    })?;
+    let own =
+        read.into_iter().find(|p| channels.first().is_some_and(|c| Some(&c.label) == p.warnings.first()));
+    let mut parts = own.unwrap_or_default();
+    parts.warnings.drain(..1.min(parts.warnings.len()));
+    parts.warnings.extend(doubts);
+    parts.channels = channels;
+    Ok(parts)
+}
+
+/// The signals of the record, from its layout or its first segment, once the list of segments is safe to follow.
+fn checked_layout(header: &Header, count: usize, list: &[Segment], hea: &Path) -> Result<Vec<Signal>> {
     let mut names = BTreeSet::new();
     for segment in list.iter().filter(|s| s.name != "~") {
         if !is_plain_name(&segment.name) {
@@ -59,9 +83,21 @@ pub(super) fn read(
             layout.len()
         )));
     }
-    let labels: Vec<&str> = layout.iter().map(|s| s.label.as_str()).collect();
-    let only = options.pick(&labels)?;
-    let wanted: Vec<usize> = (0..count).filter(|i| only.is_none_or(|o| o == *i)).collect();
+    Ok(layout)
+}
+
+/// The `wanted` signals of all segments, one after the other.
+fn gather(
+    header: &Header,
+    list: &[Segment],
+    layout: &[Signal],
+    wanted: &[usize],
+    hea: &Path,
+    options: &ReadOptions,
+) -> Result<Parts> {
+    let count = layout.len();
+    let mut parts = Parts::default();
+    let variable = list.first().is_some_and(|s| s.frames == 0);
     let mut lines: Vec<Line> = wanted.iter().map(|&i| Line::of(&layout[i], header.fs_hz, options)).collect();
     let mut frames = 0usize;
     for segment in list.iter().skip(usize::from(variable)) {

@@ -46,11 +46,20 @@ pub(super) fn decode(
             out.warnings.push("a signal without a file was left out".into());
             continue;
         }
-        if !is_plain_name(file) {
+        // Whatever folder a header names, only its own is looked into (PTB-XL+ names the one its files came from).
+        let plain = file.rsplit(['/', '\\']).next().unwrap_or("");
+        if !is_plain_name(plain) {
             return Err(Error::format(format!("'{}' is no name of a signal file", file.escape_default()))
                 .remedy("signal files must lie beside the header"));
         }
-        let path = hea.with_file_name(file);
+        let path = hea.with_file_name(plain);
+        if plain != file && !path.is_file() {
+            return Err(Error::format(format!(
+                "the header names '{}', and there is no '{plain}' beside it",
+                file.escape_default()
+            ))
+            .remedy("put the signal file beside the header: nothing outside its folder is opened"));
+        }
         let bytes = read_whole(&path)?;
         out.files.push(path.clone());
         let lead = &signals[members[0]];

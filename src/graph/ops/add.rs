@@ -1,0 +1,82 @@
+//! a + b.
+
+use crate::error::Result;
+use crate::graph::builder::Graph;
+use crate::graph::formula::Formula;
+use crate::graph::id::{Id, SlotsMut, slots};
+use crate::graph::number::Number;
+use crate::graph::operation::{
+    Backward, BackwardSlices, Forward, ForwardSlices, Operation, Reads, Rules, Shapes, Site, Team,
+};
+use crate::graph::parts::{Cuts, EACH};
+use heartlore_kernels::{Real, elementwise};
+
+const NAME: &str = "add";
+
+/// a + b.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Add {
+    /// Any shape.
+    pub a: Id,
+    /// The same shape.
+    pub b: Id,
+}
+
+impl Graph {
+    /// a + b, same shape.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn add(&mut self, a: Id, b: Id) -> Result<Id> {
+        let s = self.valid(a)?.clone();
+        self.expect(NAME, "b", b, &s, "as a")?;
+        self.push(Add { a, b }, s)
+    }
+}
+
+impl Operation for Add {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+    fn inputs_mut(&mut self) -> SlotsMut<'_> {
+        slots([Some(&mut self.a), Some(&mut self.b)])
+    }
+    fn code(&self, _s: Shapes<'_>, v: &dyn Fn(Id) -> String) -> String {
+        format!("g.add({}, {})?", v(self.a), v(self.b))
+    }
+    fn backward_reads(&self) -> Reads {
+        Reads::NOTHING
+    }
+    fn flops(&self, s: Shapes<'_>) -> (u64, u64) {
+        let n = s.result().elements() as u64;
+        (n, 2 * n)
+    }
+}
+
+impl Rules for Add {
+    fn forward<T: Real>(&self, run: Forward<'_, T>) {
+        let site = run.site;
+        let ForwardSlices { y, inputs: [a, b], .. } = run.open([Some(self.a), Some(self.b)]);
+        elementwise::add(site.isa, a, b, y);
+    }
+    fn formula<N: Number>(&self, _s: Shapes<'_>, at: &Formula<'_, N>) -> Vec<N> {
+        at.x(self.a).iter().zip(at.x(self.b)).map(|(&a, &b)| a + b).collect()
+    }
+    fn backward<T: Real>(&self, run: Backward<'_, T>) {
+        let site = run.site;
+        let BackwardSlices { to: [da, db, ..], dy, .. } = run.open([]);
+        elementwise::add_backward(site.isa, dy, da, db);
+    }
+
+    fn cuts<T: Real>(&self, site: Site<'_>, threads: usize) -> Option<Cuts> {
+        Some(Cuts::new(site.shapes().result().elements(), EACH, threads, true))
+    }
+    fn forward_parts<T: Real>(&self, run: Forward<'_, T>, team: Team<'_, T>) -> bool {
+        let isa = run.site.isa;
+        let ForwardSlices { y, inputs: [a, b], .. } = run.open([Some(self.a), Some(self.b)]);
+        team.workers.by_rows(team.cuts, y, |part, y, _| {
+            elementwise::add(isa, &a[part.clone()], &b[part], y);
+        });
+        true
+    }
+}
