@@ -140,8 +140,13 @@ fn finetuning_says_whether_pretraining_saw_the_people_tested() {
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     config["card"].as_object_mut().unwrap().remove("people");
     fs::write(&path, config.to_string()).unwrap();
+    fs::remove_file(p.path("all/model/provenance.json")).unwrap();
     let out = p.ok(&fine("--init all/model --out unknown"));
-    assert!(String::from_utf8(out.stderr).unwrap().contains("is not known"));
+    assert!(
+        String::from_utf8(out.stderr)
+            .unwrap()
+            .contains("Cannot tell whether pre-training saw any of the 5 people")
+    );
     assert_eq!(p.json("unknown/run.json")["initial_weights"]["seen_before"], Value::Null);
     assert_eq!(p.json("unknown/model/config.json")["card"]["people"], Value::Null);
 }

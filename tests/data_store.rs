@@ -46,6 +46,7 @@ fn manifest() -> Manifest {
         labels: vec![],
         counts: Counts::default(),
         sources: vec![],
+        recordings: None,
         notes: vec!["a note".into()],
         sha256: BTreeMap::new(),
     }

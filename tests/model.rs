@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use heartlore::checkpoint::json::Value;
 use heartlore::checkpoint::{TensorView, safetensors};
+use heartlore::data::content::Sketch;
 use heartlore::error::Kind;
 use heartlore::graph::{Exec, OutputRequest, Plan};
+use heartlore::model::provenance::{Naming, SeenRecording};
 use heartlore::model::{
-    BandPass, CONFIG, Card, Output, PREPROCESSOR, Preprocessing, QualityGate, README, Task, WEIGHTS,
+    BandPass, CONFIG, Card, Output, PREPROCESSOR, PROVENANCE, Preprocessing, Provenance, QualityGate, README,
+    Task, WEIGHTS,
 };
 use heartlore::nn::{self, Activation, EncoderNorm, MaskConfig, ModelConfig, NormOrder, Pooling, Positions};
 use heartlore::signal::{Normalisation, QualitySettings, Rng};
@@ -78,6 +81,29 @@ fn edit(dir: &Path, file: &str, from: &str, to: &str) {
     fs::write(&path, text.replacen(from, to, 1)).unwrap();
 }
 
+fn provenance() -> Provenance {
+    let samples: Vec<f64> = (0..4000).map(|i| f64::from(i * i % 997)).collect();
+    let recording = SeenRecording {
+        dataset: "set".into(),
+        subject: "a".into(),
+        record: "r".into(),
+        naming: Naming::Table,
+        labelled: true,
+        files: vec!["00ff".into()],
+        samples: None,
+        sketch: Sketch::of(&samples, 128.0),
+    };
+    Provenance {
+        recordings: vec![
+            recording.clone(),
+            SeenRecording { subject: "b".into(), samples: Some("12".into()), ..recording },
+        ],
+        complete: true,
+        labelled_people: Some([("set".to_string(), ["a".to_string()].into())].into()),
+        labelled_complete: false,
+    }
+}
+
 #[test]
 fn everything_comes_back_to_the_bit() {
     let card = Card {
@@ -90,6 +116,7 @@ fn everything_comes_back_to_the_bit() {
             [("set".to_string(), ["a", "b \"c\""].map(String::from).into()), ("empty".into(), [].into())]
                 .into(),
         ),
+        provenance: provenance(),
     };
     for task in [Task::Pretrained, classifier()] {
         let model = Model::init(small(), task, 3)
@@ -108,7 +135,7 @@ fn everything_comes_back_to_the_bit() {
         }
         // Saving what was loaded writes the same files.
         let (_home2, dir2) = saved(&again);
-        for name in [CONFIG, WEIGHTS, PREPROCESSOR, README] {
+        for name in [CONFIG, WEIGHTS, PREPROCESSOR, PROVENANCE, README] {
             assert_eq!(fs::read(dir.join(name)).unwrap(), fs::read(dir2.join(name)).unwrap(), "{name}");
         }
     }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::rc::Rc;
 
 use clap::FromArgMatches;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -29,6 +30,34 @@ pub struct Context {
     pub started_s: f64,
     /// Every flag of this command with its value.
     pub config: RefCell<Config>,
+    /// With `--json`: what was said so far, to be part of the one document.
+    said: Rc<RefCell<Said>>,
+}
+
+/// Notes and warnings of a command that prints one document.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    notes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Said {
+    /// Adds both lists to a document that is an object, to lists of the same name where it has them.
+    fn add_to(self, document: &mut serde_json::Value) -> bool {
+        let Some(document) = document.as_object_mut() else {
+            return self.notes.is_empty() && self.warnings.is_empty();
+        };
+        for (key, lines) in [("notes", self.notes), ("warnings", self.warnings)] {
+            let list = document.entry(key).or_insert_with(|| serde_json::Value::Array(Vec::new()));
+            let Some(list) = list.as_array_mut() else { continue };
+            for line in lines.into_iter().map(serde_json::Value::String) {
+                if !list.contains(&line) {
+                    list.push(line);
+                }
+            }
+        }
+        true
+    }
 }
 
 impl Context {
@@ -42,6 +71,7 @@ impl Context {
             command_line: command_line(argv),
             started_s: now_s(),
             config: RefCell::new(config),
+            said: Rc::default(),
         }
     }
 
@@ -58,7 +88,11 @@ impl Context {
         let matches = program.clone().try_get_matches_from(&argv).map_err(bad)?;
         let cli = super::Cli::from_arg_matches(&matches).map_err(bad)?;
         let config = RefCell::new(Config::of(&program, &matches));
-        Ok((cli.command, Self { command_line: command_line(&argv), started_s: now_s(), config, ..*self }))
+        let said = Rc::clone(&self.said);
+        Ok((
+            cli.command,
+            Self { command_line: command_line(&argv), started_s: now_s(), config, said, ..*self },
+        ))
     }
 
     /// Every flag of this command with its value in force, as JSON: for commands that leave no configuration file.
@@ -74,12 +108,21 @@ impl Context {
         crate::checkpoint::write_bytes(&dir.join(name), self.config.borrow().to_toml().as_bytes())
     }
 
-    /// Prints a result: `json()` with `--json`, else `text`.
+    /// Prints a result: `json()` with `--json`, with all notes and warnings in it, else `text`.
     ///
     /// # Errors
     /// Standard output cannot be written.
     pub fn result(&self, text: &str, json: impl FnOnce() -> serde_json::Value) -> Result<()> {
-        if self.json { self.out(&format!("{:#}\n", json())) } else { self.out(text) }
+        if !self.json {
+            return self.out(text);
+        }
+        let mut document = json();
+        let said = self.said.take();
+        if !said.clone().add_to(&mut document) {
+            // A document that is a list has no place for them.
+            self.said.replace(said);
+        }
+        self.out(&format!("{document:#}\n"))
     }
 
     /// Writes raw text to standard output.
@@ -91,21 +134,32 @@ impl Context {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::io("standard output", e))
     }
 
-    /// A note to the user on standard error, unless `--quiet`.
+    /// What was said and is in no document yet.
+    pub(super) fn take_said(&self) -> Said {
+        self.said.take()
+    }
+
+    /// A note to the user on standard error, unless `--quiet`; with `--json` a part of the document.
     pub fn note(&self, text: impl AsRef<str>) {
-        if !self.quiet {
+        if self.json {
+            self.said.borrow_mut().notes.push(text.as_ref().to_string());
+        } else if !self.quiet {
             eprint_line(text.as_ref());
         }
     }
 
-    /// A warning on standard error, also with `--quiet`.
+    /// A warning on standard error, also with `--quiet`; with `--json` a part of the document.
     pub fn warn(&self, text: impl AsRef<str>) {
-        eprint_line(&format!("warning: {}", text.as_ref()));
+        if self.json {
+            self.said.borrow_mut().warnings.push(text.as_ref().to_string());
+        } else {
+            eprint_line(&format!("warning: {}", text.as_ref()));
+        }
     }
 
-    /// A progress bar over `total` steps on standard error; invisible when it is no terminal, or with `--quiet`.
+    /// A progress bar over `total` steps on standard error; invisible when it is no terminal, or with `--quiet` or `--json`.
     pub fn progress(&self, total: u64, what: &str) -> ProgressBar {
-        let visible = self.stderr_terminal && !self.quiet;
+        let visible = self.stderr_terminal && !self.quiet && !self.json;
         let target =
             if visible { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
@@ -118,10 +172,10 @@ impl Context {
     }
 }
 
-/// The message of a failed command on standard error.
-pub(super) fn print_error(error: &Error, json: bool) {
+/// The message of a failed command on standard error; with `--json` one document, with what was said before.
+pub(super) fn print_error(error: &Error, json: bool, said: Said) {
     if json {
-        let value = serde_json::json!({ "error": {
+        let mut value = serde_json::json!({ "error": {
             "kind": format!("{:?}", error.kind()).to_lowercase(),
             "exit_code": error.exit_code(),
             "file": error.file().map(|f| f.display().to_string()),
@@ -133,10 +187,17 @@ pub(super) fn print_error(error: &Error, json: bool) {
             "found": error.fields().found,
             "remedy": error.fields().remedy,
         }});
+        said.add_to(&mut value);
         eprint_line(&format!("{value:#}"));
     } else {
         eprint_line(&format!("error: {error}"));
     }
+}
+
+/// What a command said that ended well and printed no document it could be part of.
+pub(super) fn print_said(said: &Said) {
+    said.notes.iter().for_each(|n| eprint_line(n));
+    said.warnings.iter().for_each(|w| eprint_line(&format!("warning: {w}")));
 }
 
 /// Whether `error` says that the reader of standard output went away.

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::write_bytes;
-use crate::cli::people::InitProvenance;
 use crate::cli::pretrain::is_simulated;
 use crate::cli::rundir::{self, curves, provenance};
 use crate::cli::{Context, reports, simulate};
+use crate::data::names::{class_key, is_missing, obvious_class};
 use crate::data::store::Store;
 use crate::error::{Error, IoContext, Result};
 use crate::evaluate::{
-    self as evaluation, Baseline, Evaluation, FoldRows, Metric, Predictions, Settings, Study, fit_baselines,
-    statements,
+    self as evaluation, Baseline, Evaluation, FoldRows, Mark, Metric, Predictions, Settings, Study,
+    fit_baselines, statements,
 };
+use crate::model::InitProvenance;
 use crate::report::{NoticeKind, Report, Tile};
 
 const EXAMPLES: &str = "\
@@ -21,7 +22,7 @@ Examples:
   heartlore evaluate predictions.csv --out evaluation
   heartlore evaluate runs/fine --resamples 10000 --json
 
-predictions.csv needs the columns subject, label (0 or 1) and probability. Beside report.html and metrics.json there will be
+predictions.csv needs the columns subject, label (1 and 0, True and False, 1.0 and 0.0, or names) and probability. Beside report.html and metrics.json there will be
 evaluate.toml with every flag as it was in force; --config takes it back. It is not called config.toml because a run
 directory has one already, of finetune.";
 
@@ -55,6 +56,10 @@ pub struct Args {
     /// Seed of the bootstrap
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Value of the column label that is the positive class, for a CSV [default: that of an obvious pair, such as 1 of 1/0
+    /// or true of true/false, or --positive-name if the labels are the two names]
+    #[arg(long)]
+    pub positive: Option<String>,
     /// What to call the positive class, for a CSV
     #[arg(long, default_value = "positive")]
     pub positive_name: String,
@@ -98,6 +103,9 @@ pub struct SplitFile {
 /// Says in an evaluation whether people who are tested had been seen in pre-training.
 pub(crate) fn report_init_provenance(judged: &mut Evaluation, split: &SplitFile) {
     let Some(start) = &split.start else { return };
+    if let Some(sentence) = start.label_leak() {
+        judged.mark(Mark { short: "LEAK: labels seen before".into(), sentence });
+    }
     let (sentence, is_warning) = start.sentence();
     judged.say(sentence, is_warning);
 }
@@ -114,7 +122,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             .in_file(&args.input)
             .remedy("give the run directory of a finished `heartlore finetune`, or a CSV"));
     }
-    let p = read_predictions(&table)?;
+    let names = (args.positive_name.as_str(), args.negative_name.as_str());
+    let (p, unlabelled) = read_predictions(&table, args.positive.as_deref(), names)?;
+    if unlabelled > 0 {
+        context.note(format!("{unlabelled} lines have no label; they are left out"));
+    }
     let mut settings = Settings {
         threshold: args.threshold,
         resamples: args.resamples,
@@ -282,8 +294,15 @@ pub(crate) fn read_split(run: &Path) -> Result<SplitFile> {
 /// Reads a table of predictions: columns `subject`, `label`, `probability`, and optionally `row`, `dataset`, `fold`.
 ///
 /// # Errors
-/// Missing columns (those there are are named), values that are no labels or probabilities, each with its line.
-pub(crate) fn read_predictions(path: &Path) -> Result<Predictions> {
+/// Missing columns (those there are are named), values that are no labels or probabilities, each with its line; labels that
+/// do not say which is the positive class.
+///
+/// Returns also how many lines have no label and were left out.
+pub(crate) fn read_predictions(
+    path: &Path,
+    positive: Option<&str>,
+    names: (&str, &str),
+) -> Result<(Predictions, usize)> {
     let file = std::fs::File::open(path).with_file(path)?;
     let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(file);
     let bad = |e: csv::Error| {
@@ -304,6 +323,8 @@ pub(crate) fn read_predictions(path: &Path) -> Result<Predictions> {
     let (subject, label, probability) = (need("subject")?, need("label")?, need("probability")?);
     let (row, dataset, fold) = (column("row"), column("dataset"), column("fold"));
     let mut p = Predictions::default();
+    let mut labels = Vec::new();
+    let mut unlabelled = 0;
     for record in reader.records() {
         let r = record.map_err(bad)?;
         let line = r.position().map_or(0, |p| p.line());
@@ -311,11 +332,11 @@ pub(crate) fn read_predictions(path: &Path) -> Result<Predictions> {
         let wrong = |c: usize, what: String| {
             Error::format(what).in_file(path).at(format!("line {line}, column '{}'", &header[c]))
         };
-        p.label.push(match field(label) {
-            "0" | "false" => false,
-            "1" | "true" => true,
-            other => return Err(wrong(label, format!("'{other}' is no label; use 0 and 1"))),
-        });
+        if is_missing(field(label)) {
+            unlabelled += 1;
+            continue;
+        }
+        labels.push((class_key(field(label)), field(label).to_string(), line));
         let text = field(probability);
         let value = text.parse::<f64>().ok().filter(|v| (0.0..=1.0).contains(v));
         p.probability.push(
@@ -334,8 +355,59 @@ pub(crate) fn read_predictions(path: &Path) -> Result<Predictions> {
             .map(|c| field(c).parse::<usize>().map_err(|_| wrong(c, format!("'{}' is no fold", field(c)))));
         p.fold.push(number.transpose()?.unwrap_or(0));
     }
-    if p.label.is_empty() {
-        return Err(Error::data("the table holds no predictions").in_file(path));
+    if labels.is_empty() {
+        return Err(Error::data(match unlabelled {
+            0 => "the table holds no predictions".to_string(),
+            n => format!("none of {n} lines has a label"),
+        })
+        .in_file(path));
     }
-    Ok(p)
+    p.label = classes(&labels, positive, names).map_err(|e| e.in_file(path))?;
+    Ok((p, unlabelled))
+}
+
+/// Which labels (key, text, line) are of the positive class.
+fn classes(
+    labels: &[(String, String, u64)],
+    positive: Option<&str>,
+    names: (&str, &str),
+) -> Result<Vec<bool>> {
+    let mut two: Vec<&(String, String, u64)> = Vec::new();
+    for label in labels {
+        if !two.iter().any(|l| l.0 == label.0) {
+            two.push(label);
+        }
+    }
+    let place = |l: &(String, String, u64)| format!("line {}, column 'label'", l.2);
+    if let [a, b, c, ..] = two[..] {
+        return Err(Error::format(format!("'{}' is no label beside '{}' and '{}'", c.1, a.1, b.1))
+            .at(place(c))
+            .remedy("two classes are needed; use 0 and 1"));
+    }
+    let (first, second) = (&two[0].0, two.get(1).map(|l| l.0.as_str()));
+    let names = (class_key(names.0), class_key(names.1));
+    let is_name = |key: &str| key == names.0 || key == names.1;
+    let positive = match positive.map(class_key) {
+        Some(key) if two.iter().any(|l| l.0 == key) => key,
+        Some(key) => {
+            return Err(Error::data(format!("no line has the label '{key}' of --positive"))
+                .remedy(format!("name one of the labels, such as {}", two[0].1)));
+        }
+        None if is_name(first) && second.is_none_or(is_name) => names.0,
+        None => match obvious_class(first, second) {
+            Some(true) => first.clone(),
+            // Nobody is positive where the other class is alone.
+            Some(false) => second.unwrap_or("").to_string(),
+            None => {
+                let both: Vec<&str> = two.iter().map(|l| l.1.as_str()).collect();
+                return Err(Error::format(format!(
+                    "which label is the positive class? The labels are {}",
+                    both.join(" and ")
+                ))
+                .at(place(two[0]))
+                .remedy("say so with --positive VALUE, or use 0 and 1"));
+            }
+        },
+    };
+    Ok(labels.iter().map(|l| l.0 == positive).collect())
 }

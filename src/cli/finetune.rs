@@ -7,7 +7,6 @@ use super::options::{Precision, labels, model, protocol, reading, selection, tra
 use crate::checkpoint::write_bytes;
 use crate::cli::Context;
 use crate::cli::evaluate::{self, SplitFile};
-use crate::cli::people::{self, InitProvenance};
 use crate::cli::pretrain::{fingerprint, is_simulated, training_data};
 use crate::cli::rundir::{RunDir, RunLogger};
 use crate::data::source::WindowSource;
@@ -17,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, FoldRows, Metric, Predictions, Settings, statements};
 use crate::graph::Layout;
 use crate::model::Model;
-use crate::model::{Card, Preprocessing, Task};
+use crate::model::{Card, InitProvenance, Preprocessing, Task, provenance};
 use crate::train::{
     FinetuneSettings, FinetuneSummary, FoldLabels, Labelled, Observer, Prediction, Weights, finetune_with,
 };
@@ -36,7 +35,8 @@ Examples:
   heartlore finetune --out runs/fine --resume
 
 Folds are by subject unless told otherwise: no person is in two parts. With --init, the report says whether any person
-tested had been seen in pre-training (see `heartlore pretrain --help` for leaving people out). Ctrl-C saves; --resume goes on to the same bits.";
+tested had been seen in pre-training, by content and by name (see `heartlore pretrain --help` for leaving people out); to
+test people whose labels were seen is an error without --allow-leak. Ctrl-C saves; --resume goes on to the same bits.";
 
 /// Flags of `finetune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,6 +51,9 @@ pub struct Args {
     /// Model directory to start from, or `pretrained` for the encoder that comes with the program [default: start fresh]
     #[arg(long)]
     pub init: Option<PathBuf>,
+    /// Test people whose labels the model of --init was trained on; every figure then says so
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub allow_leak: bool,
     /// Go on with the interrupted run in --out
     #[arg(long)]
     pub resume: bool,
@@ -300,16 +303,23 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
     for warning in &folds.split.warnings {
         context.warn(warning);
     }
-    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
     let tested = folds.split.folds.iter().flat_map(|f| &f.test).map(|&i| labels.rows[i]);
     let init = plan.init.as_ref();
-    let start = InitProvenance::of(args.init.as_deref().zip(init), &people::of_rows(store, tested));
+    let (tested, recordings) = provenance::of_rows(store, tested, false);
+    let start = InitProvenance::of(args.init.as_deref().zip(init), (&tested, &recordings));
+    start.require_no_label_leak(args.allow_leak)?;
     let (sentence, is_warning) = start.sentence();
     if is_warning {
         context.warn(&sentence);
     }
+    if let Some(leak) = start.label_leak() {
+        context.warn(leak);
+    }
+    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
     dir.record("initial_weights", serde_json::json!({
-        "model": start.model, "people_tested": start.tested, "seen_before": start.seen_before, "in_words": sentence,
+        "model": start.model, "people_tested": start.tested, "seen_before": start.seen_before,
+        "seen_as": start.seen_as, "undecided": start.undecided, "labels_seen": start.labels_seen,
+        "labels_undecided": start.labels_undecided, "label_leak": start.label_leak(), "in_words": sentence,
     }))?;
     let file = split_file(args, store, labels, folds, start);
     let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
@@ -432,10 +442,13 @@ fn save_model(
     dir: &Path,
 ) -> Result<Model> {
     let labels = &plan.labels;
-    let own = people::of_rows(store, labels.rows.iter().copied());
-    let people = match &plan.init {
-        None => Some(own),
-        Some(model) => model.card.people.as_ref().map(|before| people::union(own, before)),
+    let (own, recordings) = provenance::of_rows(store, labels.rows.iter().copied(), true);
+    let (people, seen) = match &plan.init {
+        None => (Some(own), recordings),
+        Some(model) => (
+            model.card.people.as_ref().map(|before| provenance::union(own, before)),
+            recordings.and(&model.card.provenance),
+        ),
     };
     let task = Task::Classifier {
         positive: labels.positive.clone(),
@@ -464,6 +477,7 @@ fn save_model(
             notes,
             licence: None,
             people,
+            provenance: seen,
         });
     model.save(dir.join("model"))?;
     Ok(model)

@@ -51,6 +51,7 @@ pub mod windows;
 
 pub use config::Config;
 pub use context::Context;
+use context::Said;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -169,13 +170,19 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Clap(e)) => {
             // Help and version are not failures; clap knows where each belongs.
-            let _ = e.print();
+            if json && e.use_stderr() {
+                let text = e.render().to_string();
+                let text = text.trim().trim_start_matches("error: ");
+                context::print_error(&Error::usage(text), json, Said::default());
+            } else {
+                let _ = e.print();
+            }
             ExitCode::from(if e.use_stderr() { Error::usage("").exit_code() } else { 0 })
         }
         // The reader of a pipe left: nobody is there to be told.
-        Err(Failure::Own(e)) if context::is_closed_pipe(&e) => ExitCode::SUCCESS,
-        Err(Failure::Own(e)) => {
-            context::print_error(&e, json);
+        Err(Failure::Own(e, _)) if context::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(Failure::Own(e, said)) => {
+            context::print_error(&e, json, said);
             ExitCode::from(e.exit_code())
         }
     }
@@ -183,17 +190,20 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 enum Failure {
     Clap(clap::Error),
-    Own(Error),
+    /// With what was said before and is in no document.
+    Own(Error, Said),
 }
 
 fn run(argv: &[OsString]) -> std::result::Result<(), Failure> {
     let argv = &signed_values(argv);
-    let expanded = config::expand(argv, command()).map_err(Failure::Own)?;
+    let expanded = config::expand(argv, command()).map_err(|e| Failure::Own(e, Said::default()))?;
     let matches = command().try_get_matches_from(&expanded).map_err(Failure::Clap)?;
     let cli = Cli::from_arg_matches(&matches).map_err(Failure::Clap)?;
     let config = Config::of(&command(), &matches);
     let context = Context::new(cli.json, cli.quiet, argv, config);
-    cli.command.run(&context).map_err(Failure::Own)
+    cli.command.run(&context).map_err(|e| Failure::Own(e, context.take_said()))?;
+    context::print_said(&context.take_said());
+    Ok(())
 }
 
 /// `--flag -5e-1` as `--flag=-5e-1`: clap knows negative numbers without an exponent only, and takes the rest for flags.

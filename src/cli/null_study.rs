@@ -82,7 +82,7 @@ struct Job<'a> {
 /// No finished run, another store, nobody with trials of both states, a failing disk, an interruption.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let split = read_split(&args.run)?;
-    let observed = read_predictions(&args.run.join("predictions.csv"))?;
+    let (observed, _) = read_predictions(&args.run.join("predictions.csv"), None, ("", ""))?;
     if args.permutations.max(args.model_permutations) == 0 {
         return Err(super::bad_flag("permutations", "nothing to permute").remedy("give at least 1"));
     }

@@ -237,8 +237,9 @@ fn collect(args: &Args, context: &Context) -> Result<Vec<(PathBuf, Option<String
             files.extend(table::packed_items(input)?.items.into_iter().map(|item| (item.file, item.record)));
             continue;
         }
-        let mut found = Vec::new();
-        let ignored = prepare::walk(input, input, &mut found)?;
+        let mut collected = prepare::Collected::default();
+        collected.walk(input)?;
+        let (found, ignored) = (collected.files, collected.ignored);
         if found.is_empty() {
             return Err(Error::data(format!("the folder holds no recordings, but {ignored} other files"))
                 .in_file(input)

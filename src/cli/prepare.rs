@@ -7,6 +7,7 @@ use super::options::preparation::PreparationArgs;
 use crate::checkpoint::NewDir;
 use crate::cli::{Context, config, interrupt, overview};
 use crate::data::datasets;
+use crate::data::files::{FileId, file_id};
 use crate::data::prepare::survey::{LabelColumn, survey};
 use crate::data::prepare::{PrepareSettings, Report, prepare_into};
 use crate::data::readers;
@@ -353,7 +354,7 @@ pub(crate) fn collect(args: &Args, context: &Context) -> Result<Items> {
         unnamed(&items, path, context)?;
         parts.push(items);
     }
-    let mut files = Vec::new();
+    let mut files = Collected::default();
     for input in &args.inputs {
         let piped = input.as_os_str() == "-";
         if !piped && !input.exists() {
@@ -366,21 +367,27 @@ pub(crate) fn collect(args: &Args, context: &Context) -> Result<Items> {
         if packed {
             parts.push(table::packed_items(input)?);
         } else if input.is_dir() {
-            let before = files.len();
-            let ignored = walk(input, input, &mut files)?;
-            if files.len() == before {
+            let (before, ignored) = (files.files.len() + files.again, files.ignored);
+            files.walk(input)?;
+            if files.files.len() + files.again == before {
                 return Err(Error::data("the folder holds no recordings")
                     .in_file(input)
                     .remedy("recordings end in .csv, .tsv, .txt, .npy, .edf, .bdf, .rec or .hea, also followed by .gz"));
             }
-            if ignored > 0 {
-                context.note(format!("{}: {ignored} files of other kinds left alone", input.display()));
+            if files.ignored > ignored {
+                let n = files.ignored - ignored;
+                context.note(format!("{}: {n} files of other kinds left alone", input.display()));
             }
         } else {
             let name = if piped { "standard_input".into() } else { readers::stem(input) };
-            files.push((input.clone(), name));
+            files.add(input, name);
         }
     }
+    if files.again > 0 {
+        context
+            .note(format!("{} paths lead to a recording that is there already; it counts once", files.again));
+    }
+    let files = files.files;
     if !files.is_empty() {
         context.note("each file counts as a person of its own; name people in a --table for labelled work");
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
@@ -399,15 +406,16 @@ pub(crate) fn collect(args: &Args, context: &Context) -> Result<Items> {
 
 /// Says how many recordings stand beside those of the table without being named in it.
 fn unnamed(items: &Items, table: &Path, context: &Context) -> Result<()> {
+    let mut named: BTreeSet<FileId> = items.items.iter().map(|i| file_id(&i.file)).collect();
+    named.insert(file_id(table));
     let real = |p: &Path| std::fs::canonicalize(p).unwrap_or_else(|_| p.to_path_buf());
-    let mut named: BTreeSet<PathBuf> = items.items.iter().map(|i| real(&i.file)).collect();
-    named.insert(real(table));
-    let folders: BTreeSet<PathBuf> = named.iter().filter_map(|f| f.parent().map(Path::to_path_buf)).collect();
+    let files = items.items.iter().map(|i| i.file.as_path()).chain([table]);
+    let folders: BTreeSet<PathBuf> = files.filter_map(|f| real(f).parent().map(Path::to_path_buf)).collect();
     let mut others = Vec::new();
     for folder in &folders {
         for entry in std::fs::read_dir(folder).with_file(folder)? {
             let path = entry.with_file(folder)?.path();
-            if path.is_file() && is_recording(&path) && !named.contains(&real(&path)) {
+            if path.is_file() && is_recording(&path) && !named.contains(&file_id(&path)) {
                 others.push(path);
             }
         }
@@ -430,28 +438,62 @@ fn is_recording(path: &Path) -> bool {
     !hidden && ["csv", "tsv", "txt", "npy", "edf", "bdf", "rec", "hea"].contains(&extension.as_str())
 }
 
-/// Recordings below `dir`, in order of their names; returns how many other files there are.
-pub(crate) fn walk(root: &Path, dir: &Path, files: &mut Vec<(PathBuf, String)>) -> Result<usize> {
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(dir).with_file(dir)? {
-        entries.push(entry.with_file(dir)?.path());
-    }
-    entries.sort();
-    let mut ignored = 0;
-    for path in entries {
-        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        if hidden {
-            ignored += 1;
-        } else if path.is_dir() {
-            ignored += walk(root, &path, files)?;
-        } else if is_recording(&path) {
-            let name = path.strip_prefix(root).unwrap_or(&path).with_extension("");
-            files.push((path.clone(), name.to_string_lossy().replace(['/', '\\'], "_")));
+/// The recordings of several folders and files, each once: links that lead back, two links to one folder and two paths to
+/// one file add nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    /// Recordings in order, each with the name of its path.
+    pub(crate) files: Vec<(PathBuf, String)>,
+    /// Files of other kinds.
+    pub(crate) ignored: usize,
+    /// Paths to a recording that was there already.
+    pub(crate) again: usize,
+    met: BTreeSet<FileId>,
+}
+
+impl Collected {
+    /// Adds a recording called `name`.
+    pub(crate) fn add(&mut self, path: &Path, name: String) {
+        if self.met.insert(file_id(path)) {
+            self.files.push((path.to_path_buf(), name));
         } else {
-            ignored += 1;
+            self.again += 1;
         }
     }
-    Ok(ignored)
+
+    /// Adds the recordings below `root`, in order of their names.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub(crate) fn walk(&mut self, root: &Path) -> Result<()> {
+        self.descend(root, root, &mut BTreeSet::new())
+    }
+
+    fn descend(&mut self, root: &Path, dir: &Path, folders: &mut BTreeSet<FileId>) -> Result<()> {
+        if !folders.insert(file_id(dir)) {
+            return Ok(()); // A link to a folder that was walked through.
+        }
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(dir).with_file(dir)? {
+            entries.push(entry.with_file(dir)?.path());
+        }
+        // What is there itself before links to it, so that a name does not depend on a link's.
+        entries.sort_by_key(|path| (path.is_symlink(), path.clone()));
+        for path in entries {
+            let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            if hidden {
+                self.ignored += 1;
+            } else if path.is_dir() {
+                self.descend(root, &path, folders)?;
+            } else if is_recording(&path) {
+                let name = path.strip_prefix(root).unwrap_or(&path).with_extension("");
+                self.add(&path, name.to_string_lossy().replace(['/', '\\'], "_"));
+            } else {
+                self.ignored += 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Several lists as one; labels that a list does not know are missing there.

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::options::{model, selection, training};
-use crate::cli::rundir::{RunDir, RunLogger, curves, provenance};
-use crate::cli::{Context, people, reports, simulate};
+use crate::cli::rundir::{self, RunDir, RunLogger, curves};
+use crate::cli::{Context, reports, simulate};
 use crate::data::batch::{Batches, Sampling};
 use crate::data::source::WindowSource;
 use crate::data::split::{Group, Protocol, Split};
 use crate::data::store::Store;
 use crate::error::Result;
 use crate::model::Model;
-use crate::model::{Card, Preprocessing, Task};
+use crate::model::{Card, Preprocessing, Task, provenance};
 use crate::report::{NoticeKind, Report, Tile};
 use crate::train::{Objective, PretrainData, PretrainSettings, pretrain, pretrain_objectives};
 
@@ -24,8 +24,8 @@ Examples:
   heartlore pretrain --data store --out runs/pre --exclude-dataset labelled   # nobody who will be tested
   heartlore pretrain --data store --out runs/pre --exclude-subject @testees.txt
 
-Whoever will be tested should not be pre-trained on, not even without labels. The model remembers by name whom it saw, and
-finetune says whether any of them is tested.
+Whoever will be tested should not be pre-trained on, not even without labels. The model remembers, by name and by content,
+whom it saw, and finetune says whether any of them is tested.
 Ctrl-C finishes the step, saves and leaves with exit code 130; --resume goes on to the same bits.";
 
 /// Flags of `pretrain`.
@@ -149,7 +149,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
         echoed.set("exclude-subject", left_out.clone())?;
     }
     let rows = args.selection.rows(store, &left_out)?;
-    let seen = people::of_rows(store, rows.iter().copied());
+    let (seen, seen_recordings) = provenance::of_rows(store, rows.iter().copied(), false);
     let (train, validation) = set_aside(store, &rows, args.validation, run.seed)?;
     let sampling = match args.cap_per_dataset {
         None => Sampling::All,
@@ -191,6 +191,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
             notes: store.manifest().notes.clone(),
             licence: None,
             people: Some(seen.clone()),
+            provenance: seen_recordings,
         });
     model.save(dir.dir().join("model"))?;
     let done = Done {
@@ -199,7 +200,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<Don
         train_loss: summary.train_loss,
         validation_loss: summary.validation_loss,
         shown,
-        people: people::count(&seen),
+        people: provenance::count(&seen),
         people_left_out: left_out.len(),
     };
     write_report(&done, dir.dir(), store, unseen, run.seed, context)?;
@@ -274,6 +275,6 @@ fn write_report(
     let what = if masked { "masked mean squared error" } else { "loss of the objectives" };
     let report = report
         .section(reports::training("Training", what, &curves(dir)?, Some(done.epoch)))
-        .provenance(provenance(context, Some(store)));
+        .provenance(rundir::provenance(context, Some(store)));
     report.save(dir.join("report.html"))
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 use crate::checkpoint::write_bytes;
 use crate::cli::finetune::{self, Args};
 use crate::cli::options::labels::Labels;
-use crate::cli::people::{self, InitProvenance};
 use crate::cli::pretrain::{is_simulated, training_data};
 use crate::cli::rundir::RunDir;
 use crate::cli::{Context, evaluate};
@@ -14,7 +13,7 @@ use crate::data::store::Store;
 use crate::error::{Error, Result};
 use crate::evaluate::{BaselinePredictions, Evaluation, evaluate as assess};
 use crate::model::reading::{PHYSIOLOGY, Reading, Reference};
-use crate::model::{Card, Model, ReadingHead, Task};
+use crate::model::{Card, InitProvenance, Model, ReadingHead, Task, provenance};
 use crate::nn::{ModelConfig, Pooling};
 use crate::train::probe::{FoldProbe, ProbeFeatures, ProbeSettings, ProbeSummary, probe};
 use crate::train::read::{self, Read};
@@ -239,13 +238,15 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
     let inputs = read_inputs(args, store, init.as_ref(), &config, seed, &mut labels, context)?;
     let folds = finetune::Folds::of(&labels, finetune::split(args, store, &labels, seed)?);
     folds.split.warnings.iter().for_each(|w| context.warn(w));
-    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
     let tested = folds.split.folds.iter().flat_map(|f| &f.test).map(|&i| labels.rows[i]);
-    let start = InitProvenance::of(args.init.as_deref().zip(init.as_ref()), &people::of_rows(store, tested));
+    let (tested, recordings) = provenance::of_rows(store, tested, false);
+    let start = InitProvenance::of(args.init.as_deref().zip(init.as_ref()), (&tested, &recordings));
+    start.require_no_label_leak(args.allow_leak)?;
     let (sentence, is_warning) = start.sentence();
     if is_warning {
         context.warn(&sentence);
     }
+    let mut dir = RunDir::open(&args.out, args.resume, store, context)?;
     let mut file = finetune::split_file(args, store, &labels, &folds, start);
     file.protocol = format!("{}; {}", file.protocol, inputs.reading());
     let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
@@ -263,19 +264,25 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
         None => None,
         Some(whole) => {
             let mut model = inputs.model(whole, &labels)?;
-            let own = people::of_rows(store, labels.rows.iter().copied());
+            let (own, recordings) = provenance::of_rows(store, labels.rows.iter().copied(), true);
+            let mut notes = vec![
+                format!("A linear probe on frozen features; its head reads: {}.", inputs.reading()),
+                "The figures of its run are of the folds' probes; this one was fitted on all labelled windows.".into(),
+            ];
+            notes.extend(judged.marks.iter().map(|m| m.sentence.clone()));
             model.card = Card {
                 training_data: training_data(store, &labels.rows),
                 simulated: is_simulated(store),
                 metrics: Vec::new(),
-                notes: vec![
-                    format!("A linear probe on frozen features; its head reads: {}.", inputs.reading()),
-                    "The figures of its run are of the folds' probes; this one was fitted on all labelled windows.".into(),
-                ],
+                notes,
                 licence: None,
                 people: match &init {
                     None => Some(own),
-                    Some(m) => m.card.people.as_ref().map(|before| people::union(own, before)),
+                    Some(m) => m.card.people.as_ref().map(|before| provenance::union(own, before)),
+                },
+                provenance: match &init {
+                    None => recordings,
+                    Some(m) => recordings.and(&m.card.provenance),
                 },
             };
             model.save(dir.dir().join("model"))?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::data::names::is_missing;
 use crate::error::{Error, Result};
 
 /// Columns that every index has, in this order; label columns follow.
@@ -25,7 +26,7 @@ pub struct Row {
     pub start_s: f64,
     /// `ok`, or why the quality gate would have dropped it.
     pub quality: String,
-    /// One entry per label column.
+    /// One entry per label column. A text that [`is_missing`] knows, such as `NaN`, is a missing label.
     pub labels: Vec<Option<String>>,
 }
 
@@ -96,7 +97,7 @@ impl Index {
         self.quality.push(ids[4]);
         self.start_s.push(row.start_s);
         for (c, label) in row.labels.iter().enumerate() {
-            let id = label.as_deref().map_or(MISSING, |l| self.intern(l));
+            let id = label.as_deref().filter(|l| !is_missing(l)).map_or(MISSING, |l| self.intern(l));
             self.labels[c].push(id);
         }
         Ok(())
@@ -198,7 +199,7 @@ impl Index {
             row.start_s.to_string(),
             row.quality.clone(),
         ];
-        out.extend(row.labels.iter().map(|l| l.clone().unwrap_or_default()));
+        out.extend(row.labels.iter().map(|l| l.clone().filter(|l| !is_missing(l)).unwrap_or_default()));
         out
     }
 

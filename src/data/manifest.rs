@@ -8,6 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::data::content::Sketch;
+use crate::data::table::Naming;
 use crate::error::{IoContext, Result};
 
 /// Value of [`Manifest::format`].
@@ -83,6 +85,29 @@ pub struct Source {
     pub sha256: String,
 }
 
+/// What a recording, or a part of one, holds: by which a copy of it is found. Rows of the index with the same data set,
+/// subject, trial and record are its windows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordingContent {
+    /// Data set.
+    pub dataset: String,
+    /// Person.
+    pub subject: String,
+    /// Trial.
+    pub trial: String,
+    /// Recording.
+    pub record: String,
+    /// How much is known of whose it is.
+    pub naming: Naming,
+    /// Files it was read from: places in [`Manifest::sources`].
+    pub sources: Vec<usize>,
+    /// SHA-256 of its samples, each as a share of the range from the lowest to the highest in 16 bits (little-endian, 65535
+    /// for the highest, 0 for the lowest and for a missing one); null for a flat one.
+    pub samples_sha256: Option<String>,
+    /// Where its samples stand out, and in which shape.
+    pub sketch: Sketch,
+}
+
 /// A recording that gave no windows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Skipped {
@@ -138,6 +163,9 @@ pub struct Manifest {
     pub counts: Counts,
     /// What the windows were cut from.
     pub sources: Vec<Source>,
+    /// What the recordings hold that gave windows; `None` in stores of earlier versions.
+    #[serde(default)]
+    pub recordings: Option<Vec<RecordingContent>>,
     /// Licences and attributions that must travel with the data.
     pub notes: Vec<String>,
     /// SHA-256 of the store's files by name, hexadecimal.
@@ -161,6 +189,28 @@ pub fn sha256_file(path: &Path) -> Result<(String, u64)> {
         hash.update(&buffer[..n]);
         len += n as u64;
     }
-    let hex = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    Ok((hex, len))
+    Ok((hex(hash), len))
+}
+
+/// [`RecordingContent::samples_sha256`].
+pub fn sha256_samples(samples: &[f64]) -> Option<String> {
+    let finite = || samples.iter().copied().filter(|x| x.is_finite());
+    let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    let scale = 65535.0 / (high - low);
+    if !(scale.is_finite() && high > low) {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    let mut buffer = Vec::with_capacity(1 << 16);
+    for chunk in samples.chunks(1 << 15) {
+        buffer.clear();
+        // The cast takes a missing sample to 0.
+        buffer.extend(chunk.iter().flat_map(|x| (((x - low) * scale).round() as u16).to_le_bytes()));
+        hash.update(&buffer);
+    }
+    Some(hex(hash))
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -6,7 +6,8 @@
 //! file --readers/*--> Recording --prepare--> Store --split--> Fold --batch--> indices --WindowSource--> windows
 //! ```
 //!
-//! * [`npy`], [`source`], [`split`] and [`batch`] belong to the light core.
+//! * [`npy`], [`source`], [`split`], [`batch`], [`content`] (recordings told apart by their samples) and [`names`] (spellings,
+//!   missing values) belong to the light core.
 //! * With the feature `formats`: [`recording`] (what a reader delivers), [`readers`] (one file per format), [`table`]
 //!   (a folder of one's own), [`store`] (the prepared directory), [`prepare`] (which joins them all with
 //!   [`crate::signal`]) and [`shipped`] (the recordings that come with the source code).
@@ -16,6 +17,8 @@
 //! error names the file, the place and the remedy.
 
 pub mod batch;
+pub mod content;
+pub mod names;
 pub mod npy;
 pub(crate) mod rng;
 pub mod source;
@@ -23,6 +26,8 @@ pub mod split;
 
 #[cfg(feature = "formats")]
 pub mod datasets;
+#[cfg(feature = "formats")]
+pub(crate) mod files;
 #[cfg(feature = "formats")]
 pub mod index;
 #[cfg(feature = "formats")]

@@ -10,17 +10,33 @@
 //! `dataset`, `trial`, `record` (in a file that holds several; in a MATLAB file a path such as `joined_data{3}`, in a `.npz`
 //! the array's name), `start_s`, `end_s` (a part of the recording), `channel`, `unit`, `fs_hz`; of text tables also
 //! `delimiter`, `decimal`, `encoding`, `time_column`, `time_unit`, `skip_rows`. Every other column is a label, but names that
-//! are likely to mean one of these (`start`, `units`) are refused. An empty field is "not given" or "label missing".
+//! are likely to mean one of these (`start`, `units`) are refused. An empty field, or one that [`is_missing`] knows (`NaN`,
+//! `NA`, `null`, ...), is "not given" or "label missing".
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
+use crate::data::files::{FileId, file_id};
+use crate::data::names::{is_missing, name_key};
 use crate::data::readers::packed::Manifest as Packed;
 use crate::data::readers::read_whole;
 use crate::data::readers::text::TextOptions;
 use crate::data::recording::Unit;
 use crate::error::{Error, Result};
+
+/// How much is known of whose recording it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Naming {
+    /// The person and the data set were named.
+    #[default]
+    Person,
+    /// The person was named, the data set after the table's file: another table of the same study has another name.
+    Table,
+    /// Nobody was named: the file's name stands for the person, and the same person may be in other files.
+    File,
+}
 
 /// One recording, or a part of one, to be prepared.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,6 +67,8 @@ pub struct Item {
     pub text: TextOptions,
     /// One entry per label column.
     pub labels: Vec<Option<String>>,
+    /// How much is known of whose recording it is.
+    pub naming: Naming,
 }
 
 /// Recordings to prepare, and the names of their labels.
@@ -105,29 +123,44 @@ const MEANT: [(&str, &str); 19] = [
     ("records", "record"),
 ];
 
+impl Item {
+    /// What two items have in common that are parts of one signal.
+    pub(crate) fn signal(&self) -> (FileId, Option<&str>, Option<&str>) {
+        (file_id(&self.file), self.record.as_deref(), self.channel.as_deref())
+    }
+}
+
 impl Items {
-    /// Looks for mistakes that make a study wrong without an error. Returns what is doubtful: people whose names differ by
-    /// case, zeros or punctuation only (`P1` and `p-01` are two people to a split), and parts of one recording that overlap.
+    /// Looks for mistakes that make a study wrong without an error. Returns what is doubtful: people whose names are two
+    /// spellings of one ([`name_key`]: `P1` and `p-01`, `1` and `1.0` are two people to a split), and parts of one recording
+    /// that overlap, by whatever path its file is reached. What only the samples can tell is found when they are read.
     ///
     /// # Errors
     /// The same samples under two people: no split could keep them apart.
     pub fn check(&self) -> Result<Vec<String>> {
         let mut doubts = Vec::new();
-        let mut names: BTreeMap<(&str, Vec<String>), &str> = BTreeMap::new();
+        let mut names: BTreeMap<_, (&str, &str)> = BTreeMap::new();
         // Parts by signal: (start, end, item).
         let mut signals: BTreeMap<_, Vec<(f64, f64, &Item)>> = BTreeMap::new();
         for item in &self.items {
-            match names.entry((&item.dataset, tokens(&item.subject))) {
+            let own = (item.dataset.as_str(), item.subject.as_str());
+            match names.entry((name_key(&item.dataset), name_key(&item.subject))) {
                 Entry::Vacant(e) => {
-                    e.insert(&item.subject);
+                    e.insert(own);
                 }
-                Entry::Occupied(e) if *e.get() != item.subject => {
-                    let doubt = format!(
-                        "people '{}' and '{}' of {} count as two; if they are one, give them one name",
-                        e.get(),
-                        item.subject,
-                        item.dataset
-                    );
+                Entry::Occupied(e) if *e.get() != own => {
+                    let (dataset, subject) = *e.get();
+                    let doubt = if dataset == item.dataset {
+                        format!(
+                            "people '{subject}' and '{}' of {dataset} count as two; if they are one, give them one name",
+                            item.subject
+                        )
+                    } else {
+                        format!(
+                            "people '{dataset}/{subject}' and '{}/{}' count as two; if they are one, give them one name",
+                            item.dataset, item.subject
+                        )
+                    };
                     if !doubts.contains(&doubt) {
                         doubts.push(doubt);
                     }
@@ -135,15 +168,16 @@ impl Items {
                 Entry::Occupied(_) => {}
             }
             let part = (item.start_s.unwrap_or(0.0), item.end_s.unwrap_or(f64::INFINITY), item);
-            signals.entry((&item.file, &item.record, &item.channel)).or_default().push(part);
+            signals.entry(item.signal()).or_default().push(part);
         }
-        for ((file, ..), mut parts) in signals {
+        for mut parts in signals.into_values() {
             parts.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
             // The part that reaches furthest so far: whatever starts before its end shares samples with it.
             let mut furthest: Option<(f64, f64, &Item)> = None;
             for part in parts {
                 if let Some(before) = furthest.filter(|b| part.0 < b.1) {
                     let (a, b) = (before.2, part.2);
+                    let file = &b.file;
                     let end = |e: f64| if e.is_finite() { format!("{e} s") } else { "the end".into() };
                     let (from, to) = (part.0, end(part.1.min(before.1)));
                     if (&a.dataset, &a.subject) != (&b.dataset, &b.subject) {
@@ -172,29 +206,6 @@ impl Items {
         }
         Ok(doubts)
     }
-}
-
-/// A name as its words and numbers, without case, zeros in front and punctuation.
-fn tokens(name: &str) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    let mut last = None;
-    for c in name.to_lowercase().chars() {
-        let kind = if c.is_ascii_digit() { Some(true) } else { c.is_alphanumeric().then_some(false) };
-        match (kind, out.last_mut()) {
-            (None, _) => {}
-            (Some(_), Some(word)) if kind == last => word.push(c),
-            _ => out.push(c.into()),
-        }
-        last = kind;
-    }
-    for word in &mut out {
-        if word.starts_with('0') {
-            let short = word.trim_start_matches('0');
-            *word = if short.is_empty() { "0".into() } else { short.into() };
-        }
-    }
-    // A name of punctuation only is itself.
-    if out.is_empty() { vec![name.to_string()] } else { out }
 }
 
 /// Reads a table. All bad rows are reported together (the first ten in full).
@@ -265,7 +276,7 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
         let line = row.position().map_or(0, |p| p.line());
         let text = |name: &str| {
             let field = column(name).and_then(|c| row.get(c)).unwrap_or("");
-            Some(field.to_string()).filter(|f| !f.is_empty())
+            Some(field.to_string()).filter(|f| !is_missing(f))
         };
         let before = faults.len();
         let mut fault =
@@ -297,7 +308,10 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
         }
         let subject = text("subject");
         if subject.is_none() {
-            fault("subject", "empty; a split must know whose recording it is".into());
+            fault(
+                "subject",
+                "empty, or a word for a missing value; a split must know whose recording it is".into(),
+            );
         }
         let text_options = {
             let mut fault =
@@ -316,6 +330,7 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
         items.push(Item {
             file: file.unwrap_or_default(),
             record: text("record"),
+            naming: if text("dataset").is_some() { Naming::Person } else { Naming::Table },
             dataset: text("dataset").unwrap_or_else(|| dataset.to_string()),
             subject: subject.unwrap_or_default(),
             trial: text("trial"),
@@ -328,7 +343,7 @@ fn parse(text: &str, base: &Path, dataset: &str) -> Result<Items> {
             text: text_options,
             labels: label_columns
                 .iter()
-                .map(|&c| row.get(c).map(str::to_string).filter(|l| !l.is_empty()))
+                .map(|&c| row.get(c).map(str::to_string).filter(|l| !is_missing(l)))
                 .collect(),
         });
     }
@@ -386,6 +401,7 @@ pub fn file_items(files: &[PathBuf], dataset: &str) -> Items {
         file: file.clone(),
         dataset: dataset.into(),
         subject: file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+        naming: Naming::File,
         ..Item::default()
     });
     Items { label_names: Vec::new(), items: items.collect() }

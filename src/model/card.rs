@@ -1,11 +1,9 @@
 //! The model card: what a stranger must know before using the model.
 
 use super::{Model, Task};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// People by data set: whose recordings they are, not who they are.
-pub type People = BTreeMap<String, BTreeSet<String>>;
+use super::provenance::{People, Provenance, count};
 
 /// What the card says beyond what the model knows of itself. All of it is the trainer's word.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +21,8 @@ pub struct Card {
     /// Everybody whose recordings, labelled or not, reached the weights, by the names their data set gives them; `None`
     /// where that is not known. Whoever tests the model on one of them tests it on a person it has seen.
     pub people: Option<People>,
+    /// The same by content, and whose labels they saw: kept in `provenance.json`.
+    pub provenance: Provenance,
 }
 
 /// The text of `README.md`.
@@ -111,6 +111,22 @@ pub(super) fn readme(model: &Model) -> String {
              on them is no test on new people.",
             counts.collect::<Vec<_>>().join(", ")
         ));
+    }
+    let p = &card.provenance;
+    if p.complete {
+        line(format!(
+            "\nThe {} recordings themselves are known by hashes of their files and samples, in `provenance.json`.",
+            p.recordings.len()
+        ));
+    } else {
+        line("\nWhich recordings they are is not known by content, or not of all of them.".into());
+    }
+    match (&p.labelled_people, &model.task) {
+        (Some(people), _) if count(people) > 0 => {
+            line(format!("Labels of {} people reached the weights.", count(people)));
+        }
+        (Some(_), Task::Pretrained) => line("No label reached the weights.".into()),
+        _ => line("Whose labels reached the weights is not known.".into()),
     }
     line("\n## Results\n".into());
     if card.metrics.is_empty() {

@@ -1,6 +1,7 @@
 //! `config.json`: the configuration, the task and what the card says.
 
 use super::fields::{Fields, HUGGING_FACE, int, ints, object, text, texts};
+use super::provenance::{Provenance, people_from_json, people_to_json};
 use super::reading::{Reading, Reference};
 use super::{Card, ReadingHead, Task};
 use crate::checkpoint::json::Value;
@@ -207,13 +208,8 @@ fn model_from_json(mut f: Fields) -> Result<ModelConfig> {
 }
 
 fn card_to_json(c: &Card) -> Value {
-    let Card { training_data, simulated, metrics, notes, licence, people } = c;
-    let people = people.as_ref().map(|all| {
-        let of = |names: &std::collections::BTreeSet<String>| {
-            Value::Array(names.iter().map(|n| text(n)).collect())
-        };
-        Value::Object(all.iter().map(|(dataset, names)| (dataset.clone(), of(names))).collect())
-    });
+    // The provenance has a file of its own.
+    let Card { training_data, simulated, metrics, notes, licence, people, provenance: _ } = c;
     let metrics = metrics.iter().map(|(name, value)| object([("name", text(name)), ("value", text(value))]));
     object([
         ("training_data", texts(training_data)),
@@ -221,7 +217,7 @@ fn card_to_json(c: &Card) -> Value {
         ("metrics", Value::Array(metrics.collect())),
         ("notes", texts(notes)),
         ("licence", licence.as_deref().map_or(Value::Null, text)),
-        ("people", people.unwrap_or(Value::Null)),
+        ("people", people.as_ref().map_or(Value::Null, people_to_json)),
     ])
 }
 
@@ -246,11 +242,8 @@ fn card_from_json(mut f: Fields) -> Result<Card> {
     // Models of earlier versions do not say.
     let people = match f.optional("people") {
         None | Some(Value::Null) => None,
-        Some(value) => {
-            let all = Fields::new(value, "card.people")?.lists()?;
-            Some(all.into_iter().map(|(dataset, names)| (dataset, names.into_iter().collect())).collect())
-        }
+        Some(value) => Some(people_from_json(value, "card.people")?),
     };
     f.finish()?;
-    Ok(Card { training_data, simulated, metrics, notes, licence, people })
+    Ok(Card { training_data, simulated, metrics, notes, licence, people, provenance: Provenance::default() })
 }

@@ -9,6 +9,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::provenance::Provenance;
 use super::{Model, Preprocessing, card, config, shapes};
 use crate::checkpoint::json::Value;
 use crate::checkpoint::placeholder;
@@ -21,6 +22,8 @@ pub const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 /// File of the preparation of windows.
 pub const PREPROCESSOR: &str = "preprocessor_config.json";
+/// File of what the model saw, by content.
+pub const PROVENANCE: &str = "provenance.json";
 /// The model card.
 pub const README: &str = "README.md";
 
@@ -62,6 +65,9 @@ impl Model {
         if let Some(p) = &self.preprocessing {
             write(PREPROCESSOR, p.to_json().to_pretty()?)?;
         }
+        if self.card.provenance != Provenance::of_earlier_version(&self.task) {
+            write(PROVENANCE, self.card.provenance.to_json().to_pretty()?)?;
+        }
         let views: Vec<TensorView<'_>> =
             self.tensors().map(|t| TensorView::new(t.name, t.shape, t.values)).collect();
         // Hugging Face's loaders ask for this entry; the layouts are PyTorch's.
@@ -87,6 +93,11 @@ impl Model {
         let weights_path = dir.join(WEIGHTS);
         let mut model =
             Self::from_parts(parts, safetensors::read(&weights_path)?, &config_path, &weights_path)?;
+        let path = dir.join(PROVENANCE);
+        if path.exists() {
+            model.card.provenance =
+                read_json(&path).and_then(Provenance::from_json).map_err(|e| e.in_file(&path))?;
+        }
         let path = dir.join(PREPROCESSOR);
         if path.exists() {
             let (p, foreign) =
@@ -139,6 +150,7 @@ impl Model {
         }
         let mut model = Self::assemble(config, task, layout, weights).map_err(|e| e.in_file(weights_path))?;
         model.card = card;
+        model.card.provenance = Provenance::of_earlier_version(&model.task);
         model.foreign_keys = foreign;
         model.head = head;
         Ok(model)
@@ -191,7 +203,7 @@ fn check_target(dir: &Path) -> Result<()> {
     }
     for entry in fs::read_dir(dir).with_file(dir)? {
         let name = entry.with_file(dir)?.file_name();
-        if ![CONFIG, WEIGHTS, PREPROCESSOR, README].iter().any(|own| name == *own) {
+        if ![CONFIG, WEIGHTS, PREPROCESSOR, PROVENANCE, README].iter().any(|own| name == *own) {
             return Err(Error::usage(format!(
                 "the directory also holds '{}', so it is not replaced",
                 name.to_string_lossy()

@@ -15,6 +15,7 @@
 //! | `config.json` | sizes and options ([`ModelConfig`]), the [`Task`], what the card says; unknown keys are errors, but for those that Hugging Face's tools add |
 //! | `model.safetensors` | the parameters, under the names and in the layouts of PyTorch ([`crate::nn`]) |
 //! | `preprocessor_config.json` | how its windows were prepared ([`Preprocessing`]); absent if that is not known |
+//! | `provenance.json` | which recordings and labels it saw, by content ([`provenance`]); absent if that is not known |
 //! | `README.md` | the model card, for people |
 //!
 //! Windows run one at a time, each thread with its own memory ([`Session`]); windows that do not fill a round of all
@@ -34,16 +35,18 @@ mod head;
 pub mod onnx;
 mod preprocessing;
 mod pretrained;
+pub mod provenance;
 pub mod reading;
 mod recording;
 mod session;
 pub mod stream;
 
 pub use crate::signal::BandPass;
-pub use card::{Card, People};
-pub use directory::{CONFIG, PREPROCESSOR, README, WEIGHTS};
+pub use card::Card;
+pub use directory::{CONFIG, PREPROCESSOR, PROVENANCE, README, WEIGHTS};
 pub use head::ReadingHead;
 pub use preprocessing::{Preprocessing, QualityGate};
+pub use provenance::{InitProvenance, People, Provenance};
 #[cfg(feature = "formats")]
 pub use recording::RecordingOptions;
 pub use recording::{Ecg, PreparedRecording, RecordingPrediction, RecordingSummary, WindowSpan};

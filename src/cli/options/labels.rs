@@ -1,8 +1,9 @@
 //! From a label column of a store to two classes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::data::index::Index;
+use crate::data::names::{class_key, obvious_class};
 use crate::data::split::{Fold, Split};
 use crate::error::{Error, Result};
 
@@ -13,7 +14,8 @@ pub struct LabelArgs {
     /// Label column of the store
     #[arg(long)]
     pub label: String,
-    /// Value of the column that is the positive class [default: 1, true, yes or high, if the column has it]
+    /// Value of the column that is the positive class [default: that of an obvious pair, such as 1 of 1/0, true of
+    /// true/false, yes of yes/no, high of high/low; any other pair needs this]
     #[arg(long)]
     pub positive: Option<String>,
     /// Value that is the negative class; windows with any other value are left out [default: the other value]
@@ -70,8 +72,6 @@ pub struct Labels {
     pub band: f64,
 }
 
-const POSITIVE_WORDS: [&str; 4] = ["1", "true", "yes", "high"];
-
 impl LabelArgs {
     /// Reads the labels of the windows `among` (all rows that are considered).
     ///
@@ -118,77 +118,97 @@ impl LabelArgs {
     ) -> Result<Labels> {
         let list = values.iter().map(|(v, n)| format!("'{v}' ({n})")).collect::<Vec<_>>().join(", ");
         let fail = |what: String, remedy: &str| {
-            Err(Error::data(format!("{what}; the values are {list}"))
+            Error::data(format!("{what}; the values are {list}"))
                 .at(format!("label column '{}'", self.label))
-                .remedy(remedy))
+                .remedy(remedy)
         };
-        let has = |v: &str| values.contains_key(v);
-        for (flag, value) in [("positive", &self.positive), ("negative", &self.negative)] {
-            if let Some(value) = value
-                && !has(value)
-            {
-                return fail(format!("no window has the value '{value}' of --{flag}"), "name one of them");
-            }
-        }
-        let positive = match &self.positive {
-            Some(p) => p.clone(),
-            None => {
-                let word = values.keys().find(|v| POSITIVE_WORDS.contains(&v.to_lowercase().as_str()));
-                match word {
-                    Some(word) => word.to_string(),
-                    None => {
-                        return fail(
-                            "which value is the positive class?".into(),
-                            "say so with --positive VALUE",
-                        );
-                    }
+        // `1`, `01` and `1.0` are one class, and so are `True` and `true`.
+        let classes: BTreeSet<String> = values.keys().map(|v| class_key(v)).collect();
+        let named = |flag: &str, value: &Option<String>| match value.as_deref().map(class_key) {
+            Some(key) if !classes.contains(&key) => Err(fail(
+                format!("no window has the value '{}' of --{flag}", value.as_deref().unwrap_or("")),
+                "name one of them",
+            )),
+            key => Ok(key),
+        };
+        let (positive, negative) = (named("positive", &self.positive)?, named("negative", &self.negative)?);
+        let only_other = |one: &str| {
+            let mut others = classes.iter().filter(|c| *c != one);
+            (others.next().cloned(), others.next().is_some())
+        };
+        let (positive, negative) = match (positive, negative) {
+            (Some(p), Some(n)) => (p, n),
+            (Some(p), None) => match only_other(&p) {
+                (_, true) => return Err(self.too_many(&fail, classes.len())),
+                (other, _) => (p, other.unwrap_or_default()),
+            },
+            (None, Some(n)) => match only_other(&n) {
+                (_, true) => return Err(self.too_many(&fail, classes.len())),
+                (Some(p), _) => (p, n),
+                (None, _) => (String::new(), n),
+            },
+            (None, None) => {
+                let two: Vec<&String> = classes.iter().collect();
+                let which =
+                    || fail("which value is the positive class?".into(), "say so with --positive VALUE");
+                match two[..] {
+                    [one] => match obvious_class(one, None).ok_or_else(which)? {
+                        true => (one.clone(), String::new()),
+                        false => (String::new(), one.clone()),
+                    },
+                    [a, b] => match obvious_class(a, Some(b)).ok_or_else(which)? {
+                        true => (a.clone(), b.clone()),
+                        false => (b.clone(), a.clone()),
+                    },
+                    _ => return Err(self.too_many(&fail, classes.len())),
                 }
             }
         };
-        let others: Vec<&str> = values.keys().copied().filter(|v| *v != positive).collect();
-        let negative = match (&self.negative, &others[..]) {
-            (Some(n), _) => n.clone(),
-            (None, [only]) => only.to_string(),
-            (None, []) => String::new(),
-            (None, _) => {
-                return fail(
-                    format!("{} values are no two classes", values.len()),
-                    "name both with --positive and --negative, or split ratings with --threshold",
-                );
-            }
-        };
         if positive == negative {
-            return fail(format!("both classes are '{positive}'"), "name two");
+            return Err(fail(format!("both classes are '{positive}'"), "name two"));
         }
-        let (mut rows, mut classes, mut other) = (Vec::new(), Vec::new(), 0);
+        let (mut rows, mut is_positive, mut other) = (Vec::new(), Vec::new(), 0);
+        let keys: BTreeMap<&str, String> = values.keys().map(|v| (*v, class_key(v))).collect();
         for &row in among {
-            match index.label(column, row) {
-                Some(v) if v == positive || v == negative => {
+            match index.label(column, row).and_then(|v| keys.get(v)) {
+                Some(v) if *v == positive || *v == negative => {
                     rows.push(row);
-                    classes.push(v == positive);
+                    is_positive.push(*v == positive);
                 }
                 Some(_) => other += 1,
                 None => {}
             }
         }
-        // "1" and "0" say nothing without the column's name.
-        let name = |value: &str, other: &str| match value.to_lowercase().as_str() {
-            "1" | "true" | "yes" => self.label.clone(),
-            "0" | "false" | "no" | "" => format!("not {}", self.label),
-            _ if value == other => format!("{} {value}", self.label),
-            _ => value.to_string(),
+        // As it stands in the column; "1" and "0" say nothing without the column's name.
+        let spelt = |key: &str| {
+            let found = keys.iter().filter(|(_, k)| *k == key).max_by_key(|(v, _)| values[*v]);
+            found.map_or(key, |(v, _)| *v).to_string()
+        };
+        let name = |key: &str, positive: bool| match (key, positive) {
+            ("1" | "true" | "yes" | "t" | "y", true) => self.label.clone(),
+            ("0" | "-1" | "false" | "no" | "f" | "n" | "", false) => format!("not {}", self.label),
+            (key, _) if key.parse::<f64>().is_ok() => format!("{} {key}", self.label),
+            ("", true) => self.label.clone(),
+            _ => spelt(key),
         };
         Ok(Labels {
             rows,
-            classes,
+            classes: is_positive,
             ratings: Vec::new(),
             rule: Rule::Given,
-            positive: self.positive_name.clone().unwrap_or_else(|| name(&positive, &negative)),
-            negative: self.negative_name.clone().unwrap_or_else(|| name(&negative, &positive)),
+            positive: self.positive_name.clone().unwrap_or_else(|| name(&positive, true)),
+            negative: self.negative_name.clone().unwrap_or_else(|| name(&negative, false)),
             missing: 0,
             other,
             band: 0.0,
         })
+    }
+
+    fn too_many(&self, fail: &dyn Fn(String, &str) -> Error, n: usize) -> Error {
+        fail(
+            format!("{n} values are no two classes"),
+            "name both with --positive and --negative, or split ratings with --threshold",
+        )
     }
 
     fn ratings(&self, rule: &str, index: &Index, column: usize, among: &[usize]) -> Result<Labels> {

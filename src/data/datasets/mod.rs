@@ -29,6 +29,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::data::files::{FileId, file_id};
 use crate::data::table::{Item, Items};
 use crate::error::{Error, IoContext, Result};
 
@@ -189,13 +190,19 @@ fn list(path: &Path) -> Result<Vec<PathBuf>> {
 /// Deepest folder that is looked into.
 const MAX_FOLDERS: usize = 6;
 
-/// Every file below a folder, in order of path. A link that leads in a circle ends at [`MAX_FOLDERS`].
+/// Every file below a folder, in order of path, each once: by whatever links it or its folder is reached.
 fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
-    fn walk(path: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<()> {
-        for entry in list(path)? {
+    fn walk(path: &Path, depth: usize, met: &mut BTreeSet<FileId>, out: &mut Vec<PathBuf>) -> Result<()> {
+        let mut entries = list(path)?;
+        // What is there itself before links to it.
+        entries.sort_by_key(|p| p.is_symlink());
+        for entry in entries {
+            if !met.insert(file_id(&entry)) {
+                continue;
+            }
             if entry.is_dir() {
                 if depth < MAX_FOLDERS {
-                    walk(&entry, depth + 1, out)?;
+                    walk(&entry, depth + 1, met, out)?;
                 }
             } else {
                 out.push(entry);
@@ -207,8 +214,9 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         out.push(path.to_path_buf())
     } else {
-        walk(path, 0, &mut out)?
+        walk(path, 0, &mut BTreeSet::from([file_id(path)]), &mut out)?
     }
+    out.sort();
     Ok(out)
 }
 

@@ -10,6 +10,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::PrepareSettings;
+use crate::data::content::Sketch;
+use crate::data::manifest::sha256_samples;
 use crate::data::readers::{self, Only, ReadOptions};
 use crate::data::recording::{Channel, Recording, Unit};
 use crate::data::table::Item;
@@ -43,6 +45,9 @@ pub struct Cut {
     pub files: Vec<PathBuf>,
     /// Seconds of signal that were looked at.
     pub duration_s: f64,
+    /// What the samples are: [`RecordingContent::samples_sha256`](crate::data::manifest::RecordingContent) and sketch.
+    /// Only of recordings that are to be stored.
+    pub content: (Option<String>, Sketch),
 }
 
 impl Cut {
@@ -194,8 +199,12 @@ fn cut_or_flag(
 ) -> Result<Cut> {
     let Ready { mut cut, preparation, mv, part, filtered } = ready(item, settings)?;
     let offset_s = part.start as f64 / filtered.fs_hz;
+    let samples = &mv[part];
+    if !keep_flagged {
+        cut.content = (sha256_samples(samples), Sketch::of(samples, filtered.fs_hz));
+    }
     let (candidates, left_over) =
-        preparation.candidates(&mv[part], &filtered, cut.calibrated.then_some(1.0))?;
+        preparation.candidates(samples, &filtered, cut.calibrated.then_some(1.0))?;
     cut.left_over = left_over;
     let mut drop = |reason: String| *cut.dropped.entry(reason).or_insert(0usize) += 1;
     let mut kept = Vec::with_capacity(candidates.len());

@@ -11,8 +11,11 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::checkpoint::NewDir;
+use crate::data::content::thinning;
 use crate::data::index::Row;
-use crate::data::manifest::{Counts, Filter, Manifest, Processing, Skipped, Source, sha256_file};
+use crate::data::manifest::{
+    Counts, Filter, Manifest, Processing, RecordingContent, Skipped, Source, sha256_file,
+};
 use crate::data::readers::text::TextOptions;
 use crate::data::recording::Unit;
 use crate::data::store::{Store, StoreWriter};
@@ -21,7 +24,10 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::signal::{BandPass, Normalisation, Preparation, QualitySettings, Scaler};
 
 pub mod cut;
+mod duplicates;
 pub mod survey;
+
+use duplicates::Known;
 
 /// How to prepare recordings.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,7 +204,7 @@ pub struct Report {
 /// to stop.
 ///
 /// # Errors
-/// Bad settings; a recording that cannot be used, unless `skip_bad`; no window left at all (the message says why they
+/// Bad settings; a recording that cannot be used, unless `skip_bad`; the same samples under two people; no window left at all (the message says why they
 /// were dropped); a full disk; [`Kind::Interrupted`] when `progress` stops the work. The target is then as it was.
 pub fn prepare(
     items: &Items,
@@ -237,6 +243,7 @@ pub fn prepare_into(
     let mut files: BTreeSet<PathBuf> = BTreeSet::new();
     let mut subjects: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut units: BTreeSet<&'static str> = BTreeSet::new();
+    let mut known: Vec<(Known<'_>, Vec<PathBuf>, String)> = Vec::new();
     let mut done = 0;
     let mut take = |first: usize, cuts: Vec<Result<cut::Cut>>| -> Result<()> {
         for (item, cut) in items.items[first..].iter().zip(cuts) {
@@ -266,6 +273,10 @@ pub fn prepare_into(
                         *entry.units.entry(cut.unit.clone()).or_default() += 1;
                         entry.windows += cut.windows.len();
                         entry.subjects += usize::from(subjects.insert((&item.dataset, &item.subject)));
+                    }
+                    if !cut.windows.is_empty() {
+                        let (samples, sketch) = cut.content;
+                        known.push((Known { item, samples, sketch }, cut.files, cut.record.clone()));
                     }
                     for (start_s, quality, window) in cut.windows {
                         let row = Row {
@@ -316,7 +327,11 @@ pub fn prepare_into(
         ahead = threads * batches(&next, settings.window);
         (begun, ready) = (now.end, (now.start, next));
     }
-    report.counts.warnings = doubts.into_iter().chain(warnings.into_lines()).collect();
+    let known_files: Vec<Vec<PathBuf>> = known.iter_mut().map(|k| std::mem::take(&mut k.1)).collect();
+    let (known, records): (Vec<Known<'_>>, Vec<String>) =
+        known.into_iter().map(|(k, _, record)| (k, record)).unzip();
+    let doubts = doubts.into_iter().chain(strictly(duplicates::doubts(&known)?, settings)?);
+    report.counts.warnings = doubts.chain(warnings.into_lines()).collect();
     report.counts.windows_kept = writer.len() as u64;
     if writer.is_empty() {
         return Err(nothing_left(&report.counts));
@@ -345,7 +360,22 @@ pub fn prepare_into(
             notes.push(String::from_utf8_lossy(&std::fs::read(&path).with_file(&path)?).trim().to_string());
         }
     }
+    let places: BTreeMap<&PathBuf, usize> = files.iter().enumerate().map(|(i, f)| (f, i)).collect();
+    let anchors = known.iter().map(|k| k.sketch.len()).sum();
+    let step = thinning(anchors, MOST_ANCHORS);
+    let recordings =
+        known.into_iter().zip(known_files).zip(records).map(|((k, files), record)| RecordingContent {
+            dataset: k.item.dataset.clone(),
+            subject: k.item.subject.clone(),
+            trial: k.item.trial.clone().unwrap_or_else(|| record.clone()),
+            record,
+            naming: k.item.naming,
+            sources: files.iter().filter_map(|f| places.get(f).copied()).collect(),
+            samples_sha256: k.samples,
+            sketch: if step > 1 { k.sketch.thinned(step) } else { k.sketch },
+        });
     let manifest = Manifest {
+        recordings: Some(recordings.collect()),
         format: String::new(),
         format_version: 0,
         heartlore_version: String::new(),
@@ -368,9 +398,15 @@ pub fn prepare_into(
     Ok(report)
 }
 
+/// Anchors of all recordings that a manifest holds at most; about 20 MB of text, for 200 hours of ECG.
+const MOST_ANCHORS: usize = 1 << 20;
+
 /// The doubts about `items`, which are an error when the settings are strict.
 fn checked(items: &Items, settings: &PrepareSettings) -> Result<Vec<String>> {
-    let doubts = items.check()?;
+    strictly(items.check()?, settings)
+}
+
+fn strictly(doubts: Vec<String>, settings: &PrepareSettings) -> Result<Vec<String>> {
     match doubts.first() {
         Some(first) if settings.strict => {
             Err(Error::data(first.clone()).remedy("leave out --strict to go on with a warning"))

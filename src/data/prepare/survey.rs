@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use super::{PrepareSettings, Progress, Share, Warnings, checked, cut, item_name, quotas};
+use super::duplicates::{self, Known};
+use super::{PrepareSettings, Progress, Share, Warnings, checked, cut, item_name, quotas, strictly};
 use crate::data::manifest::Skipped;
+use crate::data::names::is_missing;
 use crate::data::table::Items;
 use crate::error::{Error, Kind, Result};
 use crate::signal::Normalisation;
@@ -82,6 +84,7 @@ pub fn survey(
     let mut subjects = BTreeSet::new();
     let mut trials = BTreeSet::new();
     let mut warnings = Warnings::default();
+    let mut known = Vec::new();
     let mut done = 0;
     let in_flight = rayon::current_num_threads().max(1);
     for (c, chunk) in items.items.chunks(in_flight).enumerate() {
@@ -117,6 +120,10 @@ pub fn survey(
                         *out.windows_dropped.entry(reason).or_default() += n;
                     }
                     cut.warnings.iter().for_each(|w| warnings.add(item, w));
+                    if !cut.windows.is_empty() {
+                        let (samples, sketch) = cut.content;
+                        known.push(Known { item, samples, sketch });
+                    }
                 }
                 Err(e) => out.skipped.push(Skipped { record: item_name(item), reason: e.to_string() }),
             }
@@ -127,11 +134,12 @@ pub fn survey(
             }
         }
     }
+    out.warnings.extend(strictly(duplicates::doubts(&known)?, settings)?);
     out.warnings.extend(warnings.into_lines());
     for (c, name) in items.label_names.iter().enumerate() {
         let mut column = LabelColumn { name: name.clone(), ..LabelColumn::default() };
         for item in &items.items {
-            match item.labels.get(c).cloned().flatten() {
+            match item.labels.get(c).cloned().flatten().filter(|l| !is_missing(l)) {
                 Some(value) => *column.values.entry(value).or_default() += 1,
                 None => column.missing += 1,
             }

@@ -4,7 +4,7 @@
 //! number   = [sign] digits [mark digits] [exponent]  |  [sign] mark digits [exponent]
 //! digits   = digit+  |  group (thousands digit{3})+          (the first group does not begin with 0)
 //! thousands = the mark that is not the decimal mark, an apostrophe or a (no-break) space
-//! missing  = "" | nan | na | n/a | null | none | - | --      (in any case)
+//! missing  = as `data::names::is_missing`: "" | nan | na | n/a | null | none | - | -- | ...      (in any case)
 //! ```
 
 use std::fmt;
@@ -39,9 +39,9 @@ impl FromStr for Decimal {
 
 /// Whether a field stands for "no value".
 pub(super) fn is_missing(field: &str) -> bool {
-    field.is_empty()
-        || (field.len() <= 4
-            && ["nan", "na", "n/a", "null", "none", "-", "--"].iter().any(|m| field.eq_ignore_ascii_case(m)))
+    // A number is the usual case and none of the words begins like one, but for the dashes.
+    let may_be = field.len() <= 10 && !field.starts_with(|c: char| c.is_ascii_digit());
+    may_be && crate::data::names::is_missing(field)
 }
 
 /// The number in a trimmed field; None for anything else, also for a missing value.
