@@ -8,7 +8,7 @@
 //!
 //! | stage | delay |
 //! |---|---|
-//! | filter | its group delay; 20 to 60 ms for 0.8 to 50 Hz |
+//! | filter | its group delay; about 10 ms at 10 Hz for 0.8 to 50 Hz |
 //! | resampler | 10 samples of the lower of the two rates |
 //! | window | a window is complete when its last sample has come |
 //! | beats | 3 to 4 s after the R peak |

@@ -7,7 +7,7 @@ use crate::graph::views::Location;
 
 /// What is wrong with a gradient.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FaultKind {
+pub enum FaultKind {
     /// The other sign.
     Sign,
     /// A thousandth too large.
@@ -24,7 +24,7 @@ pub(crate) enum FaultKind {
 
 impl FaultKind {
     /// Every kind.
-    pub(crate) const ALL: [FaultKind; 6] = [
+    pub const ALL: [FaultKind; 6] = [
         FaultKind::Sign,
         FaultKind::Factor,
         FaultKind::MissingTerm,
@@ -51,13 +51,13 @@ impl FaultKind {
 
 /// A fault in the gradient that operation `id` contributes to its input in `slot`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Fault {
+pub struct Fault {
     /// The operation.
-    pub(crate) id: Id,
+    pub id: Id,
     /// Which of its inputs.
-    pub(crate) slot: usize,
+    pub slot: usize,
     /// What is wrong.
-    pub(crate) kind: FaultKind,
+    pub kind: FaultKind,
 }
 
 impl<T: Precision> Exec<T> {
