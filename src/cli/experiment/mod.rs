@@ -93,10 +93,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let finished = carry_out(&file, &args.out, args.threads, context)?;
     let rows = rows(&file, &finished.done);
     let figures = summary::figures(&rows, &file.against, file.resamples)?;
-    write_bytes(&args.out.join("experiment.toml"), text.as_bytes())?;
-    write_bytes(&args.out.join("results.csv"), &report::csv(&rows, &figures)?)?;
+    write_bytes(args.out.join("experiment.toml"), text.as_bytes())?;
+    write_bytes(args.out.join("results.csv"), &report::csv(&rows, &figures)?)?;
     let json = report::json(&file, &rows, &figures);
-    write_bytes(&args.out.join("results.json"), format!("{json:#}\n").as_bytes())?;
+    write_bytes(args.out.join("results.json"), format!("{json:#}\n").as_bytes())?;
     report::html(&file, &rows, &figures, &finished.store, context)?.save(args.out.join("report.html"))?;
     context.write_config(&args.out, "config.toml")?;
     let (cells, ran) = (finished.done.len(), finished.ran);
