@@ -48,12 +48,13 @@ const LEAVE_A_FILE: [(&str, &str, &str); 9] = [
 ];
 
 /// Commands that write one file or none: their flags are in the JSON.
-const TELL_IN_JSON: [(&str, &str); 9] = [
+const TELL_IN_JSON: [(&str, &str); 10] = [
     ("export", "--model pre/model --onnx e.onnx --what embed"),
     ("embed", "store --model pre/model --out e.npy --overwrite"),
     ("forward", "--model pre/model --input x.npy --output y.npy --threads 1"),
     ("grad", "--model fine/model --input x.npy --target t.npy --out g.safetensors --pos-weight 2"),
     ("inspect", "--preset tiny --program predict --batch 2"),
+    ("selftest", "--cases 1 --seed 3"),
     ("beats", "study/sim01_01.csv --unit mV --out beats.csv"),
     ("features", "study/sim01_01.csv --window-s 10 --hop-s 5 --unit mV --out features.csv"),
     ("quality", "study/sim01_01.csv --window-s 5 --channel #1 --out quality.csv"),

@@ -95,6 +95,7 @@ fn every_kind_of_recording_and_every_file_of_it() {
         fs::copy(from.join(name), root.path().join(name)).unwrap();
     }
     fs::write(root.path().join("rec16.dat"), POINTER).unwrap();
+    let options = ReadOptions::default();
     named(readers::open(&root.path().join("rec16.hea"), &options), "rec16.dat");
     fs::copy(from.join("rec16.dat"), root.path().join("rec16.dat")).unwrap();
     readers::open(&root.path().join("rec16.hea"), &options).unwrap();

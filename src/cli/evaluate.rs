@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0.5)]
     pub threshold: f64,
     /// Resamples of the bootstrap over people
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = super::options::resamples)]
     pub resamples: usize,
     /// Level of the intervals
     #[arg(long, default_value_t = 0.95)]
@@ -143,6 +143,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let _lock = rundir::lock(&out, context)?;
     let (judged, store) = if is_run {
         let split = read_split(&args.input)?;
+        if args.baselines && split.protocol.contains("the person's own") {
+            context.warn(
+                "the run's probe reads a reference of each person; the baselines fitted here read windows alone. Those with the \
+                 same reference are in the run's own report",
+            );
+        }
         let dir = args.data.clone().unwrap_or_else(|| split.store.clone());
         (settings.positive, settings.negative) = (split.positive.clone(), split.negative.clone());
         (settings.protocol, settings.leaks) = (split.protocol.clone(), split.leaks);

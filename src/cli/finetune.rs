@@ -99,7 +99,7 @@ pub struct Args {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub baselines: bool,
     /// Resamples of the bootstrap over people
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = super::options::resamples)]
     pub resamples: usize,
     /// The model
     #[command(flatten)]
@@ -323,12 +323,17 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
     }))?;
     let file = split_file(args, store, labels, folds, start);
     let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
-    write_bytes(&dir.dir().join("split.json"), &bytes)?;
+    let split_path = dir.dir().join("split.json");
+    if !args.resume {
+        write_bytes(&split_path, &bytes)?;
+    }
 
     let mut watch = RunLogger::new(dir.dir(), args.resume, &plan.planned_steps(), context);
     let outcome = plan.fit(store, (labels, folds), dir.dir(), args.resume, &mut watch);
     let summary = watch.settle(outcome)?;
 
+    // A resumed run whose folds are refused leaves the file of the run it is not.
+    write_bytes(&split_path, &bytes)?;
     write_predictions(&dir.dir().join("predictions.csv"), store, &labels.rows, &summary.predictions)?;
     let judged = assess(args, store, &file, &labels.rows, &summary)?;
     let model = match &summary.model {

@@ -250,7 +250,7 @@ pub(crate) fn train(args: &Args, store: &Store, context: &Context) -> Result<(Ev
     let mut file = finetune::split_file(args, store, &labels, &folds, start);
     file.protocol = format!("{}; {}", file.protocol, inputs.reading());
     let bytes = serde_json::to_vec(&file).map_err(|e| Error::format(e.to_string()))?;
-    write_bytes(&dir.dir().join("split.json"), &bytes)?;
+    write_bytes(dir.dir().join("split.json"), &bytes)?;
     let data = finetune::labelled(store, &labels, &folds.split, folds.by_fold.clone());
     let found = inputs.fit(&data, args.final_model)?;
     finetune::write_predictions(&dir.dir().join("predictions.csv"), store, &labels.rows, &found.predictions)?;

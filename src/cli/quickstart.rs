@@ -97,7 +97,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let clock = Instant::now();
     let out = directory(args)?;
     let _lock = rundir::lock(&out, context)?;
-    write_bytes(&out.join("config.toml"), context.config.borrow().to_toml().as_bytes())?;
+    write_bytes(out.join("config.toml"), context.config.borrow().to_toml().as_bytes())?;
     let step = |n: usize, what: &str| {
         context.note(format!("[{n}/3] {what} ({:.0} s)", clock.elapsed().as_secs_f64()))
     };

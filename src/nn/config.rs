@@ -116,6 +116,11 @@ pub struct ModelConfig {
 /// Names of the presets.
 pub const PRESETS: [&str; 3] = ["paper", "small", "tiny"];
 
+/// The largest width, window, kernel or stride.
+const MOST: usize = 1 << 24;
+/// The most transformer layers.
+const MOST_LAYERS: usize = 1 << 12;
+
 impl ModelConfig {
     /// The model of Vazquez-Rodriguez et al. 2022 (arXiv:2204.05103), 2.41 million parameters before the head.
     ///
@@ -263,6 +268,17 @@ impl ModelConfig {
         ] {
             check(value > 0, name, "must be at least 1, got 0".into())?;
         }
+        // Far beyond any use, and small enough that no product of two overflows and recording ends.
+        let all = [self.window, self.hidden, self.heads, self.mask.span];
+        let lists = [&self.channels, &self.kernels, &self.strides, &self.head_hidden];
+        let largest = all.into_iter().chain(lists.into_iter().flatten().copied()).max().unwrap_or(0);
+        check(largest <= MOST, "sizes", format!("a size of {largest}; at most {MOST} are supported"))?;
+        let layers = self.layers;
+        check(
+            layers <= MOST_LAYERS,
+            "layers",
+            format!("{layers} layers; at most {MOST_LAYERS} are supported"),
+        )?;
         let (window, patch, width, heads) = (self.window, self.patch(), self.width(), self.heads);
         check(patch > 0, "strides", format!("the product of {:?} overflows", self.strides))?;
         check(

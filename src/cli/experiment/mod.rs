@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, short)]
     pub out: PathBuf,
     /// Threads, 0 for all cores; the results do not depend on it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = crate::cli::options::threads)]
     pub threads: usize,
     /// Configuration file with any of these flags as keys
     #[arg(long)]
@@ -93,10 +93,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let finished = carry_out(&file, &args.out, args.threads, context)?;
     let rows = rows(&file, &finished.done);
     let figures = summary::figures(&rows, &file.against, file.resamples)?;
-    write_bytes(&args.out.join("experiment.toml"), text.as_bytes())?;
-    write_bytes(&args.out.join("results.csv"), &report::csv(&rows, &figures)?)?;
+    write_bytes(args.out.join("experiment.toml"), text.as_bytes())?;
+    write_bytes(args.out.join("results.csv"), &report::csv(&rows, &figures)?)?;
     let json = report::json(&file, &rows, &figures);
-    write_bytes(&args.out.join("results.json"), format!("{json:#}\n").as_bytes())?;
+    write_bytes(args.out.join("results.json"), format!("{json:#}\n").as_bytes())?;
     report::html(&file, &rows, &figures, &finished.store, context)?.save(args.out.join("report.html"))?;
     context.write_config(&args.out, "config.toml")?;
     let (cells, ran) = (finished.done.len(), finished.ran);

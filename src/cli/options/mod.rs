@@ -47,6 +47,12 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A number of bootstrap resamples: each keeps some numbers in memory.
+pub(crate) fn resamples(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1_000_000;
+    text.parse().ok().filter(|n| *n <= MOST).ok_or_else(|| format!("a whole number up to {MOST} is expected"))
+}
+
 /// What the operands of matrix products are rounded to: `f32` (not at all), `bf16` or `int8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision(pub MatmulPrecision);

@@ -15,13 +15,13 @@ use heartlore_kernels::losses::Reduction;
 use heartlore_kernels::pool::Pool;
 use heartlore_kernels::reduce::Reduce;
 
-pub(crate) const ACTIVATIONS: [Activation; 5] =
+pub(super) const ACTIVATIONS: [Activation; 5] =
     [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Sigmoid, Activation::Tanh];
-pub(crate) const POOLS: [Pool; 5] = [Pool::Mean, Pool::Max, Pool::First, Pool::Last, Pool::MeanDeviation];
-pub(crate) const REDUCES: [Reduce; 3] = [Reduce::Sum, Reduce::Mean, Reduce::Norm];
+pub(super) const POOLS: [Pool; 5] = [Pool::Mean, Pool::Max, Pool::First, Pool::Last, Pool::MeanDeviation];
+pub(super) const REDUCES: [Reduce; 3] = [Reduce::Sum, Reduce::Mean, Reduce::Norm];
 
 /// A value to differentiate: an input, a parameter, or a multiple of an input.
-pub(crate) fn fresh(g: &mut Graph, d: &mut Draw, name: &str, shape: impl Into<Shape>) -> Id {
+pub(super) fn fresh(g: &mut Graph, d: &mut Draw, name: &str, shape: impl Into<Shape>) -> Id {
     let shape = shape.into();
     let name = format!("{name}.{}", g.nodes().len());
     match d.below(3) {
@@ -67,7 +67,7 @@ pub fn of(kind: OpKind, size: usize, seed: u64) -> Case {
 struct Gate;
 
 /// Records it: y = a sigmoid(b).
-pub(crate) fn gate(g: &mut Graph, a: Id, b: Id) -> Id {
+pub(super) fn gate(g: &mut Graph, a: Id, b: Id) -> Id {
     g.custom(Gate, &[a, b]).unwrap()
 }
 

@@ -7,7 +7,7 @@ use crate::graph::views::Location;
 
 /// What is wrong with a gradient.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     /// The other sign.
     Sign,
     /// A thousandth too large.
@@ -24,7 +24,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 6] = [
+    pub(crate) const ALL: [FaultKind; 6] = [
         FaultKind::Sign,
         FaultKind::Factor,
         FaultKind::MissingTerm,
@@ -51,13 +51,13 @@ impl FaultKind {
 
 /// A fault in the gradient that operation `id` contributes to its input in `slot`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The operation.
-    pub id: Id,
+    pub(crate) id: Id,
     /// Which of its inputs.
-    pub slot: usize,
+    pub(crate) slot: usize,
     /// What is wrong.
-    pub kind: FaultKind,
+    pub(crate) kind: FaultKind,
 }
 
 impl<T: Precision> Exec<T> {
