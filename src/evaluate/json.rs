@@ -99,7 +99,7 @@ impl Evaluation {
             "folds": self.folds,
             "folds_with_both_states": self.folds_with_both,
             "computed": self.scope.map(Scope::name),
-            "intervals": "low and high: Student's t over people with the jackknife; percentile and bca: bootstrap over people",
+            "intervals": "low and high: Student's t over people with the jackknife (logit scale for scores from 0 to 1); percentile and bca: bootstrap over people",
             "interval_level": self.level,
             "resamples": self.resamples,
             "methods": methods,

@@ -13,14 +13,16 @@
 //! below 1/2. Those values are given beside, as *pooled*. Macro F1, accuracy, the Matthews correlation and the Brier score
 //! are of all test windows ([`Scope::Pooled`]): they are shares and means of single windows, and there is no 1/2 to keep.
 //!
-//! Intervals are Student's t with the jackknife over people ([`crate::metrics::jackknife_t`]); percentiles of the bootstrap
+//! Intervals are Student's t with the jackknife over people ([`crate::metrics::jackknife_t`]), on the logit scale for scores
+//! from 0 to 1 ([`crate::metrics::on_logit_scale`]); percentiles of the bootstrap
 //! over people and BCa are in the JSON beside. All of them take the fitted models as given: what the score would be for other
 //! people, not what it would be after training on others. `benches/NOTES.md` has their measured coverage.
 
 use super::predictions::{Design, Predictions, Scope, Settings};
 use crate::error::Result;
 use crate::metrics::{
-    Confusion, Interval, auc, balanced_average_precision, bootstrap, brier, jackknife_t, mean_roc, roc_curve,
+    Confusion, Interval, auc, balanced_average_precision, bootstrap, brier, jackknife_t, mean_roc,
+    on_logit_scale, roc_curve,
 };
 
 /// A figure of merit.
@@ -103,7 +105,7 @@ pub struct Score {
     pub scope: Option<Scope>,
     /// The value; `None` where it is not defined.
     pub estimate: Option<f64>,
-    /// Student's t over people with the jackknife, cut off at the ends of the scale; `None` for fewer than two people or
+    /// Student's t over people with the jackknife, on the logit scale for scores from 0 to 1; `None` for fewer than two people or
     /// where a person's absence leaves the score undefined.
     pub interval: Option<Interval>,
     /// Percentiles of the bootstrap over people.
@@ -211,7 +213,11 @@ pub(super) struct OverPeople {
 /// Estimate and intervals of a statistic.
 pub(super) fn over_people(f: &Statistic<'_>, range: (f64, f64), s: &Settings) -> Result<OverPeople> {
     let all: Vec<usize> = (0..f.clusters.len()).collect();
-    let clip = |i: Interval| Interval { low: i.low.max(range.0), high: i.high.min(range.1), ..i };
+    // Shares and areas have their interval on the logit scale; correlations and differences are cut off at the ends.
+    let clip = |i: Interval| match range {
+        (0.0, 1.0) => on_logit_scale(i),
+        (low, high) => Interval { low: i.low.max(low), high: i.high.min(high), ..i },
+    };
     let found = bootstrap(&f.clusters, &f.value, s.resamples, s.level, s.seed)?;
     Ok(OverPeople {
         estimate: (f.value)(&all),

@@ -250,6 +250,26 @@ pub fn jackknife_t(
     Ok(Some(Interval { estimate, low: estimate - half, high: estimate + half, level }))
 }
 
+/// An interval around a share or an area in (0, 1), carried over to the logit scale and back: with h the half width and m the
+/// estimate,
+///
+/// ```text
+/// ends = 1 / (1 + exp(-(ln(m / (1 - m)) +- h / (m (1 - m)))))
+/// ```
+///
+/// (the delta method; the slope of the logit is 1 / (m (1 - m))). The ends never leave 0 to 1, and near them the longer arm
+/// points to the middle, as the few people who do badly where most do well are what a small sample lacks. An estimate of 0 or
+/// 1 keeps its interval, cut off at the ends of the scale.
+pub fn on_logit_scale(i: Interval) -> Interval {
+    let m = i.estimate;
+    if !(m > 0.0 && m < 1.0) || i.high <= i.low {
+        return Interval { low: i.low.max(0.0), high: i.high.min(1.0), ..i };
+    }
+    let (centre, half) = ((m / (1.0 - m)).ln(), (i.high - i.low) / 2.0 / (m * (1.0 - m)));
+    let back = |z: f64| 1.0 / (1.0 + (-z).exp());
+    Interval { low: back(centre - half), high: back(centre + half), ..i }
+}
+
 /// Items of each cluster.
 fn members(clusters: &[usize]) -> Vec<Vec<usize>> {
     let mut members: std::collections::BTreeMap<usize, Vec<usize>> = Default::default();
@@ -314,6 +334,13 @@ mod tests {
             (j(&[0, 1, 2], &[1.0, 2.0, 4.0]).unwrap(), mean_interval(&[1.0, 2.0, 4.0], 0.95).unwrap());
         let (a, b) = (a.unwrap(), b.unwrap());
         assert!((a.low - b.low).abs() < 1e-12 && (a.high - b.high).abs() < 1e-12, "{a:?} {b:?}");
+        let i = |estimate, low, high| Interval { estimate, low, high, level: 0.95 };
+        let middle = on_logit_scale(i(0.5, 0.49, 0.51));
+        assert!((middle.low - 0.49).abs() < 1e-5 && (middle.high - 0.51).abs() < 1e-5, "{middle:?}");
+        let high = on_logit_scale(i(0.95, 0.88, 1.02));
+        assert!(high.low < 0.85 && high.high < 1.0 && high.high > 0.97, "{high:?}");
+        assert_eq!(on_logit_scale(i(0.7, 0.7, 0.7)), i(0.7, 0.7, 0.7));
+        assert_eq!(on_logit_scale(i(1.0, 0.9, 1.1)), i(1.0, 0.9, 1.0));
         // All values equal: the percentile interval is a point, BCa is not defined.
         let b = bootstrap_mean(&[0, 1, 2], &[2.0; 3], 100, 0.95, 1).unwrap().unwrap();
         assert_eq!((b.percentile.low, b.percentile.high, b.bca), (2.0, 2.0, None));

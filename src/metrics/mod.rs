@@ -23,7 +23,7 @@ pub mod special;
 pub use baseline::{LogisticRegression, Majority, Scaler};
 pub use calibration::{Reliability, brier, log_loss, reliability};
 pub use confusion::Confusion;
-pub use intervals::{Bootstrap, Interval, bootstrap, jackknife_t, mean_interval, wilson};
+pub use intervals::{Bootstrap, Interval, bootstrap, jackknife_t, mean_interval, on_logit_scale, wilson};
 pub use penalised::PenalisedLogistic;
 pub use ranking::{RocPoint, auc, average_precision, balanced_average_precision, mean_roc, roc_curve};
 
