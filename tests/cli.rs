@@ -273,7 +273,7 @@ fn the_quickstart_ends_with_a_report_on_real_labels() {
         row["figures"]["auc"]["mean"].as_f64().unwrap()
     };
     // What is known of 36 people counts for more than what reads the window.
-    assert!((auc("new person", "heart rate") - 0.76).abs() < 0.02);
+    assert!((auc("new person", "heart rate") - 0.76).abs() < 0.04);
     assert!(auc("30 s of own rest known", "heart rate") > 0.92);
     assert!(auc("30 s of own rest known", "pre-trained, frozen") > 0.92);
     let report = std::fs::read_to_string(p.path("quickstart/report.html")).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! A tiny model is pre-trained from scratch on 18 unlabelled minutes, so that one can watch it learn. Then the encoder that
 //! comes with the program, which saw none of these people, is probed on 36 people at rest and doing mental arithmetic
-//! (EEGMAT), leaving one person out at a time, beside counting heart beats: for a new person, with 30 s of the person's own
+//! (EEGMAT), in six folds over people, beside counting heart beats: for a new person, with 30 s of the person's own
 //! rest known, and with the person's past. The matrix is `examples/experiments/quickstart.toml`; nothing in it was chosen on
 //! these people (`examples/experiments/README.md` has the full comparison, with seeds, and says what was tried).
 
