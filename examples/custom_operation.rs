@@ -4,6 +4,8 @@
 //! cargo run --release --example custom_operation
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example shows its result")]
+
 use heartlore::error::Result;
 use heartlore::graph::check::{self, Settings};
 use heartlore::graph::number::Number;

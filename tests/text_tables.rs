@@ -356,7 +356,8 @@ fn exports_of_devices() {
     let stamp = |i: usize, fs: f64| Table::clock(i as f64 / fs);
     let mv = |i: usize, fs: f64| format!("{:.4}", ecg(i, fs));
     // (name, text, rate to give, label, rate, unit)
-    let cases: Vec<(&str, String, Option<f64>, &str, f64, Unit)> = vec![
+    type Case = (&'static str, String, Option<f64>, &'static str, f64, Unit);
+    let cases: Vec<Case> = vec![
         (
             "apple_watch.csv",
             export(
@@ -707,7 +708,7 @@ fn gaps_and_jitter() {
 fn status_heart_rate_and_flat_columns_are_never_the_ecg() {
     let dir = Place::new();
     let taken = |names: &str, columns: &dyn Fn(usize) -> String| {
-        let path = dir.put("x.csv", export(names, 1000, |i| columns(i)));
+        let path = dir.put("x.csv", export(names, 1000, columns));
         let r = one(&path, &at(250.0)).unwrap();
         let all = readers::open(&path, &at(250.0)).unwrap();
         assert_eq!(all.channels[all.ecg_index().unwrap()].label, r.channels[0].label);

@@ -181,7 +181,7 @@ impl NewDir {
     }
 
     /// The target as the caller named it.
-    pub fn target(&self) -> &Path {
+    pub fn named(&self) -> &Path {
         &self.named
     }
 

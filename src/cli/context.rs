@@ -105,7 +105,7 @@ impl Context {
     /// # Errors
     /// A failing disk.
     pub fn write_config(&self, dir: &Path, name: &str) -> Result<()> {
-        crate::checkpoint::write_bytes(&dir.join(name), self.config.borrow().to_toml().as_bytes())
+        crate::checkpoint::write_bytes(dir.join(name), self.config.borrow().to_toml().as_bytes())
     }
 
     /// Prints a result: `json()` with `--json`, with all notes and warnings in it, else `text`.

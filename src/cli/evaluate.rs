@@ -240,7 +240,7 @@ pub(crate) fn write(
     store: Option<&Store>,
     context: &Context,
 ) -> Result<()> {
-    write_bytes(&out.join("metrics.json"), format!("{:#}\n", judged.json()).as_bytes())?;
+    write_bytes(out.join("metrics.json"), format!("{:#}\n", judged.json()).as_bytes())?;
     let mut report = Report::new(format!("{} or {}", judged.positive, judged.negative))
         .subtitle("How well windows of ECG tell the two states apart");
     for mark in &judged.marks {

@@ -194,8 +194,8 @@ impl Job<'_> {
         let json = self.json();
         self.context.config.borrow_mut().set("out", out.to_string_lossy().into_owned())?;
         self.context.write_config(out, FILE)?;
-        write_bytes(&out.join("null.json"), format!("{json:#}\n").as_bytes())?;
-        write_bytes(&out.join("null.csv"), csv(&self.study.distributions).as_bytes())?;
+        write_bytes(out.join("null.json"), format!("{json:#}\n").as_bytes())?;
+        write_bytes(out.join("null.csv"), csv(&self.study.distributions).as_bytes())?;
         let mut text = format!("{}\n", self.exchanged());
         let wide = self.study.distributions.iter().map(|d| d.method.len()).max().unwrap_or(0);
         for metric in METRICS {

@@ -159,12 +159,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     document["warnings"] = json!(doubts);
     if let Some(out) = &args.out {
         let _lock = super::rundir::lock(out, context)?;
-        crate::checkpoint::write_bytes(&out.join("windows.csv"), &windows_csv(&states, &done)?)?;
+        crate::checkpoint::write_bytes(out.join("windows.csv"), &windows_csv(&states, &done)?)?;
         crate::checkpoint::write_bytes(
-            &out.join("recordings.csv"),
+            out.join("recordings.csv"),
             &recordings_csv(&states, &done, &skipped)?,
         )?;
-        crate::checkpoint::write_bytes(&out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
+        crate::checkpoint::write_bytes(out.join("predictions.json"), format!("{document:#}\n").as_bytes())?;
         context.write_config(out, config::FILE)?;
         context.note(format!("wrote {}", out.display()));
     }

@@ -110,7 +110,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let report = into_store(place, &items, &settings, args.threads, context, |report, store, place| {
         let svg = overview::of_report(report, dropped.len(), store);
         let write = |name: &str, text: &str| {
-            place.write(name, |sink| sink.write_all(text.as_bytes()).with_file(place.target().join(name)))
+            place.write(name, |sink| sink.write_all(text.as_bytes()).with_file(place.named().join(name)))
         };
         write(config::FILE, &settings_text)?;
         write(overview::PICTURE, svg.as_str())?;

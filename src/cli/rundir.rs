@@ -115,7 +115,7 @@ impl RunDir {
     }
 
     fn write(&self) -> Result<()> {
-        write_bytes(&self.dir.join("run.json"), format!("{:#}\n", self.info).as_bytes())
+        write_bytes(self.dir.join("run.json"), format!("{:#}\n", self.info).as_bytes())
     }
 }
 

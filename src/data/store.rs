@@ -385,7 +385,7 @@ impl StoreWriter {
         let store = Store::open(self.place.path())?;
         more(&store, &self.place)?;
         drop(store);
-        check_target(self.place.target(), self.overwrite)?;
+        check_target(self.place.named(), self.overwrite)?;
         self.place.commit()
     }
 }

@@ -408,7 +408,7 @@ mod tests {
         let source = MemoryWindows::new(vec![0.0; 120], 1).unwrap();
         let (x, labels, person) = study([1.0, 1.0]);
         let run = |x: &ProbeFeatures, labels: &[bool]| {
-            let mut d = data(&source, &labels.to_vec(), &person);
+            let mut d = data(&source, labels, &person);
             let first = |f: &Fold| f.test.contains(&0);
             d.split.folds.retain(first);
             let mut s = probe(&d, x, &person, &ProbeSettings::default(), false).unwrap();

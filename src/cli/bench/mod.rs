@@ -275,8 +275,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     json["settings"] = context.settings();
     if let Some(out) = &args.out {
         super::windows::create_dir(out)?;
-        crate::checkpoint::write_bytes(&out.join("bench.json"), format!("{json:#}\n").as_bytes())?;
-        crate::checkpoint::write_bytes(&out.join("roofline.svg"), plot(&figures).into_string().as_bytes())?;
+        crate::checkpoint::write_bytes(out.join("bench.json"), format!("{json:#}\n").as_bytes())?;
+        crate::checkpoint::write_bytes(out.join("roofline.svg"), plot(&figures).into_string().as_bytes())?;
         report(&figures, &context.command_line).save(out.join("report.html"))?;
     }
     context.result(&as_text(&figures), || json)

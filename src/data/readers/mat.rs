@@ -114,7 +114,7 @@ impl Matrix {
             .remedy(format!("save one page as a matrix of its own: in MATLAB page = {record}(:,:,1)")));
         }
         let squeezed = dims.len() > 2;
-        let (rows, columns) = match (&dims[..], &long[..]) {
+        let (rows, columns) = match (dims, &long[..]) {
             ([rows, columns], _) => (*rows, *columns),
             (_, [a, b]) => (*a, *b),
             (_, [a]) => (*a, 1),

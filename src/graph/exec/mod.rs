@@ -183,7 +183,9 @@ impl<T: Precision> Exec<T> {
 
 /// The constants of a program: shape and place.
 fn constants<'a>(graph: &'a Graph, plan: &'a Plan) -> impl Iterator<Item = (Id, &'a Shape, Range<usize>)> {
-    graph.ids().zip(graph.nodes().iter().zip(&plan.steps)).filter_map(|(id, (node, step))| {
-        (node.op.role() == Role::Constant && step.live).then(|| (id, &node.shape, step.value.arena()))
-    })
+    graph
+        .ids()
+        .zip(graph.nodes().iter().zip(&plan.steps))
+        .filter(|&(_id, (node, step))| node.op.role() == Role::Constant && step.live)
+        .map(|(id, (node, step))| (id, &node.shape, step.value.arena()))
 }

@@ -322,7 +322,7 @@ impl<'a> Reading<'a> {
         let quoted = delimiter == Delimiter::Comma && body.iter().any(|l| l.text.contains('"'));
         // One column: nearly every line must be a number.
         let alone = delimiter == Delimiter::None && kinds[0].texts * 5 > kinds[0].numbers;
-        let fits = numbers > 0 && !(junk && !quoted) && !alone;
+        let fits = numbers > 0 && (!junk || quoted) && !alone;
         // The rows are the lines that look like the body.
         let mut own = Self { delimiter, columns, trailing, kinds, rows };
         if !fits {
@@ -378,7 +378,7 @@ impl<'a> Reading<'a> {
         // 0,004,0,0013: two numbers with decimal commas between commas.
         let second: Vec<&Tally> = self.kinds.iter().skip(1).step_by(2).collect();
         let is_split = self.delimiter == Delimiter::Comma
-            && columns % 2 == 0
+            && columns.is_multiple_of(2)
             && header.names.is_empty()
             && second.iter().all(|t| t.digits > 0 && t.digits == t.numbers)
             && second.iter().any(|t| t.leading_zero);
@@ -424,7 +424,7 @@ impl<'a> Reading<'a> {
         let Some(above) = n.checked_sub(1).map(|k| content[k]) else { return false };
         split(above.text, self.delimiter, &mut fields);
         let is_channel = |f: &&str| f.strip_prefix("CH").is_some_and(|c| c.parse::<u32>().is_ok());
-        let names = fields.iter().filter(|f| !f.is_empty()).all(|f| is_channel(&f));
+        let names = fields.iter().filter(|f| !f.is_empty()).all(is_channel);
         split(content[n].text, self.delimiter, &mut fields);
         let mut counts = fields.iter().filter(|f| !f.is_empty()).map(|f| f.parse::<u64>());
         let count = counts.next().and_then(std::result::Result::ok);
