@@ -121,8 +121,15 @@ fn every_planted_fault_is_caught() {
     }
     assert!(missed.is_empty(), "missed: {missed:?}");
     assert!(real.len() > 200, "{}", real.len());
-    // Only a stale mask can be no fault, where there is no mask.
-    let odd: Vec<_> = idle.iter().filter(|m| !m.name.contains("StaleMask")).map(|m| &m.name).collect();
+    // These are no faults: a stale mask where there is no mask, a gradient's rule where there is none because the result is
+    // a view, and the next place of a result that has only one.
+    let scalar = ["masked_mse", "bce_logits", "cross_entropy", "reduce"];
+    let no_fault = |name: &str| {
+        name.ends_with("StaleMask")
+            || name.starts_with("reshape: gradient")
+            || scalar.iter().any(|op| name == format!("{op}: tangent: WrongIndex"))
+    };
+    let odd: Vec<_> = idle.iter().filter(|m| !no_fault(&m.name)).map(|m| &m.name).collect();
     assert!(odd.is_empty(), "{odd:?}");
     for with_mask in ["attention", "absorbed_attention", "feed_forward", "dropout"] {
         let name = format!("{with_mask}: gradient of input 0: StaleMask");

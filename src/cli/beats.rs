@@ -54,7 +54,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     ecg.warnings.iter().for_each(|w| context.warn(w));
     let rhythm = ecg.rhythm()?;
     let remarks = ecg.remarks(&rhythm);
-    remarks.iter().for_each(|r| context.note(r));
+    remarks.iter().for_each(|r| context.warn(r));
     let second = |sample: usize| sample as f64 / ecg.fs_hz;
     let trusted: Vec<Vec<f64>> = rhythm
         .trusted(0..ecg.samples.len())

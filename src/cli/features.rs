@@ -122,7 +122,7 @@ fn of_recording(args: &Args, context: &Context) -> Result<(Vec<Row>, Value)> {
     ecg.warnings.iter().for_each(|w| context.warn(w));
     let rhythm = ecg.rhythm()?;
     let remarks = ecg.remarks(&rhythm);
-    remarks.iter().for_each(|r| context.note(r));
+    remarks.iter().for_each(|r| context.warn(r));
     let grid = grid(args.window_s, args.hop_s, ecg.duration_s()).map_err(|e| e.in_file(&args.path))?;
     let mut rows = Vec::new();
     let mut marks = Vec::new();

@@ -15,7 +15,7 @@ pub(super) const FLAT: &str = "no curvature along this direction that stands out
 /// Steps and remainders.
 #[derive(Clone, Debug)]
 pub struct Taylor {
-    /// (h, remainder), the largest step first.
+    /// (h, L(x + h v) - L(x) - h <g, v>), the largest step first.
     pub remainders: Vec<(f64, f64)>,
     /// Remainders below this are rounding.
     pub floor: f64,
@@ -46,19 +46,21 @@ impl Taylor {
         for halvings in 0..12 {
             let h = largest / f64::from(1 << halvings);
             runner.move_to(&point.moved(h / length, v))?;
-            remainders.push((h, (loss(runner.value()) - here - h * slope).abs()));
+            remainders.push((h, loss(runner.value()) - here - h * slope));
         }
         // Hundreds of roundings of the largest terms.
         Ok(Self { remainders, floor: 1e3 * f64::EPSILON * (magnitude + 1.0) })
     }
 
     /// The slope of log(remainder) over log(h), by least squares on the smallest steps whose remainder stands out of rounding;
-    /// `None` if fewer than four do.
+    /// `None` if fewer than four do. The third-order term is taken out first, or it would bend the line where the curvature is
+    /// small: with R(h) = e h + a h^2 + b h^3, 8 R(h / 2) - R(h) = 3 e h + a h^2.
     pub fn slope(&self) -> Option<f64> {
         let clear: Vec<(f64, f64)> = self
             .remainders
-            .iter()
-            .filter(|(_, r)| *r > 100.0 * self.floor)
+            .windows(2)
+            .map(|pair| (pair[0].0, (8.0 * pair[1].1 - pair[0].1).abs()))
+            .filter(|(_, r)| *r > 1000.0 * self.floor)
             .map(|(h, r)| (h.ln(), r.ln()))
             .collect();
         let last = clear.len().checked_sub(4).map(|from| &clear[from..])?;
@@ -73,7 +75,7 @@ impl Taylor {
     /// The remainders over the steps, both logarithmic, as a picture (SVG) with a line of slope 2.
     pub fn svg(&self) -> String {
         let points: Vec<(f64, f64)> =
-            self.remainders.iter().map(|(h, r)| (h.log10(), r.max(1e-18).log10())).collect();
+            self.remainders.iter().map(|(h, r)| (h.log10(), r.abs().max(1e-18).log10())).collect();
         let (left, right) = (points[points.len() - 1].0, points[0].0);
         let low = points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min).floor();
         let high = points.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max).ceil();
