@@ -75,12 +75,13 @@ fn lines() -> Vec<(&'static str, String)> {
 }
 
 /// Commands that only pass their integer flags on to those above, or measure for as long as they are told.
-const PASS_ON: [&str; 3] = ["quickstart", "experiment", "bench"];
+const PASS_ON: [&str; 5] = ["quickstart", "experiment", "bench", "null-study", "selftest"];
 
 /// Flags that may keep a command working for ever, as they ask for that much work.
 const WORK: [&str; 4] = ["epochs", "resamples", "subjects", "trials"];
 
 #[test]
+#[ignore = "a minute or two; cargo test --release --test extremes -- --ignored"]
 fn every_integer_flag_at_its_extremes() {
     let p = Place(tempfile::tempdir().unwrap());
     let minutes = Duration::from_secs(120);

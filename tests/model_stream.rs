@@ -63,7 +63,7 @@ proptest! {
         fs in prop::sample::select(vec![128.0, 130.0, 250.0, 360.0, 500.0, 1000.0]),
         hop in prop::sample::select(vec![160usize, 640, 900]),
         sizes in prop::collection::vec(1usize..700, 1..6),
-        gaps in prop::collection::vec((0usize..8000, 1usize..40), 0..4),
+        gaps in prop::collection::vec((0usize..8000, 45usize..130), 0..4),
         seed in 0u64..100,
     ) {
         let mut x = ecg(24.0, fs, seed);

@@ -29,8 +29,7 @@ def run(*args):
 def main(program, *models):
     worst = 0.0
     for model in map(Path, models):
-        config = json.loads((model / "config.json").read_text())
-        window = config["window"]
+        window = json.loads((model / "preprocessor_config.json").read_text())["window"]
         rng = np.random.default_rng(0)
         x = rng.standard_normal((5, window)).astype(np.float32)
         for what in ("predict", "embed", "reconstruct"):

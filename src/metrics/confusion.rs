@@ -143,7 +143,9 @@ impl Confusion {
         let (t, p) = (|k| i128::from(self.truth(k)), |k| i128::from(self.predicted(k)));
         let covariance = s * c - sums(&|k| p(k) * t(k));
         let (var_p, var_t) = (s * s - sums(&|k| p(k) * p(k)), s * s - sums(&|k| t(k) * t(k)));
-        (var_p > 0 && var_t > 0).then(|| covariance as f64 / (var_p as f64).sqrt() / (var_t as f64).sqrt())
+        // Rounding of the two roots can lead an epsilon beyond 1.
+        (var_p > 0 && var_t > 0)
+            .then(|| (covariance as f64 / (var_p as f64).sqrt() / (var_t as f64).sqrt()).clamp(-1.0, 1.0))
     }
 }
 

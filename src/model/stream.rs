@@ -8,14 +8,16 @@
 //!
 //! | stage | delay |
 //! |---|---|
-//! | filter | its group delay; 20 to 60 ms for 0.8 to 50 Hz |
+//! | filter | its group delay; about 10 ms at 10 Hz for 0.8 to 50 Hz |
 //! | resampler | 10 samples of the lower of the two rates |
 //! | window | a window is complete when its last sample has come |
 //! | beats | 3 to 4 s after the R peak |
 //!
 //! [`Stream::delays`] gives the numbers of one stream. Events depend on the samples alone, never on how they were cut into
 //! blocks, and the windows are those of [`Model::predict_samples`] with the same causal filter, bit for bit. A missing
-//! sample (NaN or infinite) ends a stretch, as it does there: filter, resampler, windows and beats begin anew after it.
+//! sample (NaN or infinite) ends a stretch: filter, resampler, windows and beats begin anew after it. Losses of at most 40 ms,
+//! which a recording has filled in ([`crate::signal::bridge_losses`]), end a stretch here too: whether one is filled in hangs
+//! on the second after it.
 //!
 //! What a stream holds does not grow with time. Filter, resampler and model allocate nothing after the start; the quality
 //! gate allocates once per window and the beat detector once per second.

@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, short)]
     pub out: PathBuf,
     /// Threads, 0 for all cores; the results do not depend on it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = crate::cli::options::threads)]
     pub threads: usize,
     /// Configuration file with any of these flags as keys
     #[arg(long)]
