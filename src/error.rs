@@ -123,6 +123,7 @@ impl Error {
         self
     }
     /// An error about a file below `dir` (where something was unpacked) as one about `file`.
+    #[cfg(feature = "formats")]
     #[must_use]
     pub(crate) fn replace_file(mut self, dir: &Path, file: &Path) -> Self {
         if self.fields.file.as_ref().is_none_or(|f| f.starts_with(dir)) {

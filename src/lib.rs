@@ -49,7 +49,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
-/// The program. Not part of the library's interface.
+// The program; not part of the library's interface.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

@@ -73,6 +73,7 @@ proptest! {
 }
 
 /// A label column `elicitor` groups stimuli: leaving one out holds out every stimulus of that kind.
+#[cfg(feature = "formats")]
 #[test]
 fn a_kind_of_stimulus_can_be_held_out() {
     use heartlore::data::index::{Index, Row};

@@ -74,7 +74,7 @@ pub struct Args {
 /// Prepares the store and says what was kept and dropped.
 ///
 /// # Errors
-/// No input, inputs that cannot be read, bad settings, or as [`prepare`].
+/// No input, inputs that cannot be read, bad settings, or as [`prepare_into`].
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.list_datasets {
         return list_datasets(context);

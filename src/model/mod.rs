@@ -19,7 +19,7 @@
 //! | `README.md` | the model card, for people |
 //!
 //! Windows run one at a time, each thread with its own memory ([`Session`]); windows that do not fill a round of all
-//! threads are cut inside, operation by operation ([`crate::graph::Team`]). So the numbers depend neither on how many
+//! threads are cut inside, operation by operation ([`crate::graph::ThreadPool`]). So the numbers depend neither on how many
 //! windows are handed over at once nor on the number of threads, bit for bit, and memory does not grow with the batch.
 //! A window is some hundred rows of every matrix product: nothing is lost by not joining several. A model keeps threads,
 //! sessions and prepared weights from one call to the next.

@@ -36,6 +36,7 @@ mod objective;
 pub mod physiology;
 mod pretrain;
 pub mod probe;
+#[cfg(feature = "formats")]
 pub mod read;
 pub mod shard;
 

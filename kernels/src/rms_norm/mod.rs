@@ -7,7 +7,7 @@
 //! y[c] = gamma[c] x[c] r
 //! ```
 //!
-//! Derivative, for dy `[cols]` and xhat[c] = x[c] r:
+//! Derivative, for dy `[cols]` and `xhat[c] = x[c] r`:
 //!
 //! ```text
 //! m         = sum_c gamma[c] dy[c] xhat[c] / cols
@@ -15,7 +15,7 @@
 //! dgamma[c] = sum over rows of dy[c] xhat[c]
 //! ```
 //!
-//! because dr/dx[c] = -r^3 x[c] / cols.
+//! because `dr/dx[c] = -r^3 x[c] / cols`.
 //!
 //! Saved: r of every row. Cost: about 4 FLOPs an element forward and 8 backward.
 //!
