@@ -81,6 +81,9 @@ impl Default for Sketch {
 impl Sketch {
     /// Of samples at `fs_hz`; NaN marks a missing one.
     pub fn of(samples: &[f64], fs_hz: f64) -> Self {
+        if !(fs_hz.is_finite() && fs_hz > 0.0) {
+            return Self::default();
+        }
         let unit = (fs_hz / 32.0).log2().round().clamp(0.0, 20.0).exp2() as usize;
         let mut anchors = Vec::new();
         let directions = directions();
