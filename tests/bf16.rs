@@ -222,7 +222,7 @@ fn neither_threads_nor_interruptions_change_a_bit() {
     assert_eq!(error.kind(), Kind::Interrupted);
     // It does not go on in another precision.
     let error = train(&stopped, MatmulPrecision::F32, 2, true, None).unwrap_err().to_string();
-    assert!(error.contains("precision: Bf16") && error.contains("precision: F32"), "{error}");
+    assert!(error.contains("run.precision: the run was started with Bf16, now it is F32"), "{error}");
     let (_, rest) = train(&stopped, MatmulPrecision::Bf16, 2, true, None).unwrap();
     assert!(weight_bits(&one.1) == weight_bits(&rest), "stopped after step 23");
 }

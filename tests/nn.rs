@@ -474,7 +474,7 @@ fn nonsense_is_refused_with_the_setting_named() {
         ("kernels", |c| c.kernels[1] = 0),
         ("strides", |c| c.strides.truncate(1)),
         ("strides", |c| c.strides[0] = 0),
-        ("strides", |c| c.strides = vec![usize::MAX, 2, 2]),
+        ("sizes", |c| c.strides = vec![usize::MAX, 2, 2]),
         ("window", |c| c.window = 0),
         ("window", |c| c.window = 1284),
         ("layers", |c| c.layers = 0),

@@ -190,6 +190,8 @@ const COMMON: [Change; 41] = [
     // The next number after: no digit is lost on the way.
     ("augment.noise", |g| g.augment.noise = 0.05f64.next_up()),
     ("augment.scale", |g| g.augment.scale = 0.0),
+    ("augment.drift", |g| g.augment.drift = 0.1),
+    ("augment.flip", |g| g.augment.flip = 0.5),
     ("store", |g| g.store = "another".into()),
     ("train", |g| g.train.swap(0, 1)),
     ("validation", |g| g.validation = vec![8]),

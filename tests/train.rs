@@ -203,7 +203,7 @@ fn a_run_does_not_go_on_with_other_settings_or_over_another_run() {
         fingerprint: "test".into(),
     };
     let other = pretrain(&settings, &data, dir.path(), true, &mut NoopObserver).unwrap_err();
-    assert!(other.to_string().contains("seed: 8"), "{other}");
+    assert!(other.to_string().contains("run.seed: the run was started with 7, now it is 8"), "{other}");
 }
 
 #[test]

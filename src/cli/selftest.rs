@@ -17,9 +17,9 @@ use std::fmt::Write;
 Every operation of the library, and random programs of them, on every instruction set that this machine has: values against
 the textbook formula, gradients against forward mode in f64 to rounding, second derivatives, difference quotients, and f32
 and bf16 gradients within a bound that follows from the number of operations and the magnitudes. The exit status is not 0 if
-a law does not hold. Nothing is read and nothing is written.")]
+a law does not hold. Nothing is read and nothing is written; `settings` in the JSON holds the flags.")]
 pub struct Args {
-    /// Random cases of each operation; 25 take some ten seconds.
+    /// Random cases of each operation.
     #[arg(long, value_name = "N", default_value_t = 25)]
     pub cases: usize,
     /// Seed of the cases.
