@@ -509,9 +509,9 @@ fn nonsense_is_refused_with_the_setting_named() {
     for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(message(nn::classify(&c, 1, weight).unwrap_err()).contains("pos_weight"));
     }
-    // Sizes that overflow are errors, not aborts.
+    // Sizes beyond any machine are errors, not aborts.
     let huge = ModelConfig { channels: vec![1 << 40, 1 << 40], heads: 1, ..mini() };
-    assert_eq!(nn::embed(&huge, 1).unwrap_err().kind(), Kind::Shape);
+    assert_eq!(nn::embed(&huge, 1).unwrap_err().kind(), Kind::Usage);
 }
 
 #[test]
