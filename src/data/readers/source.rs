@@ -146,7 +146,7 @@ fn zip_archive(path: &Path) -> Result<Unpacked> {
             .in_file(path)
             .remedy("save the sheet as CSV"));
         }
-        let hidden = name.split('/').any(|p| p.starts_with('.') || p == "__MACOSX");
+        let hidden = name.split('/').any(|p| p.starts_with('.') && p != "." && p != ".." || p == "__MACOSX");
         if !entry.is_dir() && !hidden {
             entries.push((i, plain(&name)));
         }

@@ -121,12 +121,18 @@ pub(super) fn lay(stamps: &[f64], nominal: Option<f64>, place: &dyn Fn(usize) ->
         if worst > limit {
             return Err(drifting(stamps, measured, worst, nominal.is_some(), place));
         }
+        if grid.gaps.is_empty() && !repeats {
+            // Jitter averages out over the whole length, which no outlier moves.
+            grid.step_s = span / (n - 1) as f64;
+            let off = |i: usize| (stamps[i] - stamps[0] - i as f64 * grid.step_s).abs();
+            worst = (1..n).map(off).fold(0.0, f64::max);
+        }
         grid.jitter_s = Some(worst);
     }
-    let fs = 1.0 / measured;
+    let fs = 1.0 / grid.step_s;
     grid.fs_hz = match nominal {
         Some(given) => given,
-        None => whole(fs, (rounding_s.max(tick) + 0.5 * grid.jitter_s.unwrap_or(0.0)) / span),
+        None => whole(fs, (rounding_s.max(tick) + grid.jitter_s.unwrap_or(0.0)) / span),
     };
     Ok(grid)
 }

@@ -81,6 +81,8 @@ struct Tally {
     numbers: usize,
     stamps: usize,
     missing: usize,
+    /// Missing values that are written out: `NaN`.
+    nans: usize,
     texts: usize,
     marks: MarkEvidence,
     /// A field with a blank or a comma between digits: two fields taken for one.
@@ -94,6 +96,7 @@ impl Tally {
     fn add(&mut self, field: &str) {
         if is_missing(field) {
             self.missing += 1;
+            self.nans += usize::from(field.eq_ignore_ascii_case("nan"));
         } else if self.marks.add(field) {
             self.numbers += 1;
             if field.bytes().all(|b| b.is_ascii_digit()) {
@@ -508,6 +511,11 @@ impl<'a> Reading<'a> {
                 out.push(Kind::Stamp);
                 continue;
             }
+            if tally.texts == 0 && tally.nans > 0 && tally.numbers == 0 {
+                // A signal of which no value was recorded.
+                out.push(Kind::Number(Decimal::Point));
+                continue;
+            }
             if !tally.is_number() {
                 out.push(if tally.texts > 0 { Kind::Text } else { Kind::Empty });
                 continue;
@@ -516,6 +524,13 @@ impl<'a> Reading<'a> {
             let place = || format!("line {}, column {}", first.number, i + 1);
             let mark = match (decimal, marks.point, marks.comma, &marks.either) {
                 (Some(mark), ..) => mark,
+                // A signal that passes through 0 has values below 1000, which have no comma between thousands.
+                (None, 0, 0, Some(_))
+                    if marks.either_signs.iter().all(|n| *n > 0)
+                        && marks.either_signs.iter().sum::<usize>() == tally.numbers =>
+                {
+                    Decimal::Comma
+                }
                 (None, 0, 0, Some(field)) if commas > 0 && points > 0 || (commas == 0 && points == 0) => {
                     let point = number(field, Decimal::Point).unwrap_or(f64::NAN);
                     let comma = number(field, Decimal::Comma).unwrap_or(f64::NAN);

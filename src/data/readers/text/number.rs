@@ -113,6 +113,8 @@ pub(super) struct MarkEvidence {
     pub(super) comma: usize,
     /// A field with a comma that is a number either way: `1,234`.
     pub(super) either: Option<String>,
+    /// How many such fields there are, without and with a minus sign.
+    pub(super) either_signs: [usize; 2],
 }
 
 impl MarkEvidence {
@@ -122,8 +124,9 @@ impl MarkEvidence {
         match (point, comma) {
             (Some(_), None) => self.point += 1,
             (None, Some(_)) => self.comma += 1,
-            (Some(a), Some(b)) if a != b && field.contains(',') && self.either.is_none() => {
-                self.either = Some(field.to_string());
+            (Some(a), Some(b)) if a != b && field.contains(',') => {
+                self.either_signs[usize::from(a < 0.0)] += 1;
+                self.either.get_or_insert_with(|| field.to_string());
             }
             _ => {}
         }

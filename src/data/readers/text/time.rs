@@ -243,10 +243,13 @@ pub(super) fn of(
         }
         None => without_stamps(parsed, header, options, ignore)?,
     };
+    // Whole numbers that rise by 1 are the signal where there is no other.
+    let only_counters =
+        (0..parsed.columns.len()).all(|c| named_time.contains(&c) || counters.contains(&c));
     let mut i = 0;
     parsed.columns.retain(|_| {
         i += 1;
-        !(named_time.contains(&(i - 1)) || counters.contains(&(i - 1)))
+        !(named_time.contains(&(i - 1)) || counters.contains(&(i - 1)) && !only_counters)
     });
     Ok(timing)
 }
@@ -292,6 +295,9 @@ fn of_column(
         return Err(Error::format(format!("'{text}' is no time stamp"))
             .at(format!("line {line}, column '{}'", column.label))
             .remedy("correct the file, or ignore the stamps: --time-column none with --fs-hz"));
+    }
+    if let Some(i) = column.values.iter().position(|t| t.is_nan()) {
+        return Err(Error::data("a time stamp is missing").at(place(i)));
     }
     let nominal = given.or(header.map(|h| h.0));
     let name = match column.named {
@@ -492,7 +498,7 @@ fn without_stamps(
     }
     let fs_hz = options.checked_fs()?.ok_or_else(|| {
         let names: Vec<String> = parsed.columns.iter().take(12).map(|c| format!("'{}'", c.label)).collect();
-        Error::usage(format!(
+        Error::data(format!(
             "the table has no column of time stamps, so its sampling rate is unknown; the columns are {}",
             names.join(", ")
         ))

@@ -74,7 +74,9 @@ pub(super) fn parse(text: &str, stem: &str) -> Result<Header> {
     let record = words.next().unwrap_or("");
     // PTB-XL+ names its records with the folder that they came from, in which the last part is the file's own name.
     let last = record.rsplit(['/', '\\']).next().unwrap_or("");
-    let is_path = last.len() < record.len() && (last == stem || !last.bytes().all(|b| b.is_ascii_digit()));
+    // `stem/x` is a record of segments whose number is wrong.
+    let of_segments = record.split('/').next() == Some(stem) || last.bytes().all(|b| b.is_ascii_digit());
+    let is_path = last.len() < record.len() && (last == stem || !of_segments);
     let record = if is_path { last } else { record }.to_string();
     let count = words.next().and_then(|w| w.parse::<usize>().ok()).filter(|c| *c <= MAX_SIGNALS);
     let count = count.ok_or_else(|| bad("the second field is no number of signals".into()))?;
