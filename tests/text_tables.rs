@@ -601,7 +601,10 @@ fn decimal_commas_in_one_column() {
     // Thousands or decimals.
     let path = dir.put("z.csv", export("a;ecg\n", 60, |i| format!("{};1,{:03}", i % 3, 100 + i)));
     let error = one(&path, &at(250.0)).unwrap_err().to_string();
-    assert!(error.contains("1.1") && error.contains("(comma between thousands)") && error.contains("--decimal"), "{error}");
+    assert!(
+        error.contains("1.1") && error.contains("(comma between thousands)") && error.contains("--decimal"),
+        "{error}"
+    );
     let path = dir.put("z.csv", export("a;ecg\n", 60, |i| format!("{};1.234,{:02}", i % 3, i)));
     assert_eq!(one(&path, &at(250.0)).unwrap().channels[0].samples[7], 1234.07);
     // Commas between columns and before decimals.

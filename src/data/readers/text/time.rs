@@ -244,8 +244,7 @@ pub(super) fn of(
         None => without_stamps(parsed, header, options, ignore)?,
     };
     // Whole numbers that rise by 1 are the signal where there is no other.
-    let only_counters =
-        (0..parsed.columns.len()).all(|c| named_time.contains(&c) || counters.contains(&c));
+    let only_counters = (0..parsed.columns.len()).all(|c| named_time.contains(&c) || counters.contains(&c));
     let mut i = 0;
     parsed.columns.retain(|_| {
         i += 1;
