@@ -140,7 +140,7 @@ fn features_per_recording_window_and_store() {
     p.fails("features ecg.csv --fs-hz 128 --window-s 200", 5, &["90.0 s", "--window-s"]);
     p.fails("features ecg.csv --fs-hz 128 --window-s 0", 2, &["--window-s"]);
     p.fails("features ecg.csv --fs-hz 128 --hop-s 5", 2, &["--window-s"]);
-    p.fails("features ecg.csv", 2, &["sampling rate"]);
+    p.fails("features ecg.csv", 5, &["sampling rate"]);
     p.fails("features ecg.csv --fs-hz 20", 2, &["20 Hz"]);
     p.fails("features none.csv", 6, &["none.csv"]);
 }

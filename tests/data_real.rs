@@ -162,7 +162,7 @@ fn real_data_packed_records_resemble_their_raw_files() {
 /// LUDB as published: every record has lead ii, its rhythm and QRS boundaries in each lead's own annotation file.
 #[test]
 #[ignore = "needs real recordings: HEARTLORE_ECG_DATA=FOLDER"]
-fn real_data_ludb_records_and_their_boundaries() {
+fn ludb_records_and_their_boundaries() {
     use heartlore::data::datasets::{find, ludb::qrs_spans};
     let dir = data("raw/ludb");
     let found = find("ludb").unwrap().open(&dir, false).unwrap();
